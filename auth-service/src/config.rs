@@ -1,0 +1,354 @@
+//! The settings of the auth service.
+
+use std::{fs, net::SocketAddr, path::PathBuf, thread, time::Duration};
+
+use service_kit::{
+    runtime::RuntimeSettings,
+    settings::{Secret, Setting, SettingsError, Source, address, integer, parsed, seconds, text},
+};
+use sql_kit::Database;
+use token_verifier::{Algorithm, VerificationKey};
+
+use crate::{
+    keys::{Schedule, Sealer, SigningKey},
+    password::Scheme,
+    token::Issuer,
+};
+
+/// `HTTP_ADDR`.
+pub const HTTP_ADDR: Setting =
+    Setting::new("HTTP_ADDR", "0.0.0.0:3000", "The address of the REST edge");
+/// `GRPC_ADDR`.
+pub const GRPC_ADDR: Setting =
+    Setting::new("GRPC_ADDR", "0.0.0.0:50051", "The address of the gRPC edge");
+/// `DATABASE_URL`.
+pub const DATABASE_URL: Setting = Setting {
+    secret: true,
+    ..Setting::new(
+        "DATABASE_URL",
+        "sqlite://data/auth.db",
+        "The database: postgres://user:password@host/name or sqlite://path",
+    )
+};
+/// `JWT_ISSUER`.
+pub const JWT_ISSUER: Setting =
+    Setting::new("JWT_ISSUER", "http://localhost:3000", "The iss of the tokens");
+/// `JWT_AUDIENCE`.
+pub const JWT_AUDIENCE: Setting = Setting::new("JWT_AUDIENCE", "latchkey", "The aud of the tokens");
+/// `ACCESS_TOKEN_TTL`.
+pub const ACCESS_TOKEN_TTL: Setting = Setting::new(
+    "ACCESS_TOKEN_TTL",
+    "3600",
+    "How long an access token lives, in seconds, 60 to 3600",
+);
+/// `JWT_ALGORITHM`.
+pub const JWT_ALGORITHM: Setting = Setting::optional(
+    "JWT_ALGORITHM",
+    "How tokens are signed: RS256, ES256, EdDSA or HS256 [default: RS256, or what the key in \
+     JWT_SIGNING_KEY_FILE is for]",
+);
+/// `KEY_ENCRYPTION_KEY`.
+pub const KEY_ENCRYPTION_KEY: Setting = Setting::secret(
+    "KEY_ENCRYPTION_KEY",
+    "Encrypts the signing keys in the database: 32 bytes in base64. Required unless \
+     JWT_SIGNING_KEY_FILE or JWT_SECRET is given",
+);
+/// `KEY_ROTATION_PERIOD`.
+pub const KEY_ROTATION_PERIOD: Setting = Setting::new(
+    "KEY_ROTATION_PERIOD",
+    "2592000",
+    "How long a managed key signs, in seconds, 3600 to 31536000",
+);
+/// `JWT_SIGNING_KEY_FILE`.
+pub const JWT_SIGNING_KEY_FILE: Setting = Setting::optional(
+    "JWT_SIGNING_KEY_FILE",
+    "A PEM file with the private key that signs, in place of managed keys",
+);
+/// `JWT_RETIRED_KEY_FILES`.
+pub const JWT_RETIRED_KEY_FILES: Setting = Setting::optional(
+    "JWT_RETIRED_KEY_FILES",
+    "PEM files with public keys that are still published, separated by commas",
+);
+/// `JWT_SECRET`.
+pub const JWT_SECRET: Setting = Setting::secret(
+    "JWT_SECRET",
+    "The shared secret of HS256, at least 32 bytes: for a proof of concept only",
+);
+/// `PASSWORD_MIN_LENGTH`.
+pub const PASSWORD_MIN_LENGTH: Setting = Setting::new(
+    "PASSWORD_MIN_LENGTH",
+    "8",
+    "The least length of a new password, in Unicode code points, 8 to 128",
+);
+/// `PASSWORD_HASH`.
+pub const PASSWORD_HASH: Setting =
+    Setting::new("PASSWORD_HASH", "bcrypt", "How passwords are hashed: bcrypt or argon2id");
+/// `BCRYPT_COST`.
+pub const BCRYPT_COST: Setting = Setting::new(
+    "BCRYPT_COST",
+    "12",
+    "The cost of bcrypt, 10 to 16; each step doubles the time",
+);
+/// `ARGON2_MEMORY_KIB`.
+pub const ARGON2_MEMORY_KIB: Setting = Setting::new(
+    "ARGON2_MEMORY_KIB",
+    "19456",
+    "The memory of one Argon2id hash, in KiB, 7168 to 4194304",
+);
+/// `ARGON2_ITERATIONS`.
+pub const ARGON2_ITERATIONS: Setting =
+    Setting::new("ARGON2_ITERATIONS", "2", "The passes of Argon2id over its memory, 1 to 64");
+/// `ARGON2_PARALLELISM`.
+pub const ARGON2_PARALLELISM: Setting =
+    Setting::new("ARGON2_PARALLELISM", "1", "The lanes of Argon2id, 1 to 16");
+/// `HASH_WORKERS`.
+pub const HASH_WORKERS: Setting = Setting::optional(
+    "HASH_WORKERS",
+    "The threads that hash passwords, 1 to 256 [default: the cores that the process may use]",
+);
+/// `HASH_QUEUE_TIMEOUT`.
+pub const HASH_QUEUE_TIMEOUT: Setting = Setting::new(
+    "HASH_QUEUE_TIMEOUT",
+    "5",
+    "How long a password may wait to be hashed, in seconds, 1 to 60; past it: 503",
+);
+/// `SERVICE_TOKEN`.
+pub const SERVICE_TOKEN: Setting = Setting::secret(
+    "SERVICE_TOKEN",
+    "What other services present to introspect tokens and delete accounts, at least 32 bytes. \
+     Unset: those calls are refused",
+);
+
+/// Every setting that the auth service has of its own. [`service_kit::runtime::SETTINGS`] come on top.
+pub const SETTINGS: &[Setting] = &[
+    HTTP_ADDR,
+    GRPC_ADDR,
+    DATABASE_URL,
+    KEY_ENCRYPTION_KEY,
+    KEY_ROTATION_PERIOD,
+    JWT_ALGORITHM,
+    JWT_SIGNING_KEY_FILE,
+    JWT_RETIRED_KEY_FILES,
+    JWT_SECRET,
+    JWT_ISSUER,
+    JWT_AUDIENCE,
+    ACCESS_TOKEN_TTL,
+    PASSWORD_MIN_LENGTH,
+    PASSWORD_HASH,
+    BCRYPT_COST,
+    ARGON2_MEMORY_KIB,
+    ARGON2_ITERATIONS,
+    ARGON2_PARALLELISM,
+    HASH_WORKERS,
+    HASH_QUEUE_TIMEOUT,
+    SERVICE_TOKEN,
+];
+
+/// The least length of a shared secret, in bytes (RFC 7518, section 3.2).
+const MIN_SECRET_BYTES: usize = 32;
+
+/// Where the signing keys come from.
+#[derive(Debug)]
+pub enum KeySource {
+    /// Generated here, kept in the database.
+    Managed {
+        /// Encrypts them.
+        sealer: Sealer,
+        /// What they are for.
+        algorithm: Algorithm,
+        /// When they change.
+        schedule: Schedule,
+    },
+    /// Given in the settings: one that signs and others that still verify.
+    Given(Box<SigningKey>, Vec<VerificationKey>),
+}
+
+/// The settings of the auth service, valid.
+#[derive(Debug)]
+pub struct Settings {
+    /// The address of the REST edge.
+    pub http_addr: SocketAddr,
+    /// The address of the gRPC edge.
+    pub grpc_addr: SocketAddr,
+    /// The database.
+    pub database: Database,
+    /// Where the signing keys come from.
+    pub keys: KeySource,
+    /// What goes into every token.
+    pub issuer: Issuer,
+    /// The least length of a new password, in code points.
+    pub password_min_length: usize,
+    /// How new passwords are hashed.
+    pub scheme: Scheme,
+    /// The threads that hash.
+    pub hash_workers: usize,
+    /// How long a password may wait to be hashed.
+    pub hash_queue_timeout: Duration,
+    /// What other services present.
+    pub service_token: Option<Secret>,
+    /// What every service has.
+    pub runtime: RuntimeSettings,
+}
+
+impl Settings {
+    /// Reads and validates everything.
+    ///
+    /// # Errors
+    ///
+    /// All faults at once.
+    pub fn read(source: &mut Source) -> Result<Self, SettingsError> {
+        let keys = keys(source);
+        let service_token = source.secret(&SERVICE_TOKEN);
+        if service_token.as_ref().is_some_and(|token| token.expose().len() < MIN_SECRET_BYTES) {
+            source.fault(&SERVICE_TOKEN, "is under 32 bytes");
+        }
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let hash_workers = source.optional(&HASH_WORKERS, integer(1, 256)).map_or(cores, index);
+        let settings = (
+            source.value(&HTTP_ADDR, address),
+            source.value(&GRPC_ADDR, address),
+            source.value(&DATABASE_URL, database),
+            Issuer {
+                issuer: source.value(&JWT_ISSUER, text),
+                audience: source.value(&JWT_AUDIENCE, text),
+                ttl: source.value(&ACCESS_TOKEN_TTL, seconds(60, 3600)),
+            },
+            source.value(&PASSWORD_MIN_LENGTH, integer(8, 128)),
+            scheme(source),
+            source.value(&HASH_QUEUE_TIMEOUT, seconds(1, 60)),
+            RuntimeSettings::read(source),
+        );
+        source.finish()?;
+        let (http_addr, grpc_addr, database, issuer, min_length, scheme, queue, runtime) = settings;
+        // Without a fault there are keys.
+        let keys = keys.ok_or_else(SettingsError::default)?;
+        Ok(Self {
+            http_addr,
+            grpc_addr,
+            database,
+            keys,
+            issuer,
+            password_min_length: index(min_length),
+            scheme,
+            hash_workers,
+            hash_queue_timeout: queue,
+            service_token,
+            runtime,
+        })
+    }
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Reads `DATABASE_URL`.
+fn database(url: &str) -> Result<Database, String> {
+    url.parse()
+}
+
+fn scheme(source: &mut Source) -> Scheme {
+    let number = |number| u32::try_from(number).unwrap_or(u32::MAX);
+    let bcrypt = Scheme::Bcrypt { cost: number(source.value(&BCRYPT_COST, integer(10, 16))) };
+    let argon2id = Scheme::Argon2id {
+        memory_kib: number(source.value(&ARGON2_MEMORY_KIB, integer(7168, 4_194_304))),
+        iterations: number(source.value(&ARGON2_ITERATIONS, integer(1, 64))),
+        parallelism: number(source.value(&ARGON2_PARALLELISM, integer(1, 16))),
+    };
+    source.value(&PASSWORD_HASH, |name| match name {
+        "bcrypt" => Ok(bcrypt),
+        "argon2id" => Ok(argon2id),
+        _ => Err("is neither bcrypt nor argon2id".to_owned()),
+    })
+}
+
+/// Reads the three kinds of keys. Every `None` comes with a fault.
+fn keys(source: &mut Source) -> Option<KeySource> {
+    let algorithm = source.optional(&JWT_ALGORITHM, algorithm);
+    let retired = retired_keys(source);
+    let secret = source.secret(&JWT_SECRET);
+    let file = source.optional(&JWT_SIGNING_KEY_FILE, parsed::<PathBuf>("a path"));
+    let rotation_period =
+        source.value(&KEY_ROTATION_PERIOD, seconds(3600, 31_536_000));
+
+    if let Some(path) = file {
+        let key = read_key(source, &path)?;
+        let found = key.verification_key().algorithm();
+        if let Some(wanted) = algorithm.filter(|wanted| *wanted != found) {
+            let (wanted, found) = (wanted.as_str(), found.as_str());
+            source.fault(
+                &JWT_ALGORITHM,
+                format!("is {wanted}, but the key in JWT_SIGNING_KEY_FILE is for {found}"),
+            );
+            return None;
+        }
+        return Some(KeySource::Given(Box::new(key), retired));
+    }
+    if algorithm == Some(Algorithm::Hs256) {
+        let Some(secret) = secret else {
+            source.fault(&JWT_SECRET, "is required with JWT_ALGORITHM=HS256");
+            return None;
+        };
+        return match SigningKey::from_secret(secret.expose().as_bytes()) {
+            Ok(key) => Some(KeySource::Given(Box::new(key), retired)),
+            Err(_) => {
+                source.fault(&JWT_SECRET, "is under 32 bytes");
+                None
+            }
+        };
+    }
+    if secret.is_some() {
+        source.fault(&JWT_SECRET, "is only for JWT_ALGORITHM=HS256");
+        return None;
+    }
+    let Some(key) = source.secret(&KEY_ENCRYPTION_KEY) else {
+        source.fault(
+            &KEY_ENCRYPTION_KEY,
+            "is required for managed keys: 32 bytes in base64 (make them with: openssl rand \
+             -base64 32)",
+        );
+        return None;
+    };
+    match Sealer::from_base64(key.expose()) {
+        Ok(sealer) => Some(KeySource::Managed {
+            sealer,
+            algorithm: algorithm.unwrap_or(Algorithm::Rs256),
+            schedule: Schedule { rotation_period },
+        }),
+        Err(error) => {
+            source.fault(&KEY_ENCRYPTION_KEY, error);
+            None
+        }
+    }
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa, Algorithm::Hs256]
+        .into_iter()
+        .find(|algorithm| algorithm.as_str() == name)
+        .ok_or_else(|| "is not RS256, ES256, EdDSA or HS256".to_owned())
+}
+
+fn read_key(source: &mut Source, path: &PathBuf) -> Option<SigningKey> {
+    let key = fs::read(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
+        .and_then(|pem| SigningKey::from_pem(&pem).map_err(|error| error.to_string()));
+    key.map_err(|what| source.fault(&JWT_SIGNING_KEY_FILE, what)).ok()
+}
+
+fn retired_keys(source: &mut Source) -> Vec<VerificationKey> {
+    let paths = source.optional(&JWT_RETIRED_KEY_FILES, text).unwrap_or_default();
+    let mut keys = Vec::new();
+    for path in paths.split(',').map(str::trim).filter(|path| !path.is_empty()) {
+        let key = fs::read(path)
+            .map_err(|error| format!("cannot read {path}: {error}"))
+            .and_then(|pem| {
+                VerificationKey::from_public_pem(&pem).map_err(|error| format!("{path}: {error}"))
+            });
+        match key {
+            Ok(key) => keys.push(key),
+            Err(what) => source.fault(&JWT_RETIRED_KEY_FILES, what),
+        }
+    }
+    keys
+}

@@ -1,0 +1,258 @@
+//! Emails and passwords, parsed once, at the door.
+
+use std::fmt;
+
+use service_kit::{error::Fault, json::fault};
+use unicode_normalization::UnicodeNormalization as _;
+use uuid::Uuid;
+
+use crate::blocklist;
+
+/// The largest password, in bytes after normalisation.
+pub const PASSWORD_MAX_BYTES: usize = 1024;
+const EMAIL_MAX_BYTES: usize = 254;
+const LOCAL_PART_MAX_BYTES: usize = 64;
+const LABEL_MAX_BYTES: usize = 63;
+
+/// The id of an account: a UUID, version 7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AccountId(pub Uuid);
+
+impl AccountId {
+    /// A new id, later than those made before it.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// An email address in lower case: the grammar of HTML's `input type=email`, and dots only between
+/// other characters of the local part.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Email(String);
+
+impl Email {
+    /// Reads an address as a client sent it.
+    ///
+    /// # Errors
+    ///
+    /// The rule that it breaks, as a code and a text.
+    pub fn parse(text: &str) -> Result<Self, (&'static str, &'static str)> {
+        if text.len() > EMAIL_MAX_BYTES {
+            return Err(("email_too_long", "must be at most 254 bytes"));
+        }
+        let valid = text
+            .split_once('@')
+            .is_some_and(|(local, domain)| is_local_part(local) && is_domain(domain));
+        if valid {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err(("invalid_email", "must be an email address such as name@example.com"))
+        }
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn local_part(&self) -> &str {
+        self.0.split('@').next().unwrap_or_default()
+    }
+}
+
+/// Emails are personal data: logs show no more than the domain.
+impl fmt::Debug for Email {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "[redacted]@{}", self.0.split('@').nth(1).unwrap_or_default())
+    }
+}
+
+fn is_local_part(local: &str) -> bool {
+    local.len() <= LOCAL_PART_MAX_BYTES
+        && local.split('.').all(|atom| {
+            !atom.is_empty()
+                && atom.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+/=?^_`{|}~-".contains(&b))
+        })
+}
+
+fn is_domain(domain: &str) -> bool {
+    domain.split('.').all(|label| {
+        (1..=LABEL_MAX_BYTES).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    })
+}
+
+/// A password in Unicode NFC, otherwise exactly as it was sent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(zeroize::Zeroizing<String>);
+
+impl Password {
+    /// Normalises a password. No rule is applied: this is what logging in needs.
+    #[must_use]
+    pub fn normalize(text: &str) -> Self {
+        Self(zeroize::Zeroizing::new(text.nfc().collect()))
+    }
+
+    /// Whether it can be an account's password at all; if not, it is not hashed.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        !self.0.is_empty() && self.0.len() <= PASSWORD_MAX_BYTES && !self.0.contains('\0')
+    }
+
+    /// The bytes to hash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads a password for a new account.
+    ///
+    /// # Errors
+    ///
+    /// The rule that it breaks, as a code and a text.
+    pub fn parse_new(
+        text: &str,
+        email: Option<&Email>,
+        min_length: usize,
+    ) -> Result<Self, (&'static str, String)> {
+        let password = Self::normalize(text);
+        if password.0.len() > PASSWORD_MAX_BYTES {
+            return Err(("password_too_long", "must be at most 1,024 bytes".to_owned()));
+        }
+        if password.0.contains('\0') {
+            return Err(("password_has_nul", "must not contain a NUL character".to_owned()));
+        }
+        if password.0.chars().count() < min_length {
+            let text = format!("must be at least {min_length} characters");
+            return Err(("password_too_short", text));
+        }
+        let folded = zeroize::Zeroizing::new(password.0.to_lowercase());
+        if email.is_some_and(|email| *folded == email.0 || *folded == email.local_part()) {
+            return Err(("password_is_email", "must not be the email or its first part".to_owned()));
+        }
+        if blocklist::contains(&folded) {
+            return Err(("password_common", "is one of the most common passwords".to_owned()));
+        }
+        Ok(password)
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[redacted]")
+    }
+}
+
+/// What a person registers with.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// The address of the new account.
+    pub email: Email,
+    /// Its password.
+    pub password: Password,
+}
+
+impl Registration {
+    /// Reads both members, as far as they are there, and adds all their faults to `faults`.
+    #[must_use]
+    pub fn parse(
+        email: Option<&str>,
+        password: Option<&str>,
+        min_length: usize,
+        faults: &mut Vec<Fault>,
+    ) -> Option<Self> {
+        let email = email.and_then(|text| {
+            Email::parse(text).map_err(|(code, rule)| faults.push(fault("email", code, rule))).ok()
+        });
+        let password = password.and_then(|text| {
+            Password::parse_new(text, email.as_ref(), min_length)
+                .map_err(|(code, rule)| faults.push(fault("password", code, rule)))
+                .ok()
+        });
+        Some(Self { email: email?, password: password? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn emails_of_the_grammar_are_accepted_in_lower_case() {
+        let local = "l".repeat(64);
+        let long = format!("{local}@{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(61));
+        assert_eq!(long.len(), 254);
+        for text in ["A@B.com", "a+b@x.com", "a@localhost", "!#$%&'*+/=?^_`{|}~-@x", &long] {
+            assert_eq!(Email::parse(text).unwrap().as_str(), text.to_ascii_lowercase());
+        }
+    }
+
+    #[test]
+    fn other_emails_are_refused() {
+        let texts = [
+            "", "a", "@", "a@", "@b", "a@b@c", " a@b.c", "a@b.c ", "a b@c.d", "a@b c", ".a@b.c",
+            "a.@b.c", "a..b@c.d", "\"a\"@b.c", "a@b..c", "a@.b", "a@b.", "a@-b.c", "a@b-.c",
+            "ü@b.c", "a@bücher.de", "a@[1.2.3.4]", "a\n@b.c", "a@b.c\0", "a@b_c.d",
+        ];
+        for text in texts {
+            assert_eq!(Email::parse(text).unwrap_err().0, "invalid_email", "{text:?}");
+        }
+        let long_local = format!("{}@b.c", "a".repeat(65));
+        assert!(Email::parse(&long_local).is_err());
+        let long_label = format!("a@{}.c", "b".repeat(64));
+        assert!(Email::parse(&long_label).is_err());
+        let long = format!("a@{}", "b.".repeat(130));
+        assert_eq!(Email::parse(&long).unwrap_err().0, "email_too_long");
+    }
+
+    fn refused(password: &str) -> &'static str {
+        let email = Email::parse("jane.doe@example.com").unwrap();
+        Password::parse_new(password, Some(&email), 8).unwrap_err().0
+    }
+
+    #[test]
+    fn passwords_are_measured_in_code_points_and_bytes_after_normalisation() {
+        assert_eq!(refused("1234567"), "password_too_short");
+        assert_eq!(refused(&"ü".repeat(513)), "password_too_long");
+        // Eight letters that are each two code points before normalisation count as eight.
+        assert_eq!(refused(&"u\u{308}".repeat(7)), "password_too_short");
+        assert!(Password::parse_new(&"u\u{308}".repeat(8), None, 8).is_ok());
+        assert!(Password::parse_new(&"x".repeat(1024), None, 8).is_ok());
+        assert!(Password::parse_new(" leading and trailing ", None, 8).is_ok());
+        assert_eq!(
+            Password::normalize("u\u{308}").as_str(),
+            Password::normalize("\u{fc}").as_str()
+        );
+    }
+
+    #[test]
+    fn guessable_passwords_are_refused() {
+        assert_eq!(refused("jane.doe@example.com"), "password_is_email");
+        assert_eq!(refused("Jane.Doe"), "password_is_email");
+        assert_eq!(refused("password123"), "password_common");
+        assert_eq!(refused("PassWord123"), "password_common");
+        assert!(Password::parse_new("S3cureP@ss", None, 8).is_ok());
+    }
+
+    #[test]
+    fn nothing_personal_is_printed() {
+        let registration = Registration::parse(
+            Some("jane@example.com"),
+            Some("correct horse"),
+            8,
+            &mut Vec::new(),
+        );
+        let printed = format!("{registration:?}");
+        assert!(!printed.contains("jane") && !printed.contains("horse"), "{printed}");
+    }
+}

@@ -1,0 +1,136 @@
+//! gRPC: the services of `auth.v1`.
+
+use std::sync::Arc;
+
+use latchkey_contracts::auth::v1::{
+    DeleteAccountRequest, DeleteAccountResponse, FILE_DESCRIPTOR_SET, IntrospectTokenRequest,
+    IntrospectTokenResponse, LoginRequest, LoginResponse, RegisterRequest, RegisterResponse,
+    account_service_server::{AccountService, AccountServiceServer},
+    auth_service_server::{AuthService, AuthServiceServer},
+};
+use prost_types::Timestamp;
+use service_kit::{error::ApiError, json::fault, settings::Secret};
+use subtle::ConstantTimeEq as _;
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+use uuid::Uuid;
+
+use crate::{
+    domain::{AccountId, Registration},
+    error::Error,
+    service::Service,
+};
+
+/// The names of the services, for health.
+pub const SERVICES: &[&str] = &["auth.v1.AuthService", "auth.v1.AccountService"];
+/// What reflection describes beside the health service.
+pub const DESCRIPTORS: &[u8] = FILE_DESCRIPTOR_SET;
+
+/// Adds the services of `auth.v1`.
+pub fn add_services(
+    routes: &mut tonic::service::RoutesBuilder,
+    service: Arc<Service>,
+    service_token: Option<Secret>,
+) {
+    let api = Api { service, service_token: service_token.map(Arc::new) };
+    routes.add_service(AuthServiceServer::new(api.clone()));
+    routes.add_service(AccountServiceServer::new(api));
+}
+
+#[derive(Debug, Clone)]
+struct Api {
+    service: Arc<Service>,
+    service_token: Option<Arc<Secret>>,
+}
+
+impl Api {
+    /// Lets only services pass: those that present the service token.
+    fn admit_service(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        let presented = token_verifier::bearer_token(metadata.as_ref()).ok();
+        let known = match (&self.service_token, presented) {
+            (Some(token), Some(presented)) => {
+                bool::from(token.expose().as_bytes().ct_eq(presented.as_bytes()))
+            }
+            _ => false,
+        };
+        if known { Ok(()) } else { Err(refused(Error::UnknownService)) }
+    }
+}
+
+fn refused(error: Error) -> Status {
+    ApiError::from(error).into()
+}
+
+#[tonic::async_trait]
+impl AuthService for Api {
+    async fn register(
+        &self,
+        request: Request<RegisterRequest>,
+    ) -> Result<Response<RegisterResponse>, Status> {
+        let RegisterRequest { email, password } = request.into_inner();
+        let mut faults = Vec::new();
+        let registration = Registration::parse(
+            Some(&email),
+            Some(&password),
+            self.service.min_password_length(),
+            &mut faults,
+        );
+        let registration = registration.ok_or_else(|| refused(Error::Invalid(faults)))?;
+        let account = self.service.register(registration).await.map_err(refused)?;
+        Ok(Response::new(RegisterResponse {
+            id: account.id.to_string(),
+            email: account.email.as_str().to_owned(),
+            created_at: Some(Timestamp {
+                seconds: account.created_at.timestamp(),
+                nanos: account.created_at.timestamp_subsec_nanos().cast_signed(),
+            }),
+        }))
+    }
+
+    async fn login(
+        &self,
+        request: Request<LoginRequest>,
+    ) -> Result<Response<LoginResponse>, Status> {
+        let LoginRequest { email, password } = request.into_inner();
+        let issued = self.service.login(&email, &password).await.map_err(refused)?;
+        Ok(Response::new(LoginResponse {
+            access_token: issued.access_token,
+            token_type: "Bearer".to_owned(),
+            expires_in: i64::try_from(issued.expires_in).unwrap_or(i64::MAX),
+        }))
+    }
+
+    async fn introspect_token(
+        &self,
+        request: Request<IntrospectTokenRequest>,
+    ) -> Result<Response<IntrospectTokenResponse>, Status> {
+        self.admit_service(request.metadata())?;
+        let claims = self.service.introspect(&request.get_ref().token).await.map_err(refused)?;
+        Ok(Response::new(claims.map_or_else(IntrospectTokenResponse::default, |claims| {
+            IntrospectTokenResponse {
+                active: true,
+                sub: claims.sub.to_string(),
+                email: claims.email.unwrap_or_default(),
+                iat: claims.iat,
+                exp: claims.exp,
+                iss: claims.iss.unwrap_or_default(),
+                aud: claims.aud,
+                jti: claims.jti.unwrap_or_default(),
+            }
+        })))
+    }
+}
+
+#[tonic::async_trait]
+impl AccountService for Api {
+    async fn delete_account(
+        &self,
+        request: Request<DeleteAccountRequest>,
+    ) -> Result<Response<DeleteAccountResponse>, Status> {
+        self.admit_service(request.metadata())?;
+        let id = Uuid::try_parse(&request.get_ref().id).map_err(|_| {
+            refused(Error::Invalid(vec![fault("id", "not_a_uuid", "must be a UUID")]))
+        })?;
+        self.service.delete_account(AccountId(id)).await.map_err(refused)?;
+        Ok(Response::new(DeleteAccountResponse {}))
+    }
+}

@@ -1,0 +1,168 @@
+//! Threads that hash, and the queue before them. Hashing takes a core for a quarter of a second by
+//! design, so it never runs where requests are served, and no more of it is accepted than can be
+//! done in time.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+/// The pool of hashing threads. Clones share it; the threads end with the last clone.
+#[derive(Debug, Clone)]
+pub struct Hashing {
+    jobs: async_channel::Sender<Job>,
+    state: Arc<State>,
+    workers: usize,
+    timeout: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Jobs that wait or run.
+    pending: AtomicUsize,
+    /// How long a job takes, in microseconds: a moving average. 0 before the first.
+    typical: AtomicU64,
+}
+
+struct Job(Box<dyn FnOnce() -> bool + Send>);
+
+/// Why a job was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It would wait, or has waited, too long. Another try may succeed after this time.
+    Overloaded(Duration),
+    /// It panicked.
+    Failed,
+}
+
+impl Hashing {
+    /// Starts `workers` threads. A job that cannot start within `timeout` is refused.
+    ///
+    /// # Errors
+    ///
+    /// Where the operating system starts no more threads.
+    pub fn start(workers: usize, timeout: Duration) -> io::Result<Self> {
+        let (sender, receiver) = async_channel::unbounded::<Job>();
+        let state = Arc::new(State::default());
+        for number in 0..workers {
+            let (jobs, state) = (receiver.clone(), Arc::clone(&state));
+            thread::Builder::new().name(format!("hash-{number}")).spawn(move || {
+                while let Ok(Job(job)) = jobs.recv_blocking() {
+                    let started = Instant::now();
+                    if job() {
+                        state.record(started.elapsed());
+                    }
+                    state.pending.fetch_sub(1, Relaxed);
+                }
+            })?;
+        }
+        Ok(Self { jobs: sender, state, workers, timeout })
+    }
+
+    /// Runs `work` on a hashing thread and waits for its result. Dropping the future, as happens
+    /// when the client leaves, drops the work if it has not started.
+    ///
+    /// # Errors
+    ///
+    /// At once where the queue is too long for the timeout; else after it.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refused> {
+        let wait = self.expected_wait();
+        if wait > self.timeout {
+            return Err(Refused::Overloaded(wait - self.timeout));
+        }
+        let (started, start) = oneshot::channel();
+        let (answer, result) = oneshot::channel();
+        let job = Job(Box::new(move || {
+            // Fails where nobody waits any more: the client has left or the time is over.
+            if started.send(()).is_err() {
+                return false;
+            }
+            match catch_unwind(AssertUnwindSafe(work)) {
+                Ok(value) => drop(answer.send(value)),
+                Err(_) => drop(answer),
+            }
+            true
+        }));
+        self.state.pending.fetch_add(1, Relaxed);
+        if self.jobs.try_send(job).is_err() {
+            self.state.pending.fetch_sub(1, Relaxed);
+            return Err(Refused::Failed);
+        }
+        match tokio::time::timeout(self.timeout, start).await {
+            Ok(Ok(())) => result.await.map_err(|_| Refused::Failed),
+            Ok(Err(_)) => Err(Refused::Failed),
+            Err(_) => Err(Refused::Overloaded(self.expected_wait())),
+        }
+    }
+
+    /// How long a job that came now would wait before it starts.
+    fn expected_wait(&self) -> Duration {
+        let before = self.state.pending.load(Relaxed).saturating_sub(self.workers - 1);
+        let typical = self.state.typical.load(Relaxed);
+        Duration::from_micros(typical.saturating_mul(before as u64) / self.workers as u64)
+    }
+}
+
+impl State {
+    fn record(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        // Threads may overwrite each other's share of the average, which does not matter.
+        let before = self.typical.load(Relaxed);
+        let after = if before == 0 { took } else { before - before / 8 + took / 8 };
+        self.typical.store(after, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_result_comes_back_and_a_panic_does_not_cost_the_thread() {
+        let hashing = Hashing::start(1, Duration::from_secs(5)).unwrap();
+        assert_eq!(hashing.run(|| 1).await, Ok(1));
+        let failing = hashing.run(|| -> i32 { panic!("on purpose") });
+        assert_eq!(failing.await, Err(Refused::Failed));
+        assert_eq!(hashing.run(|| 2).await, Ok(2));
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_is_not_done() {
+        let hashing = Hashing::start(1, Duration::from_millis(50)).unwrap();
+        let (release, wait) = mpsc::channel::<()>();
+        let (done, did) = mpsc::channel();
+        let busy = tokio::spawn({
+            let hashing = hashing.clone();
+            async move { hashing.run(move || wait.recv()).await }
+        });
+        tokio::task::yield_now().await;
+        let abandoned = hashing.run(move || done.send(()));
+        assert!(matches!(abandoned.await, Err(Refused::Overloaded(_))));
+        release.send(()).unwrap();
+        busy.await.unwrap().unwrap().unwrap();
+        assert_eq!(hashing.run(|| 3).await, Ok(3));
+        assert!(did.try_recv().is_err(), "abandoned work was done");
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let hashing = Hashing::start(1, Duration::from_secs(60)).unwrap();
+        hashing.state.typical.store(30_000_000, Relaxed);
+        hashing.state.pending.store(3, Relaxed);
+        let refused = tokio::time::timeout(Duration::from_secs(5), hashing.run(|| ())).await;
+        assert_eq!(refused.unwrap(), Err(Refused::Overloaded(Duration::from_secs(30))));
+    }
+}

@@ -1,0 +1,72 @@
+//! Signing keys: one of three kinds of source, one ring of keys.
+
+mod managed;
+mod seal;
+mod signing_key;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+pub use managed::{KeysError, ManagedKeys, Schedule};
+pub use seal::{Sealer, SealError};
+pub use signing_key::{KeyFileError, SigningKey};
+use token_verifier::{KeySet, VerificationKey};
+
+/// How long a verifier may keep our JWKS (`Cache-Control: max-age`), in seconds.
+pub const JWKS_MAX_AGE: u32 = 300;
+
+/// A key and from when on it signs.
+#[derive(Debug, Clone)]
+pub struct ScheduledKey {
+    /// The key.
+    pub key: Arc<SigningKey>,
+    /// From then on it signs, until the next key's time.
+    pub activates_at: DateTime<Utc>,
+}
+
+/// The keys of this service at one moment: those that sign, will sign, or have signed tokens that
+/// still live.
+#[derive(Debug, Clone)]
+pub struct KeyRing {
+    /// By time of activation.
+    keys: Vec<ScheduledKey>,
+    verification: KeySet,
+}
+
+impl KeyRing {
+    /// A ring of `keys` and of retired keys that only verify.
+    #[must_use]
+    pub fn new(mut keys: Vec<ScheduledKey>, retired: Vec<VerificationKey>) -> Self {
+        keys.sort_by_key(|scheduled| scheduled.activates_at);
+        let published = keys.iter().map(|scheduled| scheduled.key.verification_key().clone());
+        let verification = KeySet::new(published.chain(retired).collect());
+        Self { keys, verification }
+    }
+
+    /// A ring of one key that signs from the beginning of time.
+    #[must_use]
+    pub fn of_one(key: SigningKey, retired: Vec<VerificationKey>) -> Self {
+        let scheduled =
+            ScheduledKey { key: Arc::new(key), activates_at: DateTime::<Utc>::MIN_UTC };
+        Self::new(vec![scheduled], retired)
+    }
+
+    /// The key to sign with at `now`: the last that has been activated.
+    #[must_use]
+    pub fn active(&self, now: DateTime<Utc>) -> Option<&Arc<SigningKey>> {
+        self.keys.iter().rev().find(|scheduled| scheduled.activates_at <= now).map(|s| &s.key)
+    }
+
+    /// The keys that verify tokens of this service.
+    #[must_use]
+    pub const fn verification(&self) -> &KeySet {
+        &self.verification
+    }
+}
+
+/// From when on no token can live that `key` signed, if a later one has taken over.
+#[must_use]
+fn expires_at(successor_activates_at: DateTime<Utc>, token_ttl: TimeDelta) -> DateTime<Utc> {
+    // A replica whose clock is behind goes on signing a little longer.
+    successor_activates_at + token_ttl + TimeDelta::minutes(5)
+}

@@ -1,0 +1,218 @@
+//! Managed keys: generated here, sealed in the database, rotated on a schedule.
+//!
+//! A key's state follows from the times of activation alone: the last one activated is active,
+//! later ones are next, earlier ones retired. Replicas that share a database therefore agree without
+//! talking to each other, and the one that adds a key first has added it for all.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use token_verifier::Algorithm;
+
+use super::{JWKS_MAX_AGE, KeyRing, ScheduledKey, SealError, Sealer, SigningKey, expires_at};
+use crate::store::{KeyRecord, Store, StoreError};
+
+/// The longest that a token of ours can live, whatever the settings were when it was issued.
+const MAX_TOKEN_TTL: TimeDelta = TimeDelta::hours(1);
+/// How often the database is asked for keys that another replica has added.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
+
+/// When keys change.
+#[derive(Debug, Clone, Copy)]
+pub struct Schedule {
+    /// How long a key signs.
+    pub rotation_period: Duration,
+}
+
+impl Schedule {
+    /// How long a key is published before it signs: longer than any verifier keeps the JWKS.
+    fn lead() -> TimeDelta {
+        TimeDelta::seconds(i64::from(JWKS_MAX_AGE) * 2)
+    }
+
+    fn rotation_period(self) -> TimeDelta {
+        TimeDelta::from_std(self.rotation_period).unwrap_or(TimeDelta::MAX)
+    }
+}
+
+/// Why the keys cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The encryption key.
+    #[error("KEY_ENCRYPTION_KEY: {0}")]
+    Seal(#[from] SealError),
+    /// A key could not be made, or one in the database cannot be used.
+    #[error("a signing key cannot be used: {0}")]
+    Key(#[from] super::KeyFileError),
+}
+
+/// The keys in the database.
+#[derive(Debug, Clone)]
+pub struct ManagedKeys {
+    store: Arc<dyn Store>,
+    sealer: Arc<Sealer>,
+    algorithm: Algorithm,
+    schedule: Schedule,
+}
+
+impl ManagedKeys {
+    /// Keys of `algorithm` in `store`, sealed by `sealer`.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        sealer: Arc<Sealer>,
+        algorithm: Algorithm,
+        schedule: Schedule,
+    ) -> Self {
+        Self { store, sealer, algorithm, schedule }
+    }
+
+    /// Loads the keys; adds one where none is there or the next one is due, and removes those that
+    /// have signed no token that still lives.
+    ///
+    /// # Errors
+    ///
+    /// Where the database is away, or its keys were sealed under another key: then nothing is
+    /// changed.
+    pub async fn load(&self, now: DateTime<Utc>) -> Result<KeyRing, KeysError> {
+        loop {
+            let records = self.store.signing_keys().await?;
+            let ring = self.open(&records)?;
+            let Some(activates_at) = self.due(&records, now) else {
+                self.remove_expired(&records, now).await?;
+                return Ok(ring);
+            };
+            // Whoever loses the race sees the winner's key in the next round.
+            self.add(&records, activates_at, now).await?;
+        }
+    }
+
+    /// Adds the next key, to sign from its publication time on, or at once with `immediately`.
+    /// Returns its id.
+    ///
+    /// # Errors
+    ///
+    /// As [`ManagedKeys::load`].
+    pub async fn rotate(
+        &self,
+        immediately: bool,
+        now: DateTime<Utc>,
+    ) -> Result<String, KeysError> {
+        let activates_at = if immediately { now } else { now + Schedule::lead() };
+        loop {
+            let records = self.store.signing_keys().await?;
+            self.open(&records)?;
+            if let Some(kid) = self.add(&records, activates_at, now).await? {
+                return Ok(kid);
+            }
+        }
+    }
+
+    /// The keys in the database by time of activation, each with its state at `now`: `retired`,
+    /// `active` or `next`.
+    ///
+    /// # Errors
+    ///
+    /// Where the database is away.
+    pub async fn list(
+        &self,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<(KeyRecord, &'static str)>, KeysError> {
+        let records = self.store.signing_keys().await?;
+        let active = records.iter().rposition(|record| record.activates_at <= now);
+        let state = |at: usize| match active {
+            Some(active) if at < active => "retired",
+            Some(active) if at == active => "active",
+            _ => "next",
+        };
+        Ok(records.into_iter().enumerate().map(|(at, record)| (record, state(at))).collect())
+    }
+
+    /// Keeps `publish` told of the keys until the future is dropped. A failure keeps the last ring.
+    pub async fn keep_current(&self, publish: impl Fn(KeyRing)) {
+        loop {
+            tokio::time::sleep(RELOAD_INTERVAL).await;
+            match self.load(sql_kit::now()).await {
+                Ok(ring) => publish(ring),
+                Err(error) => tracing::warn!(%error, "cannot reload the signing keys"),
+            }
+        }
+    }
+
+    fn open(&self, records: &[KeyRecord]) -> Result<KeyRing, KeysError> {
+        let keys = records
+            .iter()
+            .map(|record| {
+                let der = self.sealer.open(&record.kid, &record.sealed_key)?;
+                let key = Arc::new(SigningKey::from_der(&der)?);
+                Ok(ScheduledKey { key, activates_at: record.activates_at })
+            })
+            .collect::<Result<_, KeysError>>()?;
+        Ok(KeyRing::new(keys, Vec::new()))
+    }
+
+    /// When the key that has to be added now shall be activated, if one has to be.
+    fn due(&self, records: &[KeyRecord], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let Some(newest) = newest(records) else { return Some(now) };
+        if newest.algorithm != self.algorithm.as_str() {
+            return Some(now + Schedule::lead());
+        }
+        let end = newest.activates_at.checked_add_signed(self.schedule.rotation_period())?;
+        (end - Schedule::lead() <= now).then(|| end.max(now + Schedule::lead()))
+    }
+
+    async fn add(
+        &self,
+        records: &[KeyRecord],
+        activates_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<String>, KeysError> {
+        let algorithm = self.algorithm;
+        let key = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm))
+            .await
+            .map_err(|_| super::KeyFileError::Unsupported)??;
+        let (kid, pkcs8) =
+            key.kid().zip(key.pkcs8()).ok_or(super::KeyFileError::Unsupported)?;
+        let record = KeyRecord {
+            kid: kid.to_owned(),
+            algorithm: algorithm.as_str().to_owned(),
+            sealed_key: self.sealer.seal(kid, pkcs8)?,
+            created_at: now,
+            activates_at,
+        };
+        let expected = newest(records).map(|record| record.kid.as_str());
+        if !self.store.add_signing_key(&record, expected).await? {
+            return Ok(None);
+        }
+        tracing::info!(
+            event = "signing_key.added",
+            kid = record.kid,
+            algorithm = record.algorithm,
+            activates_at = %activates_at.to_rfc3339(),
+            "signing key added"
+        );
+        Ok(Some(record.kid))
+    }
+
+    async fn remove_expired(
+        &self,
+        records: &[KeyRecord],
+        now: DateTime<Utc>,
+    ) -> Result<(), KeysError> {
+        for (record, successor) in records.iter().zip(records.iter().skip(1)) {
+            if expires_at(successor.activates_at, MAX_TOKEN_TTL) < now {
+                self.store.remove_signing_key(&record.kid).await?;
+                tracing::info!(event = "signing_key.removed", kid = record.kid, "signing key removed");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The key that is activated last. Records come by time of activation.
+fn newest(records: &[KeyRecord]) -> Option<&KeyRecord> {
+    records.last()
+}

@@ -1,0 +1,307 @@
+//! The auth service: registers people, checks passwords, issues access tokens, manages the keys
+//! that sign them. [`App`] is the whole service; `main.rs` and the `stack` crate run it.
+
+pub mod blocklist;
+pub mod config;
+pub mod domain;
+pub mod edge;
+mod error;
+pub mod hashing;
+pub mod keys;
+pub mod keys_command;
+pub mod password;
+pub mod service;
+pub mod store;
+pub mod token;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+pub use error::Error;
+use service_kit::{
+    health::{Check, Health},
+    runtime::Listeners,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{KeySource, Settings},
+    hashing::Hashing,
+    keys::{KeyRing, KeysError, ManagedKeys},
+    service::Service,
+    store::{Store, StoreError},
+};
+
+/// The name of this service in logs and probes.
+pub const NAME: &str = "auth-service";
+/// The version of this service.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How long the start waits for the database before it listens anyway. In this time whatever makes
+/// the start impossible, such as a wrong encryption key, ends it.
+const START_PATIENCE: Duration = Duration::from_secs(4);
+/// How long to wait before the database is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the schemes of the stored hashes are looked at.
+const WORK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why the service does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// An address cannot be bound, or a folder not be made.
+    #[error("{0}")]
+    System(String),
+    /// The database is not one that this version can use.
+    #[error("DATABASE_URL: {0}")]
+    Store(#[from] StoreError),
+    /// The signing keys cannot be used.
+    #[error("{0}")]
+    Keys(KeysError),
+}
+
+impl From<KeysError> for BuildError {
+    fn from(error: KeysError) -> Self {
+        match error {
+            KeysError::Store(error) => Self::Store(error),
+            error => Self::Keys(error),
+        }
+    }
+}
+
+impl BuildError {
+    const fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
+/// The service, listening but not accepting yet.
+#[derive(Debug)]
+pub struct App {
+    listeners: Listeners,
+    rest: Router,
+    grpc: Router,
+    health: Health,
+    preparation: Preparation,
+    prepared: bool,
+    shutdown: CancellationToken,
+    grace: Duration,
+}
+
+impl App {
+    /// Builds the service. It does not need the database yet: while that is away the service is
+    /// live, not ready, and answers 503.
+    ///
+    /// # Errors
+    ///
+    /// What makes a start impossible.
+    pub async fn build(settings: Settings, shutdown: CancellationToken) -> Result<Self, BuildError> {
+        let store = open_store(&settings)?;
+        let hashing = Hashing::start(settings.hash_workers, settings.hash_queue_timeout)
+            .map_err(|error| BuildError::System(format!("HASH_WORKERS: {error}")))?;
+        let service = Arc::new(Service::new(
+            Arc::clone(&store),
+            hashing,
+            settings.scheme,
+            settings.issuer,
+            settings.password_min_length,
+        ));
+        let preparation = Preparation {
+            store: Arc::clone(&store),
+            service: Arc::clone(&service),
+            keys: keys(&store, settings.keys),
+            migrate: settings.runtime.migrate_on_start,
+        };
+        let prepared = match tokio::time::timeout(START_PATIENCE, preparation.run()).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) if !error.is_transient() => return Err(error),
+            Ok(Err(_)) | Err(_) => false,
+        };
+
+        let listeners = Listeners::bind(NAME, settings.http_addr, settings.grpc_addr)
+            .await
+            .map_err(BuildError::System)?;
+        let health = Health::start(
+            NAME,
+            VERSION,
+            vec![database_check(store, Arc::clone(&service))],
+            shutdown.clone(),
+        );
+        let rest = edge::rest::router(Arc::clone(&service), &health);
+        let mut routes = tonic::service::Routes::builder();
+        edge::grpc::add_services(&mut routes, service, settings.service_token);
+        routes.add_service(health.grpc_server(edge::grpc::SERVICES).await);
+        if settings.runtime.reflection {
+            service_kit::grpc::add_reflection(&mut routes, edge::grpc::DESCRIPTORS)
+                .map_err(|error| BuildError::System(error.to_string()))?;
+        }
+        let grpc = service_kit::grpc::finish(NAME, routes.routes(), shutdown.clone());
+        let grace = settings.runtime.shutdown_grace;
+        Ok(Self { listeners, rest, grpc, health, preparation, prepared, shutdown, grace })
+    }
+
+    /// The address of the REST edge.
+    #[must_use]
+    pub const fn http_address(&self) -> SocketAddr {
+        self.listeners.http_address()
+    }
+
+    /// The address of the gRPC edge.
+    #[must_use]
+    pub const fn grpc_address(&self) -> SocketAddr {
+        self.listeners.grpc_address()
+    }
+
+    /// The state of the service's health.
+    #[must_use]
+    pub const fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Serves until the shutdown that was given to [`App::build`], and a little longer for what was
+    /// accepted before.
+    ///
+    /// # Errors
+    ///
+    /// Where a database that was away at the start turns out to be none that this version can use.
+    pub async fn run(self) -> Result<(), BuildError> {
+        let Self { listeners, rest, grpc, preparation, prepared, shutdown, grace, .. } = self;
+        let serving = listeners.serve(rest, grpc, shutdown.clone(), grace);
+        let result = tokio::select! {
+            () = serving => Ok(()),
+            error = preparation.keep(prepared) => {
+                // Requests under way get their answer; the process then ends with the reason.
+                shutdown.cancel();
+                Err(error)
+            }
+        };
+        preparation.store.close().await;
+        result
+    }
+}
+
+/// Runs the migrations and returns: the `migrate` subcommand.
+///
+/// # Errors
+///
+/// Where the database cannot be migrated.
+pub async fn migrate(settings: &Settings) -> Result<(), BuildError> {
+    let store = open_store(settings)?;
+    store.migrate().await?;
+    store.close().await;
+    Ok(())
+}
+
+/// The keys in the database, for the `keys` subcommand; `None` where they are given in the settings.
+///
+/// # Errors
+///
+/// Where the database is away or not migrated.
+pub async fn managed_keys(settings: Settings) -> Result<Option<ManagedKeys>, BuildError> {
+    let store = open_store(&settings)?;
+    store.check_migrated().await?;
+    Ok(match keys(&store, settings.keys) {
+        Keys::Managed(keys) => Some(keys),
+        Keys::Given(_) => None,
+    })
+}
+
+fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, BuildError> {
+    let options = sql_kit::PoolOptions {
+        application: NAME,
+        max_connections: settings.runtime.database_max_connections,
+        acquire_timeout: settings.runtime.database_acquire_timeout,
+    };
+    store::open(&settings.database, options)
+        .map_err(|error| BuildError::System(format!("DATABASE_URL: {error}")))
+}
+
+#[derive(Debug)]
+enum Keys {
+    Managed(ManagedKeys),
+    Given(KeyRing),
+}
+
+fn keys(store: &Arc<dyn Store>, source: KeySource) -> Keys {
+    match source {
+        KeySource::Managed { sealer, algorithm, schedule } => Keys::Managed(ManagedKeys::new(
+            Arc::clone(store),
+            Arc::new(sealer),
+            algorithm,
+            schedule,
+        )),
+        KeySource::Given(key, retired) => {
+            if key.kid().is_none() {
+                tracing::warn!(
+                    service = NAME,
+                    "JWT_ALGORITHM=HS256: whoever can verify a token can forge one; for a proof of \
+                     concept only"
+                );
+            }
+            Keys::Given(KeyRing::of_one(*key, retired))
+        }
+    }
+}
+
+fn database_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
+    Check::new("database", move || {
+        let (store, service) = (Arc::clone(&store), Arc::clone(&service));
+        // Without keys it has not been migrated, or not looked at, yet.
+        async move { service.keys().is_some() && store.ping().await.is_ok() }
+    })
+}
+
+/// What has to be done with the database before the first request, and from time to time.
+#[derive(Debug)]
+struct Preparation {
+    store: Arc<dyn Store>,
+    service: Arc<Service>,
+    keys: Keys,
+    migrate: bool,
+}
+
+impl Preparation {
+    async fn run(&self) -> Result<(), BuildError> {
+        if self.migrate {
+            self.store.migrate().await?;
+        } else {
+            self.store.check_migrated().await?;
+        }
+        let ring = match &self.keys {
+            Keys::Managed(keys) => keys.load(sql_kit::now()).await?,
+            Keys::Given(ring) => ring.clone(),
+        };
+        // A failure only means a little less equal work until the next look.
+        let _ = self.service.refresh_work().await;
+        self.service.publish_keys(ring);
+        Ok(())
+    }
+
+    /// Prepares, if that has not been done, and then keeps everything current. Returns only what
+    /// makes going on impossible.
+    async fn keep(&self, prepared: bool) -> BuildError {
+        if !prepared {
+            tracing::warn!(service = NAME, "the database is away: waiting for it");
+            while let Err(error) = self.run().await {
+                if !error.is_transient() {
+                    return error;
+                }
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+        }
+        let work = async {
+            loop {
+                tokio::time::sleep(WORK_INTERVAL).await;
+                let _ = self.service.refresh_work().await;
+            }
+        };
+        let keys = async {
+            match &self.keys {
+                Keys::Managed(keys) => keys.keep_current(|ring| self.service.publish_keys(ring)).await,
+                Keys::Given(_) => std::future::pending().await,
+            }
+        };
+        // Neither ends.
+        tokio::join!(work, keys);
+        BuildError::System("the background work has ended".to_owned())
+    }
+}

@@ -1,0 +1,214 @@
+//! Every rule of the auth service, once. Both edges call it and add nothing of their own.
+
+use std::sync::{Arc, RwLock};
+
+use token_verifier::{Claims, Rules};
+
+use crate::{
+    domain::{AccountId, Email, Password, Registration},
+    error::Error,
+    hashing::Hashing,
+    keys::KeyRing,
+    password::{Scheme, Work},
+    store::{AccountRecord, Store},
+    token::Issuer,
+};
+
+/// The auth service.
+#[derive(Debug)]
+pub struct Service {
+    store: Arc<dyn Store>,
+    hashing: Hashing,
+    scheme: Scheme,
+    issuer: Issuer,
+    min_password_length: usize,
+    /// Nothing until they have been loaded.
+    keys: RwLock<Option<Arc<KeyRing>>>,
+    /// What a failing login costs; see [`Work`].
+    work: RwLock<Arc<Work>>,
+}
+
+/// An access token and its lifetime.
+#[derive(Debug)]
+pub struct Issued {
+    /// The token.
+    pub access_token: String,
+    /// Its lifetime, in seconds.
+    pub expires_in: u64,
+}
+
+impl Service {
+    /// The service on `store`. It issues no token before [`Service::publish_keys`].
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        hashing: Hashing,
+        scheme: Scheme,
+        issuer: Issuer,
+        min_password_length: usize,
+    ) -> Self {
+        let work = RwLock::new(Arc::new(Work::new(scheme, [])));
+        let keys = RwLock::new(None);
+        Self { store, hashing, scheme, issuer, min_password_length, keys, work }
+    }
+
+    /// The least number of code points of a new password.
+    #[must_use]
+    pub const fn min_password_length(&self) -> usize {
+        self.min_password_length
+    }
+
+    /// Takes up the present signing keys.
+    pub fn publish_keys(&self, ring: KeyRing) {
+        *self.keys.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(Arc::new(ring));
+    }
+
+    /// The present signing keys, if they have been loaded.
+    #[must_use]
+    pub fn keys(&self) -> Option<Arc<KeyRing>> {
+        self.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Takes up which schemes the stored hashes have.
+    ///
+    /// # Errors
+    ///
+    /// Where the database is away.
+    pub async fn refresh_work(&self) -> Result<(), Error> {
+        let stored = self.store.hash_schemes().await?;
+        let work = Work::new(self.scheme, stored.iter().filter_map(|scheme| scheme.parse().ok()));
+        *self.work.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(work);
+        Ok(())
+    }
+
+    /// Creates an account.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmailAlreadyRegistered`], overload, or the database.
+    pub async fn register(&self, registration: Registration) -> Result<AccountRecord, Error> {
+        self.loaded_keys()?;
+        let Registration { email, password } = registration;
+        // Spares the hash where the answer is known already; the insertion decides.
+        if self.store.account_by_email(&email).await?.is_some() {
+            return Err(Error::EmailAlreadyRegistered);
+        }
+        let scheme = self.scheme;
+        let password_hash = self.hashing.run(move || scheme.hash(&password)).await??;
+        let account = AccountRecord {
+            id: AccountId::generate(),
+            email,
+            password_hash,
+            hash_scheme: scheme.to_string(),
+            created_at: sql_kit::now(),
+        };
+        if !self.store.create_account(&account).await? {
+            return Err(Error::EmailAlreadyRegistered);
+        }
+        tracing::info!(event = "account.registered", account = %account.id, "account registered");
+        Ok(account)
+    }
+
+    /// Checks an email and a password, as they came, and issues an access token.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidCredentials`] for whatever is wrong with either, after the same work.
+    pub async fn login(&self, email: &str, password: &str) -> Result<Issued, Error> {
+        let ring = self.loaded_keys()?;
+        let account = match Email::parse(email) {
+            Ok(email) => self.store.account_by_email(&email).await?,
+            Err(_) => None,
+        };
+        let Some(account) = self.check(account, Password::normalize(password)).await? else {
+            tracing::info!(event = "login.failed", "login failed");
+            return Err(Error::InvalidCredentials);
+        };
+        let now = sql_kit::now();
+        let key = ring.active(now).ok_or(Error::DatabaseUnavailable)?;
+        let access_token =
+            self.issuer.issue(account.id, &account.email, key, now).map_err(|error| {
+                tracing::error!(%error, "signing failed");
+                Error::Internal
+            })?;
+        tracing::info!(event = "login.ok", account = %account.id, "login ok");
+        Ok(Issued { access_token, expires_in: self.issuer.ttl.as_secs() })
+    }
+
+    /// The account, if the password is its own. A hash of another scheme than the present one is
+    /// replaced on the way.
+    async fn check(
+        &self,
+        account: Option<AccountRecord>,
+        password: Password,
+    ) -> Result<Option<AccountRecord>, Error> {
+        let work =
+            Arc::clone(&self.work.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let scheme = self.scheme;
+        let stored = account.as_ref().map(|account| account.password_hash.clone());
+        let (right, replacement) = self
+            .hashing
+            .run(move || {
+                let right = work.check(&password, stored.as_deref())?;
+                let outdated = right
+                    && stored.as_deref().and_then(Scheme::of).is_none_or(|used| used != scheme);
+                let replacement = outdated.then(|| scheme.hash(&password)).transpose()?;
+                Ok::<_, crate::password::HashError>((right, replacement))
+            })
+            .await??;
+        let Some(account) = account.filter(|_| right) else { return Ok(None) };
+        if let Some(after) = replacement {
+            let before = &account.password_hash;
+            let name = scheme.to_string();
+            // A failure only postpones it to the next login.
+            match self.store.replace_password_hash(account.id, before, &after, &name).await {
+                Ok(true) => tracing::info!(
+                    event = "password_hash.replaced", account = %account.id, "password hash replaced"
+                ),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "cannot replace a password hash"),
+            }
+        }
+        Ok(Some(account))
+    }
+
+    /// The claims of a token if it is active (RFC 7662, section 2.2): valid now, and of an account
+    /// that exists.
+    ///
+    /// # Errors
+    ///
+    /// Where the database is away.
+    pub async fn introspect(&self, token: &str) -> Result<Option<Claims>, Error> {
+        let ring = self.loaded_keys()?;
+        let rules = Rules {
+            issuer: Some(self.issuer.issuer.clone()),
+            audience: Some(self.issuer.audience.clone()),
+            ..Rules::default()
+        };
+        let now = sql_kit::now().timestamp();
+        let Ok(claims) = token_verifier::verify(token, ring.verification(), &rules, now) else {
+            return Ok(None);
+        };
+        let exists = self.store.account_exists(AccountId(claims.sub)).await?;
+        Ok(exists.then_some(claims))
+    }
+
+    /// Deletes an account; one that does not exist is as good as deleted.
+    ///
+    /// # Errors
+    ///
+    /// Where the database is away.
+    pub async fn delete_account(&self, id: AccountId) -> Result<(), Error> {
+        self.loaded_keys()?;
+        if self.store.delete_account(id).await? {
+            tracing::info!(event = "account.deleted", account = %id, "account deleted");
+        }
+        Ok(())
+    }
+
+    /// Before the keys have been loaded the database has not been migrated either.
+    fn loaded_keys(&self) -> Result<Arc<KeyRing>, Error> {
+        self.keys().ok_or(Error::DatabaseUnavailable)
+    }
+}

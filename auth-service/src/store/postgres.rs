@@ -1,0 +1,231 @@
+//! The store on Postgres.
+
+use std::sync::LazyLock;
+
+use async_trait::async_trait;
+use sql_kit::{PoolOptions, Postgres, bounded, migrator};
+use sqlx::{Row as _, migrate::Migrator, postgres::PgConnectOptions, postgres::PgRow};
+
+use super::{AccountRecord, KeyRecord, Store, StoreError, stored_email};
+use crate::domain::{AccountId, Email};
+
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    migrator(&[(1, "accounts", include_str!("../../migrations/postgres/0001_accounts.sql"))])
+});
+
+#[derive(Debug)]
+pub(super) struct PostgresStore {
+    database: Postgres,
+}
+
+impl PostgresStore {
+    pub(super) fn open(connect: PgConnectOptions, options: PoolOptions) -> Self {
+        Self { database: Postgres::open(connect, options) }
+    }
+}
+
+fn account(row: &PgRow) -> Result<AccountRecord, sqlx::Error> {
+    Ok(AccountRecord {
+        id: AccountId(row.try_get("id")?),
+        email: stored_email(row.try_get("email")?)?,
+        password_hash: row.try_get("password_hash")?,
+        hash_scheme: row.try_get("hash_scheme")?,
+        created_at: row.try_get("created_at")?,
+    })
+}
+
+fn key(row: &PgRow) -> Result<KeyRecord, sqlx::Error> {
+    Ok(KeyRecord {
+        kid: row.try_get("kid")?,
+        algorithm: row.try_get("algorithm")?,
+        sealed_key: row.try_get("sealed_key")?,
+        created_at: row.try_get("created_at")?,
+        activates_at: row.try_get("activates_at")?,
+    })
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        self.database.migrate(&MIGRATIONS).await
+    }
+
+    async fn check_migrated(&self) -> Result<(), StoreError> {
+        self.database.check_migrated(&MIGRATIONS).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.database.ping().await
+    }
+
+    async fn create_account(&self, account: &AccountRecord) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let done = sqlx::query(
+                "INSERT INTO accounts (id, email, password_hash, hash_scheme, created_at)
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (email) DO NOTHING",
+            )
+            .bind(account.id.0)
+            .bind(account.email.as_str())
+            .bind(&account.password_hash)
+            .bind(&account.hash_scheme)
+            .bind(account.created_at)
+            .execute(&mut *lease)
+            .await?;
+            Ok(done.rows_affected() == 1)
+        })
+        .await
+    }
+
+    async fn account_by_email(&self, email: &Email) -> Result<Option<AccountRecord>, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let row = sqlx::query(
+                "SELECT id, email, password_hash, hash_scheme, created_at
+                 FROM accounts WHERE email = $1",
+            )
+            .bind(email.as_str())
+            .fetch_optional(&mut *lease)
+            .await?;
+            row.as_ref().map(account).transpose()
+        })
+        .await
+    }
+
+    async fn account_exists(&self, id: AccountId) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let row = sqlx::query("SELECT 1 FROM accounts WHERE id = $1")
+                .bind(id.0)
+                .fetch_optional(&mut *lease)
+                .await?;
+            Ok(row.is_some())
+        })
+        .await
+    }
+
+    async fn replace_password_hash(
+        &self,
+        id: AccountId,
+        before: &str,
+        after: &str,
+        scheme: &str,
+    ) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let done = sqlx::query(
+                "UPDATE accounts SET password_hash = $3, hash_scheme = $4
+                 WHERE id = $1 AND password_hash = $2",
+            )
+            .bind(id.0)
+            .bind(before)
+            .bind(after)
+            .bind(scheme)
+            .execute(&mut *lease)
+            .await?;
+            Ok(done.rows_affected() == 1)
+        })
+        .await
+    }
+
+    async fn delete_account(&self, id: AccountId) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let done = sqlx::query("DELETE FROM accounts WHERE id = $1")
+                .bind(id.0)
+                .execute(&mut *lease)
+                .await?;
+            Ok(done.rows_affected() == 1)
+        })
+        .await
+    }
+
+    async fn hash_schemes(&self) -> Result<Vec<String>, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            // A loose index scan: one step for each scheme, however many accounts there are.
+            sqlx::query_scalar(
+                "WITH RECURSIVE schemes AS (
+                     (SELECT hash_scheme FROM accounts ORDER BY hash_scheme LIMIT 1)
+                     UNION ALL
+                     SELECT (SELECT hash_scheme FROM accounts
+                             WHERE hash_scheme > schemes.hash_scheme
+                             ORDER BY hash_scheme LIMIT 1)
+                     FROM schemes WHERE schemes.hash_scheme IS NOT NULL
+                 )
+                 SELECT hash_scheme FROM schemes WHERE hash_scheme IS NOT NULL",
+            )
+            .fetch_all(&mut *lease)
+            .await
+        })
+        .await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let rows = sqlx::query(
+                "SELECT kid, algorithm, sealed_key, created_at, activates_at
+                 FROM signing_keys ORDER BY activates_at, created_at, kid",
+            )
+            .fetch_all(&mut *lease)
+            .await?;
+            rows.iter().map(key).collect()
+        })
+        .await
+    }
+
+    async fn add_signing_key(
+        &self,
+        key: &KeyRecord,
+        expected: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let mut transaction = sqlx::Connection::begin(&mut *lease).await?;
+            // One replica at a time; readers go on.
+            sqlx::query("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE")
+                .execute(&mut *transaction)
+                .await?;
+            let newest: Option<String> = sqlx::query_scalar(
+                "SELECT kid FROM signing_keys ORDER BY activates_at DESC, created_at DESC, kid DESC
+                 LIMIT 1",
+            )
+            .fetch_optional(&mut *transaction)
+            .await?;
+            if newest.as_deref() != expected {
+                return Ok(false);
+            }
+            sqlx::query(
+                "INSERT INTO signing_keys (kid, algorithm, sealed_key, created_at, activates_at)
+                 VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(&key.kid)
+            .bind(&key.algorithm)
+            .bind(&key.sealed_key)
+            .bind(key.created_at)
+            .bind(key.activates_at)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn remove_signing_key(&self, kid: &str) -> Result<(), StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            sqlx::query("DELETE FROM signing_keys WHERE kid = $1")
+                .bind(kid)
+                .execute(&mut *lease)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn close(&self) {
+        self.database.close().await;
+    }
+}

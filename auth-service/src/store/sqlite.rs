@@ -1,0 +1,239 @@
+//! The store on SQLite.
+
+use std::{io, sync::LazyLock};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sql_kit::{PoolOptions, Sqlite, bounded, migrator};
+use sqlx::{
+    Row as _,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteRow},
+};
+
+use super::{AccountRecord, KeyRecord, Store, StoreError, stored_email};
+use crate::domain::{AccountId, Email};
+
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    migrator(&[(1, "accounts", include_str!("../../migrations/sqlite/0001_accounts.sql"))])
+});
+
+#[derive(Debug)]
+pub(super) struct SqliteStore {
+    database: Sqlite,
+}
+
+impl SqliteStore {
+    pub(super) fn open(connect: SqliteConnectOptions, options: PoolOptions) -> io::Result<Self> {
+        Ok(Self { database: Sqlite::open(connect, options)? })
+    }
+}
+
+fn time(row: &SqliteRow, column: &str) -> Result<DateTime<Utc>, sqlx::Error> {
+    DateTime::from_timestamp_micros(row.try_get(column)?)
+        .ok_or_else(|| sqlx::Error::Decode("a stored time is out of range".into()))
+}
+
+fn account(row: &SqliteRow) -> Result<AccountRecord, sqlx::Error> {
+    Ok(AccountRecord {
+        id: AccountId(row.try_get("id")?),
+        email: stored_email(row.try_get("email")?)?,
+        password_hash: row.try_get("password_hash")?,
+        hash_scheme: row.try_get("hash_scheme")?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+fn key(row: &SqliteRow) -> Result<KeyRecord, sqlx::Error> {
+    Ok(KeyRecord {
+        kid: row.try_get("kid")?,
+        algorithm: row.try_get("algorithm")?,
+        sealed_key: row.try_get("sealed_key")?,
+        created_at: time(row, "created_at")?,
+        activates_at: time(row, "activates_at")?,
+    })
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        self.database.migrate(&MIGRATIONS).await
+    }
+
+    async fn check_migrated(&self) -> Result<(), StoreError> {
+        self.database.check_migrated(&MIGRATIONS).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.database.ping().await
+    }
+
+    async fn create_account(&self, account: &AccountRecord) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut transaction = self.database.write().await?;
+            let done = sqlx::query(
+                "INSERT INTO accounts (id, email, password_hash, hash_scheme, created_at)
+                 VALUES (?, ?, ?, ?, ?) ON CONFLICT (email) DO NOTHING",
+            )
+            .bind(account.id.0)
+            .bind(account.email.as_str())
+            .bind(&account.password_hash)
+            .bind(&account.hash_scheme)
+            .bind(account.created_at.timestamp_micros())
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(done.rows_affected() == 1)
+        })
+        .await
+    }
+
+    async fn account_by_email(&self, email: &Email) -> Result<Option<AccountRecord>, StoreError> {
+        bounded(async {
+            let mut connection = self.database.read().await?;
+            let row = sqlx::query(
+                "SELECT id, email, password_hash, hash_scheme, created_at
+                 FROM accounts WHERE email = ?",
+            )
+            .bind(email.as_str())
+            .fetch_optional(&mut *connection)
+            .await?;
+            row.as_ref().map(account).transpose()
+        })
+        .await
+    }
+
+    async fn account_exists(&self, id: AccountId) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut connection = self.database.read().await?;
+            let row = sqlx::query("SELECT 1 FROM accounts WHERE id = ?")
+                .bind(id.0)
+                .fetch_optional(&mut *connection)
+                .await?;
+            Ok(row.is_some())
+        })
+        .await
+    }
+
+    async fn replace_password_hash(
+        &self,
+        id: AccountId,
+        before: &str,
+        after: &str,
+        scheme: &str,
+    ) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut transaction = self.database.write().await?;
+            let done = sqlx::query(
+                "UPDATE accounts SET password_hash = ?, hash_scheme = ?
+                 WHERE id = ? AND password_hash = ?",
+            )
+            .bind(after)
+            .bind(scheme)
+            .bind(id.0)
+            .bind(before)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(done.rows_affected() == 1)
+        })
+        .await
+    }
+
+    async fn delete_account(&self, id: AccountId) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut transaction = self.database.write().await?;
+            let done = sqlx::query("DELETE FROM accounts WHERE id = ?")
+                .bind(id.0)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(done.rows_affected() == 1)
+        })
+        .await
+    }
+
+    async fn hash_schemes(&self) -> Result<Vec<String>, StoreError> {
+        bounded(async {
+            let mut connection = self.database.read().await?;
+            // A loose index scan: one step for each scheme, however many accounts there are.
+            sqlx::query_scalar(
+                "WITH RECURSIVE schemes (hash_scheme) AS (
+                     SELECT min(hash_scheme) FROM accounts
+                     UNION ALL
+                     SELECT (SELECT min(hash_scheme) FROM accounts
+                             WHERE hash_scheme > schemes.hash_scheme)
+                     FROM schemes WHERE schemes.hash_scheme IS NOT NULL
+                 )
+                 SELECT hash_scheme FROM schemes WHERE hash_scheme IS NOT NULL",
+            )
+            .fetch_all(&mut *connection)
+            .await
+        })
+        .await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        bounded(async {
+            let mut connection = self.database.read().await?;
+            let rows = sqlx::query(
+                "SELECT kid, algorithm, sealed_key, created_at, activates_at
+                 FROM signing_keys ORDER BY activates_at, created_at, kid",
+            )
+            .fetch_all(&mut *connection)
+            .await?;
+            rows.iter().map(key).collect()
+        })
+        .await
+    }
+
+    async fn add_signing_key(
+        &self,
+        key: &KeyRecord,
+        expected: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut transaction = self.database.write().await?;
+            let newest: Option<String> = sqlx::query_scalar(
+                "SELECT kid FROM signing_keys ORDER BY activates_at DESC, created_at DESC, kid DESC
+                 LIMIT 1",
+            )
+            .fetch_optional(&mut *transaction)
+            .await?;
+            if newest.as_deref() != expected {
+                return Ok(false);
+            }
+            sqlx::query(
+                "INSERT INTO signing_keys (kid, algorithm, sealed_key, created_at, activates_at)
+                 VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(&key.kid)
+            .bind(&key.algorithm)
+            .bind(&key.sealed_key)
+            .bind(key.created_at.timestamp_micros())
+            .bind(key.activates_at.timestamp_micros())
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn remove_signing_key(&self, kid: &str) -> Result<(), StoreError> {
+        bounded(async {
+            let mut transaction = self.database.write().await?;
+            sqlx::query("DELETE FROM signing_keys WHERE kid = ?")
+                .bind(kid)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn close(&self) {
+        self.database.close().await;
+    }
+}

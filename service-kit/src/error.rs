@@ -1,0 +1,150 @@
+//! The error that every edge answers with: a code, a text, and what goes with it.
+
+use std::{borrow::Cow, time::Duration};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::code::Code;
+
+/// The `domain` of every `google.rpc.ErrorInfo`.
+pub const ERROR_DOMAIN: &str = "latchkey";
+
+/// One fault of the input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where: a JSON pointer (RFC 6901) into the body, or `/name` for a query parameter.
+    pub pointer: String,
+    /// Which rule is broken, stable and in snake_case.
+    pub code: &'static str,
+    /// The rule in words, without the value.
+    pub detail: Cow<'static, str>,
+}
+
+/// An error as a client may see it. What is not meant for clients (causes, texts of the database)
+/// has been logged before and is not in here.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    code: Code,
+    detail: Cow<'static, str>,
+    faults: Vec<Fault>,
+    retry_after: Option<Duration>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl ApiError {
+    /// An error with a text for people.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            faults: Vec::new(),
+            retry_after: None,
+            headers: Vec::new(),
+        }
+    }
+
+    /// Input that breaks rules, with all its faults.
+    #[must_use]
+    pub fn validation(faults: Vec<Fault>) -> Self {
+        let mut error = Self::new(Code::ValidationFailed, "the input breaks one or more rules");
+        error.faults = faults;
+        error
+    }
+
+    /// Says when another try may succeed. Sent in whole seconds, rounded up, at least 1.
+    #[must_use]
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(Duration::from_secs(whole_seconds(delay)));
+        self
+    }
+
+    /// Adds a header field to the REST answer and, as metadata, to the gRPC answer.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The text for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The single faults of the input.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+}
+
+/// Rounds up to whole seconds, at least 1: what `Retry-After` can say (RFC 9110, section 10.2.3).
+#[must_use]
+pub fn whole_seconds(delay: Duration) -> u64 {
+    (delay.as_secs() + u64::from(delay.subsec_nanos() > 0)).max(1)
+}
+
+/// The body is left empty here: [`crate::rest`] writes it, since only there the request id is known.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.code.http();
+        let headers = response.headers_mut();
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        if let Some(delay) = self.retry_after {
+            headers.insert(http::header::RETRY_AFTER, delay.as_secs().into());
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<ApiError> for tonic::Status {
+    fn from(error: ApiError) -> Self {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(
+            error.code.as_str(),
+            ERROR_DOMAIN,
+            std::collections::HashMap::<String, String>::new(),
+        );
+        if !error.faults.is_empty() {
+            let violations: Vec<FieldViolation> = error
+                .faults
+                .iter()
+                .map(|fault| {
+                    // The path of a field in proto notation, where REST has a JSON pointer.
+                    let field = fault.pointer.trim_start_matches('/').replace('/', ".");
+                    FieldViolation::new(field, fault.detail.as_ref())
+                })
+                .collect();
+            details.set_bad_request(violations);
+        }
+        if error.retry_after.is_some() {
+            details.set_retry_info(error.retry_after);
+        }
+        let mut status =
+            Self::with_error_details(error.code.grpc(), error.detail.into_owned(), details);
+        for (name, value) in error.headers {
+            let key = tonic::metadata::AsciiMetadataKey::from_bytes(name.as_ref());
+            let value = tonic::metadata::AsciiMetadataValue::try_from(value.as_bytes());
+            if let (Ok(key), Ok(value)) = (key, value) {
+                status.metadata_mut().insert(key, value);
+            }
+        }
+        status
+    }
+}

@@ -1,0 +1,312 @@
+//! Health: one state, measured in the background, that the probes of both edges report.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use axum::{Json, Router, extract::State, response::IntoResponse, routing::get};
+use http::StatusCode;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+/// How often everything is checked.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long one check may take. With [`INTERVAL`] it bounds how old the truth can be.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(1500);
+
+type Probe = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
+/// Something the service cannot work without.
+pub struct Check {
+    name: &'static str,
+    probe: Probe,
+}
+
+impl Check {
+    /// `probe` says whether it works at this moment. It may hang: it is given up after 1.5 s.
+    pub fn new<F, P>(name: &'static str, probe: P) -> Self
+    where
+        P: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = bool> + Send + 'static,
+    {
+        Self { name, probe: Box::new(move || Box::pin(probe())) }
+    }
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Check").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// `ok` or `unavailable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It works.
+    Ok,
+    /// It does not, or has not been checked yet, or the service is stopping.
+    Unavailable,
+}
+
+impl From<bool> for Status {
+    fn from(works: bool) -> Self {
+        if works { Self::Ok } else { Self::Unavailable }
+    }
+}
+
+/// The body of `/health` and `/readyz`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Whether the service can do its work.
+    pub status: Status,
+    /// The service's name.
+    pub service: &'static str,
+    /// The service's version.
+    pub version: &'static str,
+    /// Each check by name.
+    pub checks: BTreeMap<&'static str, CheckReport>,
+}
+
+/// The last result of one check.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct CheckReport {
+    /// Whether it worked.
+    pub status: Status,
+    /// How long it took, in milliseconds.
+    pub latency_ms: f64,
+}
+
+/// The state of a service's health.
+#[derive(Debug, Clone)]
+pub struct Health {
+    report: watch::Receiver<Report>,
+}
+
+impl Health {
+    /// Starts to check, at once and then every second. From `shutdown` on the service is not ready.
+    #[must_use]
+    pub fn start(
+        service: &'static str,
+        version: &'static str,
+        checks: Vec<Check>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let unavailable = CheckReport { status: Status::Unavailable, latency_ms: 0.0 };
+        let (sender, report) = watch::channel(Report {
+            status: Status::Unavailable,
+            service,
+            version,
+            checks: checks.iter().map(|check| (check.name, unavailable)).collect(),
+        });
+        tokio::spawn(async move {
+            let draining = async {
+                shutdown.cancelled().await;
+                sender.send_modify(|report| report.status = Status::Unavailable);
+            };
+            tokio::select! {
+                biased;
+                () = draining => {}
+                () = check_forever(service, &checks, &sender) => {}
+            }
+            // Keeps the last report readable until nobody is left to read it.
+            sender.closed().await;
+        });
+        Self { report }
+    }
+
+    /// The present state.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.report.borrow().clone()
+    }
+
+    /// Whether the service can do its work.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.report.borrow().status == Status::Ok
+    }
+
+    /// Waits until the service can do its work.
+    pub async fn ready(&self) {
+        // An error means that checking has ended, which it only does with the process.
+        let _ = self.report.clone().wait_for(|report| report.status == Status::Ok).await;
+    }
+
+    /// The probes: `/livez`, `/readyz` and `/health`.
+    pub fn routes(&self) -> Router {
+        let live = self.report();
+        Router::new()
+            .route("/readyz", get(ready))
+            .route("/health", get(ready))
+            .with_state(self.clone())
+            .route(
+                "/livez",
+                get(move || async move {
+                    let Report { service, version, .. } = live;
+                    Json(Live { status: Status::Ok, service, version })
+                }),
+            )
+    }
+
+    /// The gRPC health service (`grpc.health.v1.Health`) with the same state for `""` and each of
+    /// `services`.
+    pub async fn grpc_server(
+        &self,
+        services: &'static [&'static str],
+    ) -> tonic_health::pb::health_server::HealthServer<tonic_health::server::HealthService> {
+        let reporter = HealthReporter::new();
+        // The reporter starts with "" as serving, which nobody has checked yet.
+        report_grpc(&reporter, services, self.is_ready()).await;
+        let server = tonic_health::pb::health_server::HealthServer::new(
+            tonic_health::server::HealthService::from_health_reporter(reporter.clone()),
+        );
+        let mut states = self.report.clone();
+        tokio::spawn(async move {
+            let mut last = None;
+            loop {
+                let ready = states.borrow_and_update().status == Status::Ok;
+                // Watchers are told changes, not every check.
+                if last.replace(ready) != Some(ready) {
+                    report_grpc(&reporter, services, ready).await;
+                }
+                if states.changed().await.is_err() {
+                    break;
+                }
+            }
+        });
+        server
+    }
+}
+
+#[derive(Serialize)]
+struct Live {
+    status: Status,
+    service: &'static str,
+    version: &'static str,
+}
+
+async fn report_grpc(reporter: &HealthReporter, services: &[&str], ready: bool) {
+    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in services.iter().chain(&[""]) {
+        reporter.set_service_status(service, status).await;
+    }
+}
+
+async fn ready(State(health): State<Health>) -> impl IntoResponse {
+    let report = health.report();
+    let status = match report.status {
+        Status::Ok => StatusCode::OK,
+        Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Verbatim, [(http::header::CACHE_CONTROL, "no-store")], Json(report))
+}
+
+/// Marks an answer whose body is right although its status is an error's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Verbatim;
+
+impl axum::response::IntoResponseParts for Verbatim {
+    type Error = std::convert::Infallible;
+
+    fn into_response_parts(
+        self,
+        mut parts: axum::response::ResponseParts,
+    ) -> Result<axum::response::ResponseParts, Self::Error> {
+        parts.extensions_mut().insert(self);
+        Ok(parts)
+    }
+}
+
+async fn check_forever(service: &'static str, checks: &[Check], sender: &watch::Sender<Report>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let results: Vec<_> =
+            futures_util::future::join_all(checks.iter().map(run)).await.into_iter().collect();
+        sender.send_modify(|report| {
+            for (name, result) in &results {
+                let before = report.checks.insert(name, *result).map(|check| check.status);
+                if before != Some(result.status) {
+                    log_change(service, name, result.status);
+                }
+            }
+            report.status = results.iter().all(|(_, check)| check.status == Status::Ok).into();
+        });
+    }
+}
+
+async fn run(check: &Check) -> (&'static str, CheckReport) {
+    let started = Instant::now();
+    let works = tokio::time::timeout(CHECK_TIMEOUT, (check.probe)()).await.unwrap_or(false);
+    let latency_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+    (check.name, CheckReport { status: works.into(), latency_ms })
+}
+
+fn log_change(service: &'static str, check: &'static str, status: Status) {
+    match status {
+        Status::Ok => tracing::info!(service, check, "check passes"),
+        Status::Unavailable => tracing::warn!(service, check, "check fails"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use super::*;
+
+    fn passing(name: &'static str) -> Check {
+        Check::new(name, || async { true })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hanging_check_is_given_up_and_recovers_by_itself() {
+        let hangs = Arc::new(AtomicBool::new(false));
+        let probe = Arc::clone(&hangs);
+        let check = Check::new("database", move || {
+            let hangs = probe.load(Ordering::Relaxed);
+            async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                true
+            }
+        });
+        let other = passing("other");
+        let health = Health::start("s", "1", vec![check, other], CancellationToken::new());
+        assert!(!health.is_ready(), "ready before the first check");
+        health.ready().await;
+
+        hangs.store(true, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let report = health.report();
+        assert_eq!(report.status, Status::Unavailable);
+        assert_eq!(report.checks["database"].status, Status::Unavailable);
+        assert_eq!(report.checks["other"].status, Status::Ok);
+
+        hangs.store(false, Ordering::Relaxed);
+        tokio::time::timeout(Duration::from_secs(4), health.ready()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stopping_service_is_not_ready() {
+        let shutdown = CancellationToken::new();
+        let health =
+            Health::start("s", "1", vec![passing("database")], shutdown.clone());
+        health.ready().await;
+        shutdown.cancel();
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!health.is_ready());
+    }
+}

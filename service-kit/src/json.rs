@@ -1,0 +1,269 @@
+//! JSON bodies, read strictly: one object in UTF-8 (RFC 8259) with no member twice (RFC 7493,
+//! section 2.3) and no NUL in a string; all faults of its members reported at once.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use axum::extract::Request;
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
+use http_body_util::BodyExt as _;
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::{
+    code::Code,
+    error::{ApiError, Fault},
+};
+
+/// The largest body that is read, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How much of an oversize body is read and thrown away, so that the client, still sending, gets
+/// to see the answer instead of a reset connection.
+const MAX_DISCARDED: usize = 8 * 1024 * 1024;
+
+/// Reads a request's body as a JSON object of one of the media types `accepted`.
+///
+/// # Errors
+///
+/// 415 for another media type, 413 over [`MAX_BODY`], 408 for a body that stalls, 400 for one that
+/// is not a JSON object.
+pub async fn read(request: Request, accepted: &[&str]) -> Result<Fields, ApiError> {
+    let media_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    if !media_type.is_some_and(|found| accepted.contains(&found.as_str())) {
+        return Err(ApiError::new(
+            Code::UnsupportedMediaType,
+            format!("the Content-Type must be {}", accepted.join(" or ")),
+        ));
+    }
+    let body = tokio::time::timeout(BODY_TIMEOUT, collect(request.into_body()))
+        .await
+        .map_err(|_| ApiError::new(Code::RequestTimeout, "the body did not arrive in time"))??;
+    Fields::parse(&body)
+}
+
+async fn collect(mut body: axum::body::Body) -> Result<Bytes, ApiError> {
+    let mut kept = BytesMut::new();
+    let mut discarded = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|_| ApiError::new(Code::MalformedRequest, "the body ended too early"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if discarded > 0 || kept.len() + data.len() > MAX_BODY {
+            discarded += data.len();
+            if discarded > MAX_DISCARDED {
+                break;
+            }
+        } else {
+            kept.extend_from_slice(&data);
+        }
+    }
+    if discarded > 0 {
+        return Err(ApiError::new(Code::PayloadTooLarge, "the body is over 64 KiB"));
+    }
+    Ok(kept.freeze())
+}
+
+/// The members of a body's object. Take each member that the endpoint knows, then call
+/// [`Fields::finish`], which adds a fault for each one left.
+#[derive(Debug)]
+pub struct Fields {
+    members: Map<String, Value>,
+}
+
+impl Fields {
+    /// Parses a body.
+    ///
+    /// # Errors
+    ///
+    /// `malformed_json` where it is not exactly one JSON object.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let malformed = |detail: Cow<'static, str>| ApiError::new(Code::MalformedJson, detail);
+        if std::str::from_utf8(body).is_err() {
+            return Err(malformed("the body is not UTF-8".into()));
+        }
+        let mut deserializer = serde_json::Deserializer::from_slice(body);
+        let value = Strict
+            .deserialize(&mut deserializer)
+            .and_then(|value| deserializer.end().map(|()| value))
+            .map_err(|error| {
+                let (line, column) = (error.line(), error.column());
+                let what = match error.classify() {
+                    serde_json::error::Category::Data => "breaks a rule",
+                    serde_json::error::Category::Eof => "ends too early",
+                    _ => "is not valid JSON",
+                };
+                malformed(format!("the body {what} at line {line}, column {column}").into())
+            })?;
+        match value {
+            Value::Object(members) => Ok(Self { members }),
+            _ => Err(malformed("the body is not a JSON object".into())),
+        }
+    }
+
+    /// Takes a member that must be there and be a string.
+    pub fn required_string(&mut self, name: &str, faults: &mut Vec<Fault>) -> Option<String> {
+        match self.members.remove(name) {
+            Some(Value::String(text)) => Some(text),
+            Some(_) => {
+                faults.push(fault(name, "not_a_string", "must be a string"));
+                None
+            }
+            None => {
+                faults.push(fault(name, "required", "is required"));
+                None
+            }
+        }
+    }
+
+    /// Takes a member, whatever it is.
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        self.members.remove(name)
+    }
+
+    /// Adds a fault for each member that nobody took.
+    pub fn finish(self, faults: &mut Vec<Fault>) {
+        for name in self.members.keys() {
+            faults.push(fault(name, "unknown_member", "is not a member of this object"));
+        }
+    }
+}
+
+/// A fault of the member `name` of the body.
+#[must_use]
+pub fn fault(name: &str, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Fault {
+    // RFC 6901, section 3.
+    let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+    Fault { pointer, code, detail: detail.into() }
+}
+
+/// Any JSON value, but with no member twice and no NUL in a string.
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+fn text<E: de::Error>(text: String) -> Result<String, E> {
+    // Postgres cannot store it, and no text of ours needs it.
+    if text.contains('\0') { Err(E::custom("NUL in a string")) } else { Ok(text) }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        text(value.to_owned()).map(Value::String)
+    }
+
+    fn visit_string<E: de::Error>(self, value: String) -> Result<Value, E> {
+        text(value).map(Value::String)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = sequence.next_element_seed(Strict)? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = access.next_key::<String>()? {
+            let name = text(name)?;
+            let value = access.next_value_seed(Strict)?;
+            if members.insert(name, value).is_some() {
+                return Err(de::Error::custom("a member twice"));
+            }
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_object_is_read() {
+        let mut fields = Fields::parse(br#" {"a":"x","b":1} "#).unwrap();
+        let mut faults = Vec::new();
+        assert_eq!(fields.required_string("a", &mut faults).as_deref(), Some("x"));
+        assert_eq!(faults, []);
+        fields.finish(&mut faults);
+        assert_eq!(faults, [fault("b", "unknown_member", "is not a member of this object")]);
+    }
+
+    #[test]
+    fn anything_else_is_malformed() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let bodies: &[&[u8]] = &[
+            b"",
+            b" ",
+            b"null",
+            b"[]",
+            b"\"a\"",
+            b"1",
+            b"{",
+            b"{\"a\":}",
+            b"{\"a\":\"x\"}{",
+            b"{\"a\":\"x\"} trailing",
+            b"{\"a\":1,\"a\":2}",
+            b"{\"a\":{\"b\":1,\"b\":1}}",
+            b"{\"a\":\"\\u0061\",\"\\u0061\":1}",
+            b"{\"a\":\"\\ud800\"}",
+            b"{\"a\":\"\\u0000\"}",
+            b"{\"\\u0000\":1}",
+            b"{\"a\":\"\xff\"}",
+            b"\xef\xbb\xbf{}",
+            b"{\"a\":1e999}",
+            b"{'a':1}",
+            b"{\"a\":NaN}",
+            b"{\"a\":1,}",
+            deep.as_bytes(),
+        ];
+        for body in bodies {
+            let error = Fields::parse(body).unwrap_err();
+            assert_eq!(error.code(), Code::MalformedJson, "{:?}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn a_pointer_is_escaped() {
+        assert_eq!(fault("a/b~c", "x", "y").pointer, "/a~1b~0c");
+    }
+}

@@ -1,0 +1,18 @@
+//! What any service of ours needs and no service owns: settings, telemetry, the request's identity,
+//! errors for both edges, strict JSON, health, listeners, shutdown. It knows no message of `proto/`,
+//! no SQL and no domain type.
+
+mod access;
+pub mod code;
+pub mod context;
+pub mod error;
+pub mod grpc;
+pub mod health;
+pub mod json;
+pub mod listen;
+pub mod probe;
+pub mod rest;
+pub mod runtime;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;

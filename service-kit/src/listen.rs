@@ -1,0 +1,133 @@
+//! Listeners: one loop for both edges, with the limits that a public port needs.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+/// How long the header section of a request may take; also how long an idle connection is kept.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(28);
+/// How often an HTTP/2 peer that is silent is asked for a sign of life, and how long it has.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// The largest header section, in bytes.
+const MAX_HEADERS: usize = 32 * 1024;
+const MAX_STREAMS: u32 = 256;
+/// How many connections one listener holds at a time; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 8192;
+
+/// Which protocol a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 and, with prior knowledge, HTTP/2.
+    Rest,
+    /// HTTP/2 alone.
+    Grpc,
+}
+
+/// The address of the socket's other end. In the extensions of every request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// A bound socket that does not accept yet.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    protocol: Protocol,
+}
+
+impl Listener {
+    /// Binds `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operating system, such as an address in use.
+    pub async fn bind(address: SocketAddr, protocol: Protocol) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address, protocol })
+    }
+
+    /// The address that was bound, with the real port.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves `router` until `shutdown`; then accepts no more, lets accepted requests finish, and
+    /// returns.
+    pub async fn serve(self, router: Router, shutdown: CancellationToken) {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_HEADERS);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEADERS as u32);
+        if self.protocol == Protocol::Grpc {
+            builder = builder.http2_only();
+        }
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let graceful = GracefulShutdown::new();
+        loop {
+            let (stream, peer, place) = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                accepted = accept(&self.socket, &places) => accepted,
+            };
+            // Answers are small and wait for nobody; a failure here only costs latency.
+            let _ = stream.set_nodelay(true);
+            let service = TowerToHyperService::new(router.clone().map_request(
+                move |mut request: http::Request<Incoming>| {
+                    request.extensions_mut().insert(Peer(peer));
+                    request
+                },
+            ));
+            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+            let connection = graceful.watch(connection);
+            tokio::spawn(async move {
+                // A broken connection is the client's business and is told by its absence.
+                let _ = connection.await;
+                drop(place);
+            });
+        }
+        drop(self.socket);
+        graceful.shutdown().await;
+    }
+}
+
+async fn accept(
+    socket: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, Option<tokio::sync::OwnedSemaphorePermit>) {
+    // The semaphore is never closed, so there is always a permit in the end.
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => return (stream, peer, place),
+            Err(error) => {
+                // Out of file descriptors, or a connection gone before it was accepted: both pass.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What every REST answer has in common: the request id, the problem document of each error, the
+//! security header fields, the access line, and no panic that reaches the connection.
+
+use std::{collections::HashSet, panic::AssertUnwindSafe};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::FutureExt as _;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use serde::Serialize;
+use tracing::Instrument as _;
+
+use crate::{
+    access::{self, Access},
+    code::{Code, catalogue_markdown},
+    context::{RequestContext, X_REQUEST_ID},
+    error::ApiError,
+    health::Verbatim,
+};
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Completes the router of `service`: adds `GET /errors`, answers what no route matches, and wraps
+/// everything in what this module is for. Nothing may be added to the router afterwards.
+pub fn finish(service: &'static str, routes: Router) -> Router {
+    routes
+        .route("/errors", get(errors))
+        .fallback(|| async { ApiError::new(Code::NotFound, "there is nothing at this path") })
+        .layer(axum::middleware::from_fn_with_state(service, edge))
+}
+
+async fn errors() -> Response {
+    ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], catalogue_markdown()).into_response()
+}
+
+async fn edge(State(service): State<&'static str>, mut request: Request, next: Next) -> Response {
+    let context = RequestContext::from_headers(request.headers());
+    // The route, never the raw path: a path can hold anything, and names must stay few.
+    let endpoint = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let access = Access::start(endpoint, method_name(request.method()));
+    request.extensions_mut().insert(context.clone());
+
+    async {
+        let mut response = match repeated_parameter(request.uri().query()) {
+            Some(error) => error.into_response(),
+            None => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+                // The panic hook has logged the message and the place.
+                ApiError::new(Code::Internal, "the service failed").into_response()
+            }),
+        };
+        let status = response.status();
+        let is_error = status.is_client_error() || status.is_server_error();
+        if is_error && response.extensions().get::<Verbatim>().is_none() {
+            response = problem(response, &context);
+        }
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, context.request_id_value());
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        access.log(None, status.as_str(), status.is_server_error());
+        response
+    }
+    .instrument(access::span(service, &context))
+    .await
+}
+
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+/// Which of two values for one parameter counts is a matter of taste, and so of attacks.
+fn repeated_parameter(query: Option<&str>) -> Option<ApiError> {
+    let mut seen = HashSet::new();
+    form_urlencoded::parse(query?.as_bytes())
+        .any(|(name, _)| !seen.insert(name))
+        .then(|| ApiError::new(Code::MalformedRequest, "a query parameter is given twice"))
+}
+
+/// The problem document of RFC 9457, section 3.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<ProblemFault<'a>>,
+}
+
+#[derive(Serialize)]
+struct ProblemFault<'a> {
+    pointer: &'a str,
+    code: &'a str,
+    detail: &'a str,
+}
+
+/// Writes the body of an error. The framework's own rejections come without an [`ApiError`]: their
+/// status says which it is, and their text, made for programmers, is dropped.
+fn problem(response: Response, context: &RequestContext) -> Response {
+    let (mut parts, _) = response.into_parts();
+    let error = parts
+        .extensions
+        .remove::<ApiError>()
+        .unwrap_or_else(|| of_framework(parts.status));
+    let code = error.code();
+    let document = Problem {
+        r#type: format!("/errors#{}", code.as_str()),
+        title: code.title(),
+        status: parts.status.as_u16(),
+        detail: error.detail(),
+        code: code.as_str(),
+        request_id: &context.request_id,
+        errors: error
+            .faults()
+            .iter()
+            .map(|fault| ProblemFault {
+                pointer: &fault.pointer,
+                code: fault.code,
+                detail: &fault.detail,
+            })
+            .collect(),
+    };
+    let body = serde_json::to_vec(&document).unwrap_or_default();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    parts.headers.insert(header::CACHE_CONTROL, NO_STORE);
+    Response::from_parts(parts, Body::from(body))
+}
+
+fn of_framework(status: StatusCode) -> ApiError {
+    match status {
+        StatusCode::NOT_FOUND => ApiError::new(Code::NotFound, "there is nothing at this path"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ApiError::new(Code::MethodNotAllowed, "this path does not have this method")
+        }
+        StatusCode::REQUEST_TIMEOUT => {
+            ApiError::new(Code::RequestTimeout, "the request did not arrive in time")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(Code::PayloadTooLarge, "the body is over 64 KiB")
+        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ApiError::new(Code::UnsupportedMediaType, "this path does not read this media type")
+        }
+        status if status.is_client_error() => {
+            ApiError::new(Code::MalformedRequest, "the request is malformed")
+        }
+        _ => ApiError::new(Code::Internal, "the service failed"),
+    }
+}
+
+/// The header field that keeps personal data out of caches (RFC 9111, section 5.2.2.5).
+#[must_use]
+pub fn no_store() -> [(HeaderName, HeaderValue); 1] {
+    [(header::CACHE_CONTROL, NO_STORE)]
+}

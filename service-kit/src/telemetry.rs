@@ -1,0 +1,99 @@
+//! Logs: one JSON object a line on stdout, or lines for people on a terminal.
+
+use std::{io::IsTerminal as _, panic};
+
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::LevelFilter, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Lines for people.
+    Pretty,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "json" => Ok(Self::Json),
+            "pretty" => Ok(Self::Pretty),
+            _ => Err(()),
+        }
+    }
+}
+
+impl LogFormat {
+    /// Lines for people on a terminal, JSON elsewhere.
+    #[must_use]
+    pub fn of_stdout() -> Self {
+        if std::io::stdout().is_terminal() { Self::Pretty } else { Self::Json }
+    }
+}
+
+/// What is logged where `LOG_LEVEL` says nothing else.
+pub const DEFAULT_LEVEL: &str = "info";
+
+/// Starts logging for the whole process. `level` is a filter such as `info` or
+/// `debug,access=off`. A second call changes nothing.
+///
+/// # Errors
+///
+/// Where `level` is not a filter.
+pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
+    let filter = parse_level(level)?;
+    let started = match format {
+        LogFormat::Json => {
+            let mut layer = json_subscriber::JsonLayer::stdout();
+            layer
+                .with_timer("timestamp", tracing_subscriber::fmt::time::ChronoUtc::rfc_3339())
+                .with_level("level")
+                .with_target("target")
+                .with_flattened_event()
+                .with_top_level_flattened_span_list();
+            tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()
+        }
+        LogFormat::Pretty => {
+            let layer = tracing_subscriber::fmt::layer().with_target(false).compact();
+            tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()
+        }
+    };
+    if started.is_ok() {
+        log_panics();
+    }
+    Ok(())
+}
+
+/// Reads a level or filter.
+///
+/// # Errors
+///
+/// Where `level` is neither.
+pub fn parse_level(level: &str) -> Result<EnvFilter, String> {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .parse(level)
+        .map_err(|_| "is not a log level or filter such as info or debug,access=off".to_owned())?;
+    // At these levels the HTTP and database crates write header fields and values as they are.
+    ["h2", "hyper", "hyper_util", "sqlx", "rustls", "tower"].into_iter().try_fold(
+        filter,
+        |filter, name| {
+            let quiet = format!("{name}=info").parse().map_err(|_| "is not a filter".to_owned())?;
+            Ok(filter.add_directive(quiet))
+        },
+    )
+}
+
+/// Panics become log lines, with the place but without a backtrace for the client to see.
+fn log_panics() {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let message = info.payload_as_str().unwrap_or("panic");
+        tracing::error!(place, message, "panic");
+    }));
+}

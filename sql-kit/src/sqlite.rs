@@ -1,0 +1,134 @@
+//! SQLite: one writer, several readers.
+
+use std::{fs, path::Path, time::Duration};
+
+use sqlx::{
+    Sqlite as Engine, SqlitePool, Transaction,
+    migrate::{Migrate as _, Migrator},
+    pool::PoolConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::{PoolOptions, StoreError, bounded};
+
+/// How long a statement waits for another process's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A SQLite database. SQLite lets one connection write at a time; a pool of one queues our writers
+/// in order, where competing connections would fail with "busy".
+#[derive(Debug, Clone)]
+pub struct Sqlite {
+    read: SqlitePool,
+    write: SqlitePool,
+}
+
+impl Sqlite {
+    /// Opens the file, which is made with its folder where it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn open(connect: SqliteConnectOptions, options: PoolOptions) -> std::io::Result<Self> {
+        let in_memory = connect.get_filename() == Path::new(":memory:")
+            || connect.get_filename().to_string_lossy().starts_with("file:sqlx-in-memory-");
+        let connect = connect
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .journal_mode(SqliteJournalMode::Wal)
+            // What was answered must survive a loss of power, not only of the process.
+            .synchronous(SqliteSynchronous::Full);
+        if !in_memory && let Some(folder) = connect.get_filename().parent() {
+            create_private(folder)?;
+        }
+        let pool = |size| {
+            SqlitePoolOptions::new()
+                .max_connections(size)
+                .min_connections(u32::from(in_memory))
+                .acquire_timeout(options.acquire_timeout)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+        };
+        let write = pool(1).connect_lazy_with(connect.clone());
+        // A database in memory belongs to its one connection.
+        let read = if in_memory {
+            write.clone()
+        } else {
+            pool(options.max_connections).connect_lazy_with(connect)
+        };
+        Ok(Self { read, write })
+    }
+
+    /// Borrows a connection that only reads, for one operation inside [`bounded`].
+    ///
+    /// # Errors
+    ///
+    /// Where none is free in time.
+    pub async fn read(&self) -> Result<PoolConnection<Engine>, sqlx::Error> {
+        self.read.acquire().await
+    }
+
+    /// Starts a transaction that writes, for one operation inside [`bounded`].
+    ///
+    /// # Errors
+    ///
+    /// Where the writer is not free in time.
+    pub async fn write(&self) -> Result<Transaction<'static, Engine>, sqlx::Error> {
+        // A deferred transaction that starts with a read can fail to become a writer.
+        self.write.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    /// Runs the migrations that are missing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Newer`] for a database that knows more migrations than we do.
+    pub async fn migrate(&self, migrator: &Migrator) -> Result<(), StoreError> {
+        let mut connection = self.write.acquire().await?;
+        migrator.run_direct(None, &mut *connection, false).await.map_err(StoreError::from)
+    }
+
+    /// Checks that exactly the migrations of `migrator` have been run.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotMigrated`] or [`StoreError::Newer`].
+    pub async fn check_migrated(&self, migrator: &Migrator) -> Result<(), StoreError> {
+        let mut connection = self.write.acquire().await?;
+        connection.ensure_migrations_table("_sqlx_migrations").await?;
+        let applied = connection.list_applied_migrations("_sqlx_migrations").await?;
+        let applied: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
+        crate::migrate::compare(migrator, &applied)
+    }
+
+    /// Checks that the file can be read.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        bounded(async {
+            let mut connection = self.read().await?;
+            sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut *connection).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Closes all connections, which folds the write-ahead log into the file.
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+/// Password hashes and keys are nobody else's to read.
+fn create_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+
+    if folder.as_os_str().is_empty() || folder.exists() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}

@@ -1,0 +1,354 @@
+//! Keys from a JWKS URL, kept fresh in the background.
+//!
+//! One loop fetches; everybody else reads what it last published. Requests never fetch themselves:
+//! they leave a ticket, and the loop's next fetch serves all tickets at once.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::fetch::{FETCH_TIMEOUT, FetchError, Fetcher};
+use crate::key::VerificationKey;
+use crate::key_set::KeySet;
+
+/// How often an unknown `kid` may cause a fetch.
+const REFETCH_COOLDOWN: Duration = Duration::from_secs(10);
+
+/// The bounds of the time between two fetches that succeed.
+const MIN_REFRESH: Duration = Duration::from_secs(5);
+const MAX_REFRESH: Duration = Duration::from_secs(60 * 60);
+
+/// The time between two fetches when the source does not say how long its answer holds.
+const DEFAULT_REFRESH: Duration = Duration::from_secs(300);
+
+/// The bounds of the time after a fetch that failed.
+const MIN_BACK_OFF: Duration = Duration::from_millis(250);
+const MAX_BACK_OFF: Duration = Duration::from_secs(10);
+
+/// While there are no keys yet, so many retries keep the shortest distance: services often start
+/// together, and the issuer is then a few seconds late.
+const EAGER_RETRIES: u32 = 40;
+
+/// Why a JWKS URL is refused. No message contains the URL, which may hold credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum JwksError {
+    /// Not an absolute URL with a host (RFC 3986 section 4.3).
+    #[error("not an absolute URL")]
+    NotAUrl,
+    /// Another scheme than http or https.
+    #[error("the URL's scheme must be http or https")]
+    Scheme,
+    /// A user name or password in the URL (RFC 3986 section 3.2.1).
+    #[error("the URL must not contain a user name or password")]
+    Credentials,
+    /// The system has no root certificates to check a server with.
+    #[error("the system's root certificates cannot be read")]
+    NoRoots,
+}
+
+/// What the loop publishes.
+#[derive(Default)]
+struct State {
+    keys: Option<KeySet>,
+    fetched_at: Option<Instant>,
+    /// The last ticket that a finished fetch has served.
+    served: u64,
+    running: bool,
+}
+
+/// What requests leave for the loop.
+#[derive(Default)]
+struct Wanted {
+    ticket: u64,
+    last: Option<Instant>,
+}
+
+struct Shared {
+    fetcher: Fetcher,
+    state: watch::Sender<State>,
+    wanted: Mutex<Wanted>,
+    wake: Notify,
+}
+
+/// The keys of a JWKS URL (RFC 7517 section 5). Clones share the keys.
+///
+/// [`JwksCache::run`] must run on exactly one clone. Known keys are kept for as long as the source is down.
+/// A document without any usable key is taken at its word: it withdraws the earlier keys.
+#[derive(Clone)]
+pub struct JwksCache {
+    shared: Arc<Shared>,
+    cooldown: Duration,
+}
+
+impl JwksCache {
+    /// A cache without keys for an `http` or `https` URL. Certificates are checked against the
+    /// system's roots. Nothing is fetched yet.
+    ///
+    /// # Errors
+    ///
+    /// [`JwksError`] if the URL cannot be used, or if it is `https` and the system has no roots.
+    pub fn new(url: &str) -> Result<Self, JwksError> {
+        let shared = Shared {
+            fetcher: Fetcher::new(url)?,
+            state: watch::Sender::new(State::default()),
+            wanted: Mutex::default(),
+            wake: Notify::new(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            cooldown: REFETCH_COOLDOWN,
+        })
+    }
+
+    /// Replaces the 10 s that lie at least between two fetches because of an unknown `kid`. Applies
+    /// to this clone and to those made from it.
+    #[must_use]
+    pub fn with_refetch_cooldown(self, cooldown: Duration) -> Self {
+        Self { cooldown, ..self }
+    }
+
+    /// The keys of the last fetch that succeeded; `None` if none ever has.
+    #[must_use]
+    pub fn keys(&self) -> Option<KeySet> {
+        self.shared.state.borrow().keys.clone()
+    }
+
+    /// How long ago the last fetch succeeded; `None` if none ever has.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        self.shared.state.borrow().fetched_at.map(|at| at.elapsed())
+    }
+
+    /// Fetches at once and then whenever it is due, until `shutdown` completes, which also ends a
+    /// fetch that is under way.
+    ///
+    /// After a success the next fetch comes at 80 % of the answer's `max-age` (RFC 9111 section
+    /// 5.2.2.1), within 5 s and 1 h, or after 300 s if there is none. After a failure it comes after
+    /// 0.25 s, growing to 10 s, with jitter. A token of an unknown key brings it forward.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+        // Dropped at the end whatever ends this, so that no request waits for a loop that is gone.
+        let _running = Running::new(&self.shared);
+        tokio::select! {
+            () = shutdown => {}
+            () = self.keep_fresh() => {}
+        }
+    }
+
+    async fn keep_fresh(&self) {
+        let mut failures = 0_u32;
+        let mut outage = false;
+        loop {
+            let ticket = self.wanted().ticket;
+            let fresh_for = match self.shared.fetcher.fetch().await {
+                Ok(fetched) => {
+                    let fresh_for = fetched.fresh_for;
+                    self.publish(fetched.keys, outage);
+                    outage = false;
+                    fresh_for
+                }
+                Err(error) => {
+                    self.report(&error, outage);
+                    outage = true;
+                    None
+                }
+            };
+            let has_keys = self.keys().is_some_and(|keys| !keys.is_empty());
+            // A document without keys is looked at again as soon as one that did not arrive.
+            let pause = if outage || !has_keys {
+                failures = failures.saturating_add(1);
+                back_off(failures, !has_keys, jitter())
+            } else {
+                failures = 0;
+                refresh_after(fresh_for, jitter())
+            };
+            self.shared.state.send_modify(|state| state.served = ticket);
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.wanted_again() => {}
+            }
+        }
+    }
+
+    /// Warns once per outage: the retries that follow would only say the same.
+    fn report(&self, error: &FetchError, known: bool) {
+        if known {
+            tracing::debug!(%error, "the signing keys still cannot be fetched");
+        } else {
+            let has_keys = self.keys().is_some();
+            let url = self.shared.fetcher.name();
+            tracing::warn!(url, %error, has_keys, "the signing keys cannot be fetched, trying again");
+        }
+    }
+
+    fn publish(&self, keys: KeySet, recovered: bool) {
+        let url = self.shared.fetcher.name();
+        if self.keys().map(|before| before.to_jwks()) != Some(keys.to_jwks()) {
+            let kids: Vec<_> = keys.iter().filter_map(VerificationKey::kid).collect();
+            if kids.is_empty() {
+                tracing::warn!(url, "the JWKS document has no usable key");
+            } else {
+                tracing::info!(url, ?kids, "signing keys changed");
+            }
+        } else if recovered {
+            tracing::info!(url, "the signing keys can be fetched again");
+        }
+        self.shared.state.send_modify(|state| {
+            state.keys = Some(keys);
+            state.fetched_at = Some(Instant::now());
+        });
+    }
+
+    /// Completes when a ticket is there that no fetch has served.
+    async fn wanted_again(&self) {
+        // A wake-up may be left from a ticket that the last fetch has served already.
+        while self.wanted().ticket <= self.shared.state.borrow().served {
+            self.shared.wake.notified().await;
+        }
+    }
+
+    /// Asks the loop for a fetch and returns the ticket to wait for. `None` if the last request is
+    /// too recent or no loop runs. A request that is not served yet is joined.
+    pub(crate) fn request_refetch(&self) -> Option<u64> {
+        let mut wanted = self.wanted();
+        let (served, running) = {
+            let state = self.shared.state.borrow();
+            (state.served, state.running)
+        };
+        if !running {
+            return None;
+        }
+        if wanted.ticket <= served {
+            if wanted
+                .last
+                .is_some_and(|last| last.elapsed() < self.cooldown)
+            {
+                return None;
+            }
+            wanted.ticket += 1;
+            wanted.last = Some(Instant::now());
+            self.shared.wake.notify_one();
+        }
+        Some(wanted.ticket)
+    }
+
+    /// The published keys if they are not `seen`, after waiting for a refetch if one may be had.
+    pub(crate) async fn newer_than(&self, seen: &KeySet) -> Option<KeySet> {
+        let newer = || self.keys().filter(|keys| !keys.is_same(seen));
+        // Another request's refetch may have finished since the caller looked.
+        if let Some(keys) = newer() {
+            return Some(keys);
+        }
+        if let Some(ticket) = self.request_refetch() {
+            let mut state = self.shared.state.subscribe();
+            let served = state.wait_for(|state| state.served >= ticket || !state.running);
+            // However slow the source is, a request does not wait longer than one fetch may take.
+            let _ = timeout(FETCH_TIMEOUT, served).await;
+        }
+        newer()
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.shared
+            .wanted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for JwksCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwksCache")
+            .field("url", &self.shared.fetcher.name())
+            .field("keys", &self.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+struct Running<'a>(&'a Shared);
+
+impl<'a> Running<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.state.send_modify(|state| state.running = true);
+        Self(shared)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.state.send_modify(|state| state.running = false);
+    }
+}
+
+/// Between 0 and 1. Without it, replicas that started together would fetch together for ever.
+fn jitter() -> f64 {
+    let mut byte = [0_u8];
+    // Without randomness there is no jitter, which is no reason to stop.
+    let _ = rand::fill(&mut byte);
+    f64::from(byte[0]) / 255.0
+}
+
+/// 72 to 80 % of the lifetime, within the bounds.
+fn refresh_after(fresh_for: Option<Duration>, jitter: f64) -> Duration {
+    let pause = match fresh_for {
+        // A year is beyond every bound, and keeps the product far from overflow.
+        Some(lifetime) => lifetime.min(Duration::from_secs(31_536_000)).mul_f64(0.8),
+        None => DEFAULT_REFRESH,
+    };
+    pause
+        .mul_f64(1.0 - 0.1 * jitter)
+        .clamp(MIN_REFRESH, MAX_REFRESH)
+}
+
+/// The pause after the nth failure in a row, between half of the step and all of it.
+fn back_off(failures: u32, eager: bool, jitter: f64) -> Duration {
+    let doublings = if eager {
+        failures.saturating_sub(EAGER_RETRIES)
+    } else {
+        failures
+    };
+    let step = MIN_BACK_OFF * (1 << doublings.saturating_sub(1).min(10));
+    step.min(MAX_BACK_OFF).mul_f64(1.0 - 0.5 * jitter)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{back_off, refresh_after};
+
+    #[test]
+    fn a_refresh_comes_before_the_answer_is_stale_and_within_bounds() {
+        let after = |seconds| refresh_after(Some(Duration::from_secs(seconds)), 0.0).as_secs();
+        assert_eq!(
+            [after(0), after(6), after(300), after(86_400)],
+            [5, 5, 240, 3600]
+        );
+        assert_eq!(after(u64::MAX), 3600);
+        assert_eq!(refresh_after(None, 0.0), Duration::from_secs(300));
+        assert_eq!(
+            refresh_after(Some(Duration::from_secs(300)), 1.0),
+            Duration::from_secs(216)
+        );
+    }
+
+    #[test]
+    fn the_back_off_doubles_to_ten_seconds_and_waits_with_that_while_no_key_is_there() {
+        let after = |failures| back_off(failures, false, 0.0).as_millis();
+        assert_eq!(
+            [after(1), after(2), after(3), after(7), after(90)],
+            [250, 500, 1000, 10_000, 10_000]
+        );
+        assert_eq!(back_off(1, false, 1.0), Duration::from_millis(125));
+        let eager = |failures| back_off(failures, true, 0.0).as_millis();
+        assert_eq!(
+            [eager(1), eager(40), eager(42), eager(u32::MAX)],
+            [250, 250, 500, 10_000]
+        );
+    }
+}

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+
+mod claims;
+mod json;
+mod key;
+mod key_set;
+mod public_key;
+mod rules;
+mod spki;
+mod verifier;
+mod verify;
+
+#[cfg(feature = "axum")]
+pub mod axum;
+#[cfg(feature = "jwks")]
+mod fetch;
+#[cfg(feature = "jwks")]
+mod jwks;
+#[cfg(feature = "tonic")]
+pub mod tonic;
+
+pub use crate::claims::Claims;
+#[cfg(feature = "jwks")]
+pub use crate::jwks::{JwksCache, JwksError};
+pub use crate::key::{Algorithm, KeyError, VerificationKey};
+pub use crate::key_set::KeySet;
+pub use crate::rules::Rules;
+pub use crate::verifier::{AuthError, Verifier, bearer_token};
+pub use crate::verify::{MAX_TOKEN_BYTES, VerifyError, verify};

@@ -1,0 +1,304 @@
+//! From a token's text to its claims. Strict, and on the text as it was received.
+//!
+//! The order matters. The header only chooses a key; it is never asked how to check. The signature
+//! is checked before a byte of the payload is looked at, so that whoever holds no key reaches
+//! nothing but the header's parser.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::claims::Claims;
+use crate::json::{self, JsonError};
+use crate::key::Algorithm;
+use crate::key_set::KeySet;
+use crate::rules::Rules;
+
+/// The longest token that is looked at, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// The longest address that RFC 5321 section 4.5.3.1 leaves room for, in bytes.
+const MAX_EMAIL_BYTES: usize = 254;
+
+/// The last second of the year 9999, the end of RFC 3339.
+const MAX_TIME: f64 = 253_402_300_799.0;
+
+/// Why a token is refused. Neither the messages nor the reasons contain anything of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum VerifyError {
+    /// More than [`MAX_TOKEN_BYTES`].
+    #[error("the token is longer than 8 KiB")]
+    TooLong,
+    /// Not three segments (RFC 7515 section 7.1); five are an encrypted token (RFC 7516).
+    #[error("the token is not a compact JWS of three segments")]
+    NotCompact,
+    /// A segment is not base64url without padding in its one canonical form (RFC 7515 section 2).
+    #[error("a segment is not canonical base64url")]
+    BadBase64,
+    /// The header or the claims are not a JSON object (RFC 7519 section 7.2).
+    #[error("the header or the claims are not a JSON object")]
+    BadJson,
+    /// A member occurs twice (RFC 7515 section 4, RFC 7519 section 4).
+    #[error("the header or the claims have a duplicate member")]
+    DuplicateMember,
+    /// `alg` is absent, not a string, `none`, or an algorithm that is not supported (RFC 8725
+    /// section 3.1).
+    #[error("the algorithm is not supported")]
+    UnsupportedAlgorithm,
+    /// The header carries a key or a link to one: `jwk`, `jku`, `x5c`, `x5u` (RFC 8725 section 3.10).
+    #[error("the header carries a key of its own")]
+    KeyInHeader,
+    /// The header has `crit`: it demands an extension, and none is supported (RFC 7515 section
+    /// 4.1.11).
+    #[error("the header demands an extension")]
+    CriticalHeader,
+    /// The header has `b64`, `enc` or `zip`, which change what the segments mean (RFC 7797, RFC
+    /// 7516).
+    #[error("the header asks for another encoding of the payload")]
+    UnsupportedHeader,
+    /// `typ` is not that of an access token (RFC 8725 section 3.11, RFC 9068 section 2.1).
+    #[error("the token is of another type")]
+    WrongType,
+    /// `kid` is not a string (RFC 7515 section 4.1.4).
+    #[error("the key identifier is not a string")]
+    BadKid,
+    /// No key has this `kid`.
+    #[error("the key is unknown")]
+    UnknownKey,
+    /// The key is for another algorithm than the header says (RFC 8725 section 3.1).
+    #[error("the algorithm is not the key's")]
+    AlgorithmMismatch,
+    /// The signature is not the key's (RFC 7515 section 5.2).
+    #[error("the signature is wrong")]
+    BadSignature,
+    /// A claim that must be there is not.
+    #[error("the claim {0} is missing")]
+    MissingClaim(&'static str),
+    /// A claim has the wrong type or an impossible value.
+    #[error("the claim {0} is invalid")]
+    InvalidClaim(&'static str),
+    /// `exp` is over (RFC 7519 section 4.1.4).
+    #[error("the token has expired")]
+    Expired,
+    /// `iat` or `nbf` lies in the future (RFC 7519 sections 4.1.5 and 4.1.6).
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// `iss` is not the expected one (RFC 8725 section 3.8).
+    #[error("the token is from another issuer")]
+    WrongIssuer,
+    /// `aud` does not name the expected audience (RFC 8725 section 3.9).
+    #[error("the token is for another audience")]
+    WrongAudience,
+}
+
+impl VerifyError {
+    /// A name for logs and metrics that does not change: snake_case, from a closed list.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLong => "too_long",
+            Self::NotCompact => "not_compact",
+            Self::BadBase64 => "bad_base64",
+            Self::BadJson => "bad_json",
+            Self::DuplicateMember => "duplicate_member",
+            Self::UnsupportedAlgorithm => "unsupported_algorithm",
+            Self::KeyInHeader => "key_in_header",
+            Self::CriticalHeader => "critical_header",
+            Self::UnsupportedHeader => "unsupported_header",
+            Self::WrongType => "wrong_type",
+            Self::BadKid => "bad_kid",
+            Self::UnknownKey => "unknown_key",
+            Self::AlgorithmMismatch => "algorithm_mismatch",
+            Self::BadSignature => "bad_signature",
+            Self::MissingClaim(_) => "missing_claim",
+            Self::InvalidClaim(_) => "invalid_claim",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::WrongIssuer => "wrong_issuer",
+            Self::WrongAudience => "wrong_audience",
+        }
+    }
+}
+
+impl From<JsonError> for VerifyError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::NotAnObject => Self::BadJson,
+            JsonError::DuplicateMember => Self::DuplicateMember,
+        }
+    }
+}
+
+/// Checks a token (RFC 7519 section 7.2, hardened as RFC 8725 advises) and returns its claims.
+///
+/// `now` is in seconds since the Unix epoch.
+///
+/// # Errors
+///
+/// [`VerifyError`] with the first reason found, in the order of the token's own text: its form, its
+/// header, its signature, its claims.
+pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: i64) -> Result<Claims, VerifyError> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(VerifyError::TooLong);
+    }
+    let (signed, signature) = token.rsplit_once('.').ok_or(VerifyError::NotCompact)?;
+    let (header, payload) = signed.split_once('.').ok_or(VerifyError::NotCompact)?;
+    if payload.contains('.') {
+        return Err(VerifyError::NotCompact);
+    }
+
+    let (algorithm, kid) = read_header(&json::object(&decode(header)?)?)?;
+    let candidates = keys.candidates(algorithm, kid.as_deref())?;
+    let signature = decode(signature)?;
+    if !candidates
+        .iter()
+        .any(|key| key.signed(signed.as_bytes(), &signature))
+    {
+        return Err(VerifyError::BadSignature);
+    }
+
+    let claims = read_claims(&json::object(&decode(payload)?)?)?;
+    check_times(&claims, rules, now)?;
+    check_parties(&claims, rules)?;
+    Ok(claims)
+}
+
+/// Refuses padding, other alphabets and left-over bits, so that one token has one text only.
+fn decode(segment: &str) -> Result<Vec<u8>, VerifyError> {
+    URL_SAFE_NO_PAD
+        .decode(segment)
+        .map_err(|_| VerifyError::BadBase64)
+}
+
+fn read_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<String>), VerifyError> {
+    let has = |names: &[&str]| names.iter().any(|name| header.contains_key(*name));
+    if has(&["jwk", "jku", "x5c", "x5u"]) {
+        return Err(VerifyError::KeyInHeader);
+    }
+    if has(&["crit"]) {
+        return Err(VerifyError::CriticalHeader);
+    }
+    if has(&["b64", "enc", "zip"]) {
+        return Err(VerifyError::UnsupportedHeader);
+    }
+    // Media types are compared without regard to case (RFC 7515 section 4.1.9).
+    let is_access_token = |typ: &str| {
+        ["JWT", "at+jwt", "application/at+jwt"]
+            .iter()
+            .any(|known| typ.eq_ignore_ascii_case(known))
+    };
+    match header.get("typ") {
+        None => {}
+        Some(Value::String(typ)) if is_access_token(typ) => {}
+        Some(_) => return Err(VerifyError::WrongType),
+    }
+    let algorithm = header
+        .get("alg")
+        .and_then(Value::as_str)
+        .and_then(Algorithm::from_name);
+    let algorithm = algorithm.ok_or(VerifyError::UnsupportedAlgorithm)?;
+    match header.get("kid") {
+        None => Ok((algorithm, None)),
+        Some(Value::String(kid)) => Ok((algorithm, Some(kid.clone()))),
+        Some(_) => Err(VerifyError::BadKid),
+    }
+}
+
+fn read_claims(claims: &Map<String, Value>) -> Result<Claims, VerifyError> {
+    let sub = text(claims, "sub")?.ok_or(VerifyError::MissingClaim("sub"))?;
+    let sub = canonical_uuid(&sub).ok_or(VerifyError::InvalidClaim("sub"))?;
+    let email = text(claims, "email")?;
+    if email
+        .as_ref()
+        .is_some_and(|email| email.len() > MAX_EMAIL_BYTES)
+    {
+        return Err(VerifyError::InvalidClaim("email"));
+    }
+    Ok(Claims {
+        sub,
+        email,
+        iat: time(claims, "iat")?.ok_or(VerifyError::MissingClaim("iat"))?,
+        exp: time(claims, "exp")?.ok_or(VerifyError::MissingClaim("exp"))?,
+        nbf: time(claims, "nbf")?,
+        iss: text(claims, "iss")?,
+        aud: audience(claims)?,
+        jti: text(claims, "jti")?,
+    })
+}
+
+fn text(claims: &Map<String, Value>, name: &'static str) -> Result<Option<String>, VerifyError> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(VerifyError::InvalidClaim(name)),
+    }
+}
+
+/// A NumericDate (RFC 7519 section 2). A fraction is cut off: for `exp` that is the stricter reading.
+fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, VerifyError> {
+    let Some(value) = claims.get(name) else {
+        return Ok(None);
+    };
+    match value.as_f64() {
+        // Every whole number in this range is exact in both types.
+        Some(seconds) if (0.0..=MAX_TIME).contains(&seconds) => Ok(Some(seconds as i64)),
+        _ => Err(VerifyError::InvalidClaim(name)),
+    }
+}
+
+/// One name or a list of names (RFC 7519 section 4.1.3).
+fn audience(claims: &Map<String, Value>) -> Result<Vec<String>, VerifyError> {
+    let invalid = VerifyError::InvalidClaim("aud");
+    match claims.get("aud") {
+        None => Ok(Vec::new()),
+        Some(Value::String(one)) => Ok(vec![one.clone()]),
+        Some(Value::Array(many)) => many
+            .iter()
+            .map(|one| one.as_str().map(str::to_owned).ok_or(invalid))
+            .collect(),
+        Some(_) => Err(invalid),
+    }
+}
+
+/// One account has one spelling: lower case with hyphens (RFC 9562 section 4), and it is not nil.
+fn canonical_uuid(text: &str) -> Option<Uuid> {
+    let uuid = Uuid::try_parse(text).ok().filter(|uuid| !uuid.is_nil())?;
+    (uuid
+        .as_hyphenated()
+        .encode_lower(&mut Uuid::encode_buffer())
+        == text)
+        .then_some(uuid)
+}
+
+fn check_times(claims: &Claims, rules: &Rules, now: i64) -> Result<(), VerifyError> {
+    let leeway = i64::try_from(rules.exp_leeway.as_secs()).unwrap_or(i64::MAX);
+    if claims.exp <= now.saturating_sub(leeway) {
+        return Err(VerifyError::Expired);
+    }
+    let skew = i64::try_from(rules.clock_skew.as_secs()).unwrap_or(i64::MAX);
+    let latest = now.saturating_add(skew);
+    if claims.iat > latest || claims.nbf.is_some_and(|nbf| nbf > latest) {
+        return Err(VerifyError::NotYetValid);
+    }
+    Ok(())
+}
+
+fn check_parties(claims: &Claims, rules: &Rules) -> Result<(), VerifyError> {
+    if let Some(issuer) = &rules.issuer {
+        match &claims.iss {
+            None => return Err(VerifyError::MissingClaim("iss")),
+            Some(iss) if iss != issuer => return Err(VerifyError::WrongIssuer),
+            Some(_) => {}
+        }
+    }
+    if let Some(audience) = &rules.audience {
+        if claims.aud.is_empty() {
+            return Err(VerifyError::MissingClaim("aud"));
+        }
+        if !claims.aud.contains(audience) {
+            return Err(VerifyError::WrongAudience);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! Tests of the crate from outside, with keys that are made at run time.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a helper of a test fails as the test itself does"
+)]
+
+mod accepted;
+mod any_text;
+mod doors;
+mod forge;
+mod forged;
+mod jwks;
+mod keys;
