@@ -67,6 +67,8 @@ pub fn add_reflection(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(descriptors)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // With these, grpcurl shows the details of an error.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     routes.add_service(builder().build_v1()?);
     routes.add_service(builder().build_v1alpha()?);
@@ -99,7 +101,7 @@ async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) -> Res
         response.headers_mut().insert(X_REQUEST_ID, context.request_id_value());
         let status = status_of(response.headers());
         if let Some(status) = status {
-            log(&access, status);
+            log(access, status);
             return response;
         }
         // The status comes after the messages: log it then.
@@ -122,7 +124,7 @@ fn is_streaming(path: &str) -> bool {
     path == "/grpc.health.v1.Health/Watch" || path.starts_with("/grpc.reflection.")
 }
 
-fn log(access: &Access, status: GrpcCode) {
+fn log(access: Access, status: GrpcCode) {
     // Names of methods that do not exist are the client's invention; the log's must stay few.
     let endpoint = (status == GrpcCode::Unimplemented).then_some("unmatched");
     let failed = matches!(
@@ -201,7 +203,7 @@ struct Watched {
 impl Watched {
     fn finish(&mut self, status: GrpcCode) {
         if let Some(access) = self.access.take() {
-            self.span.in_scope(|| log(&access, status));
+            self.span.in_scope(|| log(access, status));
         }
     }
 }

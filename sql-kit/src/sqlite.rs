@@ -38,8 +38,8 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             // What was answered must survive a loss of power, not only of the process.
             .synchronous(SqliteSynchronous::Full);
-        if !in_memory && let Some(folder) = connect.get_filename().parent() {
-            create_private(folder)?;
+        if !in_memory {
+            create_private(connect.get_filename())?;
         }
         let pool = |size| {
             SqlitePoolOptions::new()
@@ -85,8 +85,10 @@ impl Sqlite {
     ///
     /// [`StoreError::Newer`] for a database that knows more migrations than we do.
     pub async fn migrate(&self, migrator: &Migrator) -> Result<(), StoreError> {
-        let mut connection = self.write.acquire().await?;
-        migrator.run_direct(None, &mut *connection, false).await.map_err(StoreError::from)
+        // The migrator has no lock of its own for SQLite: two processes would collide.
+        let mut transaction = self.write().await?;
+        migrator.run_direct(None, &mut *transaction, false).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Checks that exactly the migrations of `migrator` have been run.
@@ -123,12 +125,18 @@ impl Sqlite {
     }
 }
 
-/// Password hashes and keys are nobody else's to read.
-fn create_private(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
+/// Makes the file and its folder where they do not exist, for their owner alone: password hashes and
+/// profiles are nobody else's to read. SQLite gives the files beside it the same mode.
+fn create_private(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
-    if folder.as_os_str().is_empty() || folder.exists() {
-        return Ok(());
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty())
+        && !folder.exists()
+    {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -1,0 +1,10 @@
+//! The auth service as its users meet it: over REST and gRPC, on both engines.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+mod boot;
+mod grpc;
+mod keys;
+mod rest;
+mod store;
+mod support;

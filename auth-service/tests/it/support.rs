@@ -1,0 +1,81 @@
+//! A running auth service on a free port and a fresh database.
+
+use auth_service::{App, config::Settings};
+use service_kit::settings::{Setting, Source};
+use test_kit::{Client, Engine, TestDatabase};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const SERVICE_TOKEN: &str = "service-token-of-32-bytes-or-more";
+/// 32 bytes in base64.
+pub(crate) const ENCRYPTION_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+pub(crate) const PASSWORD: &str = "S3cureP@ss";
+
+pub(crate) struct Running {
+    pub(crate) rest: Client,
+    pub(crate) grpc: std::net::SocketAddr,
+    pub(crate) database: TestDatabase,
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), auth_service::BuildError>>,
+}
+
+/// The settings of a test: cheap hashes, free ports.
+pub(crate) fn settings(database_url: &str, overrides: &[(Setting, &str)]) -> Source {
+    use auth_service::config;
+
+    let mut source = Source::default();
+    source.set(&config::DATABASE_URL, database_url);
+    source.set(&config::HTTP_ADDR, "127.0.0.1:0");
+    source.set(&config::GRPC_ADDR, "127.0.0.1:0");
+    source.set(&config::KEY_ENCRYPTION_KEY, ENCRYPTION_KEY);
+    source.set(&config::SERVICE_TOKEN, SERVICE_TOKEN);
+    // The cheapest that may be set; ES256 makes keys in no time.
+    source.set(&config::BCRYPT_COST, "10");
+    source.set(&config::JWT_ALGORITHM, "ES256");
+    for (setting, value) in overrides {
+        source.set(setting, *value);
+    }
+    source
+}
+
+impl Running {
+    pub(crate) async fn start(engine: Engine) -> Self {
+        Self::start_with(engine, &[]).await
+    }
+
+    pub(crate) async fn start_with(engine: Engine, overrides: &[(Setting, &str)]) -> Self {
+        Self::start_on(TestDatabase::create(engine).await, overrides).await
+    }
+
+    pub(crate) async fn start_on(database: TestDatabase, overrides: &[(Setting, &str)]) -> Self {
+        let settings = Settings::read(&mut settings(&database.url, overrides)).unwrap();
+        let shutdown = CancellationToken::new();
+        let app = App::build(settings, shutdown.clone()).await.unwrap();
+        let (rest, grpc) = (Client::new(app.http_address()), app.grpc_address());
+        let health = app.health().clone();
+        let task = tokio::spawn(app.run());
+        health.ready().await;
+        Self { rest, grpc, database, shutdown, task }
+    }
+
+    /// Stops the service and hands back its database.
+    pub(crate) async fn stop(self) -> TestDatabase {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+        self.database
+    }
+
+    pub(crate) async fn register(&self, email: &str) -> String {
+        let body = serde_json::json!({"email": email, "password": PASSWORD});
+        let answer = self.rest.post("/auth/register", &body).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        answer.json["id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn login(&self, email: &str) -> String {
+        let body = serde_json::json!({"email": email, "password": PASSWORD});
+        let answer = self.rest.post("/auth/login", &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json["access_token"].as_str().unwrap().to_owned()
+    }
+}

@@ -1,0 +1,353 @@
+//! Ids, names, texts and page sizes, parsed once, at the door; and who calls.
+
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+/// The most code points of a name.
+pub const NAME_MAX: usize = 200;
+/// The most code points of a bio.
+pub const BIO_MAX: usize = 4_000;
+/// How many profiles a page has where the caller says nothing.
+pub const PAGE_SIZE_DEFAULT: u32 = 50;
+/// How many profiles a page has at most.
+pub const PAGE_SIZE_MAX: u32 = 200;
+
+/// The rule that a value breaks: a code and a text.
+pub type Broken = (&'static str, &'static str);
+
+/// The id of an account and of its profile: a UUID of any version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(pub Uuid);
+
+impl UserId {
+    /// Reads the canonical form: 36 characters, lower case, with hyphens. One person has one URL.
+    ///
+    /// # Errors
+    ///
+    /// The rule that it breaks.
+    pub fn parse(text: &str) -> Result<Self, Broken> {
+        Uuid::try_parse(text)
+            .ok()
+            .filter(|id| {
+                let mut buffer = Uuid::encode_buffer();
+                id.hyphenated().encode_lower(&mut buffer) == text
+            })
+            .map(Self)
+            .ok_or(("not_a_uuid", "must be a UUID in lower case with hyphens"))
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// The name to show. May be empty, as it is in a new profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// Reads a name, exactly as it is.
+    ///
+    /// # Errors
+    ///
+    /// The rule that it breaks.
+    pub fn parse(text: String) -> Result<Self, Broken> {
+        if text.chars().count() > NAME_MAX {
+            Err(("name_too_long", "must be at most 200 characters"))
+        } else if text.chars().any(char::is_control) {
+            Err(("control_character", "must not contain control characters"))
+        } else {
+            Ok(Self(text))
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.0
+    }
+}
+
+/// A text about the person. May be empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bio(String);
+
+impl Bio {
+    /// Reads a bio, exactly as it is.
+    ///
+    /// # Errors
+    ///
+    /// The rule that it breaks.
+    pub fn parse(text: String) -> Result<Self, Broken> {
+        if text.chars().count() > BIO_MAX {
+            Err(("bio_too_long", "must be at most 4,000 characters"))
+        } else if text.chars().any(|c| c.is_control() && !['\n', '\t'].contains(&c)) {
+            Err((
+                "control_character",
+                "must not contain control characters other than line feed and tab",
+            ))
+        } else {
+            Ok(Self(text))
+        }
+    }
+
+    /// No text.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(String::new())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.0
+    }
+}
+
+/// What the owner wants to change. What is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// The new name.
+    pub name: Option<Name>,
+    /// The new bio.
+    pub bio: Option<Bio>,
+}
+
+/// Who calls, as their token says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's `sub`.
+    pub id: UserId,
+    /// The token's `email`. Absent where the token has none that can be shown.
+    pub email: Option<String>,
+    /// The token's `iat`.
+    pub issued_at: i64,
+}
+
+impl Caller {
+    /// The caller with these claims. A token without an email is valid: its profile has none until
+    /// a token brings one. An empty email, or one with control characters, counts as none.
+    #[must_use]
+    pub fn new(id: Uuid, email: Option<String>, issued_at: i64) -> Self {
+        let email =
+            email.filter(|email| !email.is_empty() && !email.chars().any(char::is_control));
+        Self { id: UserId(id), email, issued_at }
+    }
+}
+
+/// Emails are personal data: they do not print.
+impl fmt::Debug for Caller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Caller")
+            .field("id", &self.id)
+            .field("issued_at", &self.issued_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who sees the email of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmailVisibility {
+    /// Its owner.
+    Owner,
+    /// Every caller.
+    Members,
+}
+
+impl std::str::FromStr for EmailVisibility {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "owner" => Ok(Self::Owner),
+            "members" => Ok(Self::Members),
+            _ => Err(()),
+        }
+    }
+}
+
+/// A profile.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// The id of its owner's account.
+    pub id: UserId,
+    /// The email of the account, as in the newest token that has changed it. Absent until a token
+    /// has carried one, and for callers that may not see it.
+    pub email: Option<String>,
+    /// The `iat` of the token that the email is from.
+    pub email_iat: Option<i64>,
+    /// The name to show.
+    pub name: String,
+    /// A text about the person.
+    pub bio: String,
+    /// Counts the changes, from 1.
+    pub version: i64,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl Profile {
+    /// The profile that `caller` begins with.
+    #[must_use]
+    pub fn first(caller: &Caller, now: DateTime<Utc>) -> Self {
+        Self {
+            id: caller.id,
+            email: caller.email.clone(),
+            email_iat: caller.email.as_ref().map(|_| caller.issued_at),
+            name: String::new(),
+            bio: String::new(),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// The next version of this profile, with nothing changed yet. Its time is later even where the
+    /// clock has stood still or gone back.
+    #[must_use]
+    pub fn next(&self, now: DateTime<Utc>) -> Self {
+        let updated_at = now.max(self.updated_at + TimeDelta::microseconds(1));
+        Self { version: self.version + 1, updated_at, ..self.clone() }
+    }
+
+    /// The entity tag: strong, and another one after every change (RFC 9110, section 8.8.3).
+    #[must_use]
+    pub fn etag(&self) -> String {
+        format!("\"v{}\"", self.version)
+    }
+}
+
+/// Emails, names and texts are personal data: they do not print.
+impl fmt::Debug for Profile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Profile")
+            .field("id", &self.id)
+            .field("version", &self.version)
+            .field("created_at", &self.created_at)
+            .field("updated_at", &self.updated_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many profiles a page has at most: 1 to [`PAGE_SIZE_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageSize(u32);
+
+impl PageSize {
+    /// Reads a decimal number of any length. Nothing and zero stand for the default; more than the
+    /// most is the most.
+    ///
+    /// # Errors
+    ///
+    /// Where it is something else, such as a negative number.
+    pub fn parse(text: &str) -> Result<Self, Broken> {
+        if !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(INVALID_PAGE_SIZE);
+        }
+        // What does not fit is more than the most; no digit at all is zero.
+        Ok(Self::at_most(match text.trim_start_matches('0') {
+            "" => 0,
+            digits => digits.parse().unwrap_or(u32::MAX),
+        }))
+    }
+
+    /// Reads a number as [`PageSize::parse`] does.
+    ///
+    /// # Errors
+    ///
+    /// Where it is negative.
+    pub fn from_number(number: i32) -> Result<Self, Broken> {
+        u32::try_from(number).map(Self::at_most).map_err(|_| INVALID_PAGE_SIZE)
+    }
+
+    fn at_most(number: u32) -> Self {
+        Self(if number == 0 { PAGE_SIZE_DEFAULT } else { number.min(PAGE_SIZE_MAX) })
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+const INVALID_PAGE_SIZE: Broken = ("invalid_page_size", "must be a whole number, 0 or more");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_one_form() {
+        let id = "0197a3c2-7b5e-7cc1-8a01-0123456789ab";
+        assert_eq!(UserId::parse(id).unwrap().to_string(), id);
+        let upper = id.to_uppercase();
+        let simple = id.replace('-', "");
+        let braced = format!("{{{id}}}");
+        let urn = format!("urn:uuid:{id}");
+        for text in ["", "1", &upper, &simple, &braced, &urn, &format!("{id} "), &id[1..]] {
+            assert!(UserId::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_measured_in_code_points_and_has_no_control_characters() {
+        for text in ["", " ", "é".repeat(200).as_str(), "\u{200d}\u{feff}"] {
+            assert_eq!(Name::parse(text.to_owned()).unwrap().into_text(), text);
+        }
+        for text in ["é".repeat(201).as_str(), "a\nb", "\t", "\u{7f}", "\u{85}", "\u{9f}"] {
+            assert!(Name::parse(text.to_owned()).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_bio_may_have_lines_and_tabs() {
+        for text in ["", "a\n\tb\n", "é".repeat(4_000).as_str()] {
+            assert_eq!(Bio::parse(text.to_owned()).unwrap().into_text(), text);
+        }
+        for text in ["é".repeat(4_001).as_str(), "a\r\nb", "\u{1b}[0m", "\u{80}"] {
+            assert!(Bio::parse(text.to_owned()).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_size_has_a_default_and_a_limit() {
+        let long = "9".repeat(1000);
+        let zeros = format!("{}7", "0".repeat(1000));
+        let read = [("", 50), ("0", 50), ("000", 50), ("1", 1), ("200", 200), ("201", 200),
+            ("4294967296", 200), (&long, 200), (&zeros, 7)];
+        for (text, size) in read {
+            assert_eq!(PageSize::parse(text).unwrap().get(), size, "{text:?}");
+        }
+        for text in ["-1", "-0", "+1", "1.0", "1e2", " 1", "x", "١", "0x10"] {
+            assert!(PageSize::parse(text).is_err(), "{text:?}");
+        }
+        assert!(PageSize::from_number(-1).is_err());
+        assert_eq!(PageSize::from_number(i32::MAX).unwrap().get(), 200);
+    }
+
+    #[test]
+    fn a_change_is_later_than_the_one_before_although_the_clock_went_back() {
+        let caller = Caller::new(Uuid::nil(), None, 0);
+        let now = DateTime::from_timestamp_micros(1_000_000).unwrap();
+        let first = Profile::first(&caller, now);
+        let second = first.next(now - TimeDelta::seconds(1));
+        assert!(second.updated_at > first.updated_at);
+        assert_ne!(second.etag(), first.etag());
+    }
+
+    #[test]
+    fn personal_data_does_not_print() {
+        let caller = Caller::new(Uuid::nil(), Some("a@example.com".to_owned()), 0);
+        let profile = Profile::first(&caller, Utc::now());
+        assert!(!format!("{caller:?}{profile:?}").contains("example"));
+    }
+}

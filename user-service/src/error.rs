@@ -1,0 +1,74 @@
+//! What the service refuses, each with its code.
+
+use std::time::Duration;
+
+use http::{HeaderValue, header::WWW_AUTHENTICATE};
+use service_kit::{
+    code::Code,
+    error::{ApiError, Fault},
+};
+
+use crate::store::StoreError;
+
+/// Why the service did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The input breaks rules.
+    #[error("the input breaks one or more rules")]
+    Invalid(Vec<Fault>),
+    /// The request breaks a rule of its protocol.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The page token is none of ours.
+    #[error("the page token was not issued for this list")]
+    InvalidPageToken,
+    /// The caller has deleted their account.
+    #[error("the account of this token was deleted")]
+    AccountDeleted,
+    /// The caller may not do this.
+    #[error("only its owner may change a profile")]
+    Forbidden,
+    /// No profile has this id.
+    #[error("there is no profile with this id")]
+    UserNotFound,
+    /// The profile has changed since its tag was read.
+    #[error("the profile is not in the version that the request demands")]
+    PreconditionFailed,
+    /// The database cannot be had, or is not migrated yet.
+    #[error("the database is unavailable")]
+    DatabaseUnavailable,
+    /// A fault of ours, logged where it arose.
+    #[error("the service failed")]
+    Internal,
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        if error.is_transient() { Self::DatabaseUnavailable } else { Self::Internal }
+    }
+}
+
+/// The challenge of a 401 for a token that was presented (RFC 6750, section 3.1).
+const CHALLENGE: HeaderValue =
+    HeaderValue::from_static(r#"Bearer realm="latchkey", error="invalid_token""#);
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Invalid(faults) => Self::validation(faults),
+            Error::Malformed(_) => Self::new(Code::MalformedRequest, text),
+            Error::InvalidPageToken => Self::new(Code::InvalidPageToken, text),
+            Error::AccountDeleted => {
+                Self::new(Code::AccountDeleted, text).header(WWW_AUTHENTICATE, CHALLENGE)
+            }
+            Error::Forbidden => Self::new(Code::Forbidden, text),
+            Error::UserNotFound => Self::new(Code::UserNotFound, text),
+            Error::PreconditionFailed => Self::new(Code::PreconditionFailed, text),
+            Error::DatabaseUnavailable => {
+                Self::new(Code::DatabaseUnavailable, text).retry_after(Duration::from_secs(1))
+            }
+            Error::Internal => Self::new(Code::Internal, text),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The store: profiles, tombstones and the outbox of deletions. One trait, two engines, and one
+//! suite of tests for both (`tests/it/store.rs`).
+
+mod postgres;
+mod sqlite;
+
+use std::{fmt::Debug, io, sync::Arc};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+pub use sql_kit::StoreError;
+use sql_kit::{Database, PoolOptions};
+
+use crate::{
+    domain::{Profile, UserId},
+    page_token::Cursor,
+};
+
+/// Which profile to delete.
+#[derive(Debug, Clone, Copy)]
+pub struct Deletion<'a> {
+    /// Its id.
+    pub id: UserId,
+    /// The version that it must still have.
+    pub version: i64,
+    /// The id of the request that deletes it.
+    pub request_id: &'a str,
+}
+
+/// A deletion that the auth service has to be told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxEntry {
+    /// The deleted account.
+    pub account_id: UserId,
+    /// The id of the request that deleted its profile.
+    pub request_id: String,
+    /// When that was.
+    pub created_at: DateTime<Utc>,
+    /// How many attempts there have been, the one that is now made included.
+    pub attempts: i32,
+}
+
+/// What the service asks of its database. Every operation is atomic, durable when it returns, and
+/// bounded in time.
+#[async_trait]
+pub trait Store: Debug + Send + Sync {
+    /// Runs the migrations that are missing. Safe when several replicas do it at once.
+    async fn migrate(&self) -> Result<(), StoreError>;
+
+    /// Checks that the database has our migrations, no fewer and no more.
+    async fn check_migrated(&self) -> Result<(), StoreError>;
+
+    /// Asks for a sign of life.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// The secret that all replicas share under `name`; `fresh` becomes it if there is none.
+    async fn shared_secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, StoreError>;
+
+    /// Finds the profiles `one` and `other` in one query. If both are the same, `other` is not
+    /// repeated.
+    async fn profiles(
+        &self,
+        one: UserId,
+        other: UserId,
+    ) -> Result<(Option<Profile>, Option<Profile>), StoreError>;
+
+    /// Adds a profile, unless its id has one or was deleted. Returns whether it did.
+    async fn create_profile(&self, profile: &Profile) -> Result<bool, StoreError>;
+
+    /// Replaces a profile if it still has the version before that of `profile`, so that of two that
+    /// replace it at once one fails. Returns whether it did.
+    async fn update_profile(&self, profile: &Profile) -> Result<bool, StoreError>;
+
+    /// Deletes a profile if it still has its version; leaves a tombstone and an outbox entry, due at
+    /// once, in the same transaction. Returns whether it did.
+    async fn delete_profile(
+        &self,
+        deletion: Deletion<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError>;
+
+    /// Whether there is a tombstone.
+    async fn is_deleted(&self, id: UserId) -> Result<bool, StoreError>;
+
+    /// The first `limit` profiles after a place, by creation, then id.
+    async fn page(&self, after: Option<Cursor>, limit: u32) -> Result<Vec<Profile>, StoreError>;
+
+    /// Takes up to `limit` outbox entries that are due at `now`, the longest due first, and makes
+    /// them due again at `lease_until`: nobody else takes them before, and nothing is lost if the
+    /// taker dies.
+    async fn take_due(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<OutboxEntry>, StoreError>;
+
+    /// Removes an outbox entry that was delivered.
+    async fn remove_delivered(&self, account_id: UserId) -> Result<(), StoreError>;
+
+    /// Makes an outbox entry due at another time.
+    async fn postpone(&self, account_id: UserId, due_at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// Closes all connections.
+    async fn close(&self);
+}
+
+/// Opens the store. Nothing is connected before the first operation.
+///
+/// # Errors
+///
+/// Where the folder of a SQLite file cannot be made.
+pub fn open(database: &Database, options: PoolOptions) -> io::Result<Arc<dyn Store>> {
+    Ok(match database {
+        Database::Postgres(connect) => {
+            Arc::new(postgres::PostgresStore::open((**connect).clone(), options))
+        }
+        Database::Sqlite(connect) => {
+            Arc::new(sqlite::SqliteStore::open((**connect).clone(), options)?)
+        }
+    })
+}
+
+/// Sorts what a query for two ids has found.
+fn pair(found: Vec<Profile>, one: UserId, other: UserId) -> (Option<Profile>, Option<Profile>) {
+    let with = |id| found.iter().find(|profile| profile.id == id).cloned();
+    (with(one), if one == other { None } else { with(other) })
+}

@@ -1,0 +1,300 @@
+//! The store on Postgres.
+
+use std::sync::LazyLock;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sql_kit::{PoolOptions, Postgres, bounded, migrator};
+use sqlx::{
+    Connection as _, Row as _,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgRow},
+};
+
+use super::{Deletion, OutboxEntry, Store, StoreError, pair};
+use crate::{
+    domain::{Profile, UserId},
+    page_token::Cursor,
+};
+
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    migrator(&[(1, "profiles", include_str!("../../migrations/postgres/0001_profiles.sql"))])
+});
+
+#[derive(Debug)]
+pub(super) struct PostgresStore {
+    database: Postgres,
+}
+
+impl PostgresStore {
+    pub(super) fn open(connect: PgConnectOptions, options: PoolOptions) -> Self {
+        Self { database: Postgres::open(connect, options) }
+    }
+}
+
+fn profile(row: &PgRow) -> Result<Profile, sqlx::Error> {
+    Ok(Profile {
+        id: UserId(row.try_get("id")?),
+        email: row.try_get("email")?,
+        email_iat: row.try_get("email_iat")?,
+        name: row.try_get("name")?,
+        bio: row.try_get("bio")?,
+        version: row.try_get("version")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+fn entry(row: &PgRow) -> Result<OutboxEntry, sqlx::Error> {
+    Ok(OutboxEntry {
+        account_id: UserId(row.try_get("account_id")?),
+        request_id: row.try_get("request_id")?,
+        created_at: row.try_get("created_at")?,
+        attempts: row.try_get("attempts")?,
+    })
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        self.database.migrate(&MIGRATIONS).await
+    }
+
+    async fn check_migrated(&self) -> Result<(), StoreError> {
+        self.database.check_migrated(&MIGRATIONS).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.database.ping().await
+    }
+
+    async fn shared_secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            sqlx::query(
+                "INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+            )
+            .bind(name)
+            .bind(fresh)
+            .execute(&mut *lease)
+            .await?;
+            sqlx::query_scalar("SELECT value FROM secrets WHERE name = $1")
+                .bind(name)
+                .fetch_one(&mut *lease)
+                .await
+        })
+        .await
+    }
+
+    async fn profiles(
+        &self,
+        one: UserId,
+        other: UserId,
+    ) -> Result<(Option<Profile>, Option<Profile>), StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let rows = sqlx::query(
+                "SELECT id, email, email_iat, name, bio, version, created_at, updated_at
+                 FROM profiles WHERE id IN ($1, $2)",
+            )
+            .bind(one.0)
+            .bind(other.0)
+            .fetch_all(&mut *lease)
+            .await?;
+            let found = rows.iter().map(profile).collect::<Result<_, _>>()?;
+            Ok(pair(found, one, other))
+        })
+        .await
+    }
+
+    async fn create_profile(&self, profile: &Profile) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let mut transaction = lease.begin().await?;
+            let inserted = sqlx::query(
+                "INSERT INTO profiles
+                     (id, email, email_iat, name, bio, version, created_at, updated_at)
+                 SELECT $1, $2, $3, $4, $5, $6, $7, $8
+                 WHERE NOT EXISTS (SELECT FROM tombstones WHERE account_id = $1)
+                 ON CONFLICT (id) DO NOTHING",
+            )
+            .bind(profile.id.0)
+            .bind(&profile.email)
+            .bind(profile.email_iat)
+            .bind(&profile.name)
+            .bind(&profile.bio)
+            .bind(profile.version)
+            .bind(profile.created_at)
+            .bind(profile.updated_at)
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
+            // A deletion that was committed while the insertion waited for it is not in the
+            // snapshot of that statement, but it is in this one's.
+            let tombstone = sqlx::query("SELECT FROM tombstones WHERE account_id = $1")
+                .bind(profile.id.0)
+                .fetch_optional(&mut *transaction)
+                .await?;
+            if inserted == 0 || tombstone.is_some() {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            transaction.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn update_profile(&self, profile: &Profile) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let done = sqlx::query(
+                "UPDATE profiles
+                 SET email = $3, email_iat = $4, name = $5, bio = $6, version = $2, updated_at = $7
+                 WHERE id = $1 AND version = $2 - 1",
+            )
+            .bind(profile.id.0)
+            .bind(profile.version)
+            .bind(&profile.email)
+            .bind(profile.email_iat)
+            .bind(&profile.name)
+            .bind(&profile.bio)
+            .bind(profile.updated_at)
+            .execute(&mut *lease)
+            .await?;
+            Ok(done.rows_affected() == 1)
+        })
+        .await
+    }
+
+    async fn delete_profile(
+        &self,
+        deletion: Deletion<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let mut transaction = lease.begin().await?;
+            let deleted = sqlx::query("DELETE FROM profiles WHERE id = $1 AND version = $2")
+                .bind(deletion.id.0)
+                .bind(deletion.version)
+                .execute(&mut *transaction)
+                .await?
+                .rows_affected();
+            if deleted == 0 {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            sqlx::query("INSERT INTO tombstones (account_id, deleted_at) VALUES ($1, $2)")
+                .bind(deletion.id.0)
+                .bind(now)
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query(
+                "INSERT INTO outbox (account_id, request_id, created_at, attempts, due_at)
+                 VALUES ($1, $2, $3, 0, $3)",
+            )
+            .bind(deletion.id.0)
+            .bind(deletion.request_id)
+            .bind(now)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn is_deleted(&self, id: UserId) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let row = sqlx::query("SELECT FROM tombstones WHERE account_id = $1")
+                .bind(id.0)
+                .fetch_optional(&mut *lease)
+                .await?;
+            Ok(row.is_some())
+        })
+        .await
+    }
+
+    async fn page(&self, after: Option<Cursor>, limit: u32) -> Result<Vec<Profile>, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let query = match after {
+                None => sqlx::query(
+                    "SELECT id, email, email_iat, name, bio, version, created_at, updated_at
+                     FROM profiles ORDER BY created_at, id LIMIT $1",
+                ),
+                Some(_) => sqlx::query(
+                    "SELECT id, email, email_iat, name, bio, version, created_at, updated_at
+                     FROM profiles WHERE (created_at, id) > ($2, $3)
+                     ORDER BY created_at, id LIMIT $1",
+                ),
+            };
+            let query = query.bind(i64::from(limit));
+            let query = match after {
+                None => query,
+                Some(after) => query.bind(after.created_at).bind(after.id.0),
+            };
+            let rows = query.fetch_all(&mut *lease).await?;
+            rows.iter().map(profile).collect()
+        })
+        .await
+    }
+
+    async fn take_due(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            // Rows that another replica is just taking are skipped, not waited for.
+            let rows = sqlx::query(
+                "UPDATE outbox SET due_at = $2, attempts = attempts + 1
+                 WHERE account_id IN (
+                     SELECT account_id FROM outbox WHERE due_at <= $1
+                     ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
+                 )
+                 RETURNING account_id, request_id, created_at, attempts",
+            )
+            .bind(now)
+            .bind(lease_until)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *lease)
+            .await?;
+            rows.iter().map(entry).collect()
+        })
+        .await
+    }
+
+    async fn remove_delivered(&self, account_id: UserId) -> Result<(), StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            sqlx::query("DELETE FROM outbox WHERE account_id = $1")
+                .bind(account_id.0)
+                .execute(&mut *lease)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn postpone(&self, account_id: UserId, due_at: DateTime<Utc>) -> Result<(), StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            sqlx::query("UPDATE outbox SET due_at = $2 WHERE account_id = $1")
+                .bind(account_id.0)
+                .bind(due_at)
+                .execute(&mut *lease)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn close(&self) {
+        self.database.close().await;
+    }
+}
