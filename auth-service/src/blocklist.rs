@@ -1,7 +1,7 @@
 //! The most common passwords, which attackers try first (NIST SP 800-63B, section 3.1.1.2).
 
-/// Sorted by bytes, in lower case, one a line. See `data/README.md` for its source.
-static COMMON: &str = include_str!("../data/common-passwords.txt");
+/// Sorted by bytes, in lower case, one a line. See `assets/README.md` for its source.
+static COMMON: &str = include_str!("../assets/common-passwords.txt");
 
 /// Whether `password`, in lower case, is on the list. A binary search over the text itself: the list
 /// takes no memory but its bytes in the binary.

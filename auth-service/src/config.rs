@@ -3,6 +3,7 @@
 use std::{fs, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 use service_kit::{
+    client_address::TrustedProxies,
     runtime::RuntimeSettings,
     settings::{Secret, Setting, SettingsError, Source, address, integer, parsed, seconds, text},
 };
@@ -12,6 +13,8 @@ use token_verifier::{Algorithm, VerificationKey};
 use crate::{
     keys::{Schedule, Sealer, SigningKey},
     password::Scheme,
+    service::Limits,
+    throttle::{FailureLimits, NetworkLimit},
     token::Issuer,
 };
 
@@ -119,6 +122,44 @@ pub const SERVICE_TOKEN: Setting = Setting::secret(
      Unset: those calls are refused",
 );
 
+/// `LOGIN_FAILURES_PER_PAIR`.
+pub const LOGIN_FAILURES_PER_PAIR: Setting = Setting::new(
+    "LOGIN_FAILURES_PER_PAIR",
+    "10",
+    "How many failed logins an account bears from one network in a window, 0 to 1000000; 0: any",
+);
+/// `LOGIN_FAILURES_PER_ACCOUNT`.
+pub const LOGIN_FAILURES_PER_ACCOUNT: Setting = Setting::new(
+    "LOGIN_FAILURES_PER_ACCOUNT",
+    "100",
+    "How many failed logins an account bears from all networks in a window, 0 to 1000000; 0: any",
+);
+/// `LOGIN_FAILURE_WINDOW`.
+pub const LOGIN_FAILURE_WINDOW: Setting = Setting::new(
+    "LOGIN_FAILURE_WINDOW",
+    "900",
+    "The window in which failed logins are counted, in seconds, 1 to 86400",
+);
+/// `LOGINS_PER_MINUTE`.
+pub const LOGINS_PER_MINUTE: Setting = Setting::new(
+    "LOGINS_PER_MINUTE",
+    "60",
+    "How many logins a network may try each minute, 0 to 1000000; 0: any",
+);
+/// `REGISTRATIONS_PER_MINUTE`.
+pub const REGISTRATIONS_PER_MINUTE: Setting = Setting::new(
+    "REGISTRATIONS_PER_MINUTE",
+    "60",
+    "How many accounts a network may register each minute, 0 to 1000000; 0: any",
+);
+/// `TRUSTED_PROXIES`.
+pub const TRUSTED_PROXIES: Setting = Setting::new(
+    "TRUSTED_PROXIES",
+    "",
+    "The proxies whose X-Forwarded-For or Forwarded counts: networks in CIDR notation, separated by \
+     commas",
+);
+
 /// Every setting that the auth service has of its own. [`service_kit::runtime::SETTINGS`] come on top.
 pub const SETTINGS: &[Setting] = &[
     HTTP_ADDR,
@@ -141,6 +182,12 @@ pub const SETTINGS: &[Setting] = &[
     ARGON2_PARALLELISM,
     HASH_WORKERS,
     HASH_QUEUE_TIMEOUT,
+    LOGIN_FAILURES_PER_PAIR,
+    LOGIN_FAILURES_PER_ACCOUNT,
+    LOGIN_FAILURE_WINDOW,
+    LOGINS_PER_MINUTE,
+    REGISTRATIONS_PER_MINUTE,
+    TRUSTED_PROXIES,
     SERVICE_TOKEN,
 ];
 
@@ -184,6 +231,10 @@ pub struct Settings {
     pub hash_workers: usize,
     /// How long a password may wait to be hashed.
     pub hash_queue_timeout: Duration,
+    /// The limits on logins and registrations.
+    pub limits: Limits,
+    /// The proxies whose word on the client's address counts.
+    pub trusted_proxies: TrustedProxies,
     /// What other services present.
     pub service_token: Option<Secret>,
     /// What every service has.
@@ -216,10 +267,13 @@ impl Settings {
             source.value(&PASSWORD_MIN_LENGTH, integer(8, 128)),
             scheme(source),
             source.value(&HASH_QUEUE_TIMEOUT, seconds(1, 60)),
+            limits(source),
+            source.value(&TRUSTED_PROXIES, str::parse),
             RuntimeSettings::read(source),
         );
         source.finish()?;
-        let (http_addr, grpc_addr, database, issuer, min_length, scheme, queue, runtime) = settings;
+        let (http_addr, grpc_addr, database, issuer, min_length, scheme, queue, limits, trusted, runtime) =
+            settings;
         // Without a fault there are keys.
         let keys = keys.ok_or_else(SettingsError::default)?;
         Ok(Self {
@@ -232,6 +286,8 @@ impl Settings {
             scheme,
             hash_workers,
             hash_queue_timeout: queue,
+            limits,
+            trusted_proxies: trusted,
             service_token,
             runtime,
         })
@@ -240,6 +296,21 @@ impl Settings {
 
 fn index(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn limits(source: &mut Source) -> Limits {
+    let mut quota = |setting| {
+        u32::try_from(source.value(setting, integer(0, 1_000_000))).unwrap_or(u32::MAX)
+    };
+    let (per_pair, per_account) =
+        (quota(&LOGIN_FAILURES_PER_PAIR), quota(&LOGIN_FAILURES_PER_ACCOUNT));
+    let (logins, registrations) = (quota(&LOGINS_PER_MINUTE), quota(&REGISTRATIONS_PER_MINUTE));
+    let window = source.value(&LOGIN_FAILURE_WINDOW, seconds(1, 86_400));
+    Limits {
+        failures: FailureLimits { per_pair, per_account, window },
+        logins: NetworkLimit::new("logins-per-network", logins),
+        registrations: NetworkLimit::new("registrations-per-network", registrations),
+    }
 }
 
 /// Reads `DATABASE_URL`.

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, header::WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, header::WWW_AUTHENTICATE};
 use service_kit::{
     code::Code,
-    error::{ApiError, Fault},
+    error::{ApiError, Fault, whole_seconds},
 };
 
-use crate::{hashing::Refused, password::HashError, store::StoreError};
+use crate::{hashing::Refused, password::HashError, store::StoreError, throttle::Exhausted};
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Why the service did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +28,12 @@ pub enum Error {
     /// The caller is not a service that we know.
     #[error("a valid service token is needed")]
     UnknownService,
+    /// The account has had too many failed logins.
+    #[error("too many failed logins for this account")]
+    TooManyAttempts(Exhausted),
+    /// The network has sent too many requests.
+    #[error("too many requests from this network")]
+    TooManyRequests(Exhausted),
     /// Too much waits to be hashed.
     #[error("too many passwords wait to be hashed")]
     Overloaded(Duration),
@@ -72,6 +81,8 @@ impl From<Error> for ApiError {
                 Self::new(Code::InvalidCredentials, text).header(WWW_AUTHENTICATE, CHALLENGE)
             }
             Error::UnknownService => Self::new(Code::Unauthenticated, text),
+            Error::TooManyAttempts(exhausted) => limited(Code::TooManyAttempts, text, exhausted),
+            Error::TooManyRequests(exhausted) => limited(Code::TooManyRequests, text, exhausted),
             Error::Overloaded(delay) => Self::new(Code::Overloaded, text).retry_after(delay),
             Error::DatabaseUnavailable => {
                 Self::new(Code::DatabaseUnavailable, text).retry_after(Duration::from_secs(1))
@@ -79,4 +90,21 @@ impl From<Error> for ApiError {
             Error::Internal => Self::new(Code::Internal, text),
         }
     }
+}
+
+/// Tells of a limit in the fields of draft-ietf-httpapi-ratelimit-headers-10.
+fn limited(code: Code, text: String, exhausted: Exhausted) -> ApiError {
+    let Exhausted { policy, quota, window, retry_after } = exhausted;
+    let delay = whole_seconds(retry_after);
+    let window = window.as_secs();
+    let error = ApiError::new(code, text).retry_after(retry_after);
+    [
+        (RATE_LIMIT, format!("\"{policy}\";r=0;t={delay}")),
+        (RATE_LIMIT_POLICY, format!("\"{policy}\";q={quota};w={window}")),
+    ]
+    .into_iter()
+    .fold(error, |error, (name, value)| match HeaderValue::from_str(&value) {
+        Ok(value) => error.header(name, value),
+        Err(_) => error,
+    })
 }

@@ -12,6 +12,7 @@ pub mod keys_command;
 pub mod password;
 pub mod service;
 pub mod store;
+pub mod throttle;
 pub mod token;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -42,7 +43,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const START_PATIENCE: Duration = Duration::from_secs(4);
 /// How long to wait before the database is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the schemes of the stored hashes are looked at.
+/// How often the schemes of the stored hashes are looked at, and old counts of attempts removed.
 const WORK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Why the service does not start, or ends.
@@ -103,6 +104,7 @@ impl App {
             hashing,
             settings.scheme,
             settings.issuer,
+            settings.limits,
             settings.password_min_length,
         ));
         let preparation = Preparation {
@@ -126,9 +128,18 @@ impl App {
             vec![database_check(store, Arc::clone(&service))],
             shutdown.clone(),
         );
-        let rest = edge::rest::router(Arc::clone(&service), &health);
+        let rest = edge::rest::router(
+            Arc::clone(&service),
+            settings.trusted_proxies.clone(),
+            &health,
+        );
         let mut routes = tonic::service::Routes::builder();
-        edge::grpc::add_services(&mut routes, service, settings.service_token);
+        edge::grpc::add_services(
+            &mut routes,
+            service,
+            settings.trusted_proxies,
+            settings.service_token,
+        );
         routes.add_service(health.grpc_server(edge::grpc::SERVICES).await);
         if settings.runtime.reflection {
             service_kit::grpc::add_reflection(&mut routes, edge::grpc::DESCRIPTORS)
@@ -292,6 +303,7 @@ impl Preparation {
             loop {
                 tokio::time::sleep(WORK_INTERVAL).await;
                 let _ = self.service.refresh_work().await;
+                self.service.prune().await;
             }
         };
         let keys = async {

@@ -1,7 +1,11 @@
 //! Every rule of the auth service, once. Both edges call it and add nothing of their own.
 
-use std::sync::{Arc, RwLock};
+use std::{
+    sync::{Arc, RwLock},
+    time::Instant,
+};
 
+use service_kit::client_address::Network;
 use token_verifier::{Claims, Rules};
 
 use crate::{
@@ -10,7 +14,8 @@ use crate::{
     hashing::Hashing,
     keys::KeyRing,
     password::{Scheme, Work},
-    store::{AccountRecord, Store},
+    store::{AccountRecord, Attempt, Outcome, Store},
+    throttle::{Exhausted, FailureLimits, NetworkLimit, Subject},
     token::Issuer,
 };
 
@@ -21,11 +26,23 @@ pub struct Service {
     hashing: Hashing,
     scheme: Scheme,
     issuer: Issuer,
+    limits: Limits,
     min_password_length: usize,
     /// Nothing until they have been loaded.
     keys: RwLock<Option<Arc<KeyRing>>>,
     /// What a failing login costs; see [`Work`].
     work: RwLock<Arc<Work>>,
+}
+
+/// The limits on logins and registrations.
+#[derive(Debug)]
+pub struct Limits {
+    /// On failed logins per account.
+    pub failures: FailureLimits,
+    /// On logins per network.
+    pub logins: NetworkLimit,
+    /// On registrations per network.
+    pub registrations: NetworkLimit,
 }
 
 /// An access token and its lifetime.
@@ -45,11 +62,12 @@ impl Service {
         hashing: Hashing,
         scheme: Scheme,
         issuer: Issuer,
+        limits: Limits,
         min_password_length: usize,
     ) -> Self {
         let work = RwLock::new(Arc::new(Work::new(scheme, [])));
         let keys = RwLock::new(None);
-        Self { store, hashing, scheme, issuer, min_password_length, keys, work }
+        Self { store, hashing, scheme, issuer, limits, min_password_length, keys, work }
     }
 
     /// The least number of code points of a new password.
@@ -86,9 +104,14 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// [`Error::EmailAlreadyRegistered`], overload, or the database.
-    pub async fn register(&self, registration: Registration) -> Result<AccountRecord, Error> {
+    /// [`Error::EmailAlreadyRegistered`], throttling, overload, or the database.
+    pub async fn register(
+        &self,
+        registration: Registration,
+        network: Network,
+    ) -> Result<AccountRecord, Error> {
         self.loaded_keys()?;
+        throttled(self.limits.registrations.admit(network, Instant::now()))?;
         let Registration { email, password } = registration;
         // Spares the hash where the answer is known already; the insertion decides.
         if self.store.account_by_email(&email).await?.is_some() {
@@ -114,18 +137,35 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidCredentials`] for whatever is wrong with either, after the same work.
-    pub async fn login(&self, email: &str, password: &str) -> Result<Issued, Error> {
+    /// [`Error::InvalidCredentials`] for whatever is wrong with either, after the same work;
+    /// throttling, overload, or the database.
+    pub async fn login(
+        &self,
+        email: &str,
+        password: &str,
+        network: Network,
+    ) -> Result<Issued, Error> {
         let ring = self.loaded_keys()?;
-        let account = match Email::parse(email) {
-            Ok(email) => self.store.account_by_email(&email).await?,
-            Err(_) => None,
+        throttled(self.limits.logins.admit(network, Instant::now()))?;
+        let subject = Subject::of(email);
+        self.count_attempt(subject, network).await?;
+        let account = self.authenticate(email, Password::normalize(password)).await;
+        let outcome = match &account {
+            Ok(Some(_)) => Some(Outcome::Succeeded),
+            Ok(None) => None,
+            Err(_) => Some(Outcome::Abandoned),
         };
-        let Some(account) = self.check(account, Password::normalize(password)).await? else {
+        let now = sql_kit::now();
+        if let Some(outcome) = outcome {
+            // A failure costs the person one of their tries, not the login.
+            if let Err(error) = self.store.settle_attempt(subject, network, outcome, now).await {
+                tracing::warn!(%error, "cannot take back a counted attempt");
+            }
+        }
+        let Some(account) = account? else {
             tracing::info!(event = "login.failed", "login failed");
             return Err(Error::InvalidCredentials);
         };
-        let now = sql_kit::now();
         let key = ring.active(now).ok_or(Error::DatabaseUnavailable)?;
         let access_token =
             self.issuer.issue(account.id, &account.email, key, now).map_err(|error| {
@@ -134,6 +174,49 @@ impl Service {
             })?;
         tracing::info!(event = "login.ok", account = %account.id, "login ok");
         Ok(Issued { access_token, expires_in: self.issuer.ttl.as_secs() })
+    }
+
+    /// Counts an attempt as failed, unless the account has had its share.
+    async fn count_attempt(&self, subject: Subject, network: Network) -> Result<(), Error> {
+        let limits = self.limits.failures;
+        if limits.per_pair == 0 && limits.per_account == 0 {
+            return Ok(());
+        }
+        let now = sql_kit::now();
+        let (policy, quota, until) =
+            match self.store.count_attempt(subject, network, limits, now).await? {
+                Attempt::Counted => return Ok(()),
+                Attempt::PairExhausted { until } => {
+                    ("login-failures-per-pair", limits.per_pair, until)
+                }
+                Attempt::AccountExhausted { until } => {
+                    ("login-failures-per-account", limits.per_account, until)
+                }
+            };
+        tracing::warn!(event = "login.throttled", policy, "login throttled");
+        let retry_after = (until - now).to_std().unwrap_or_default();
+        let exhausted = Exhausted { policy, quota, window: limits.window, retry_after };
+        Err(Error::TooManyAttempts(exhausted))
+    }
+
+    /// The account with this email, if the password is its own.
+    async fn authenticate(
+        &self,
+        email: &str,
+        password: Password,
+    ) -> Result<Option<AccountRecord>, Error> {
+        let account = match Email::parse(email) {
+            Ok(email) => self.store.account_by_email(&email).await?,
+            Err(_) => None,
+        };
+        self.check(account, password).await
+    }
+
+    /// Removes the throttle's rows that no longer count.
+    pub async fn prune(&self) {
+        if let Err(error) = self.store.prune_attempts(sql_kit::now()).await {
+            tracing::warn!(%error, "cannot prune the counted attempts");
+        }
     }
 
     /// The account, if the password is its own. A hash of another scheme than the present one is
@@ -201,7 +284,8 @@ impl Service {
     /// Where the database is away.
     pub async fn delete_account(&self, id: AccountId) -> Result<(), Error> {
         self.loaded_keys()?;
-        if self.store.delete_account(id).await? {
+        if let Some(email) = self.store.delete_account(id).await? {
+            self.store.forget_attempts(Subject::of(email.as_str())).await?;
             tracing::info!(event = "account.deleted", account = %id, "account deleted");
         }
         Ok(())
@@ -211,4 +295,11 @@ impl Service {
     fn loaded_keys(&self) -> Result<Arc<KeyRing>, Error> {
         self.keys().ok_or(Error::DatabaseUnavailable)
     }
+}
+
+fn throttled(admitted: Result<(), Exhausted>) -> Result<(), Error> {
+    admitted.map_err(|exhausted| {
+        tracing::warn!(event = "request.throttled", policy = exhausted.policy, "request throttled");
+        Error::TooManyRequests(exhausted)
+    })
 }

@@ -7,11 +7,16 @@ mod sqlite;
 use std::{fmt::Debug, io, sync::Arc};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sql_kit::{Database, PoolOptions};
 pub use sql_kit::StoreError;
 
-use crate::domain::{AccountId, Email};
+use service_kit::client_address::Network;
+
+use crate::{
+    domain::{AccountId, Email},
+    throttle::{FailureLimits, Subject},
+};
 
 /// An account as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +46,32 @@ pub struct KeyRecord {
     pub created_at: DateTime<Utc>,
     /// From when on it signs.
     pub activates_at: DateTime<Utc>,
+}
+
+/// Whether a login may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// It may, and is counted as failed until [`Store::settle_attempt`] says otherwise.
+    Counted,
+    /// The account has had its failures from this network. It is not counted.
+    PairExhausted {
+        /// When the window ends.
+        until: DateTime<Utc>,
+    },
+    /// The account has had its failures from all networks together. It is not counted.
+    AccountExhausted {
+        /// When the window ends.
+        until: DateTime<Utc>,
+    },
+}
+
+/// How an attempt that was counted has ended, other than with a wrong password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The password was right: the pair starts afresh.
+    Succeeded,
+    /// The password was not looked at: the attempt did not happen.
+    Abandoned,
 }
 
 /// What the service asks of its database. Every operation is atomic, durable when it returns, and
@@ -75,8 +106,8 @@ pub trait Store: Debug + Send + Sync {
         scheme: &str,
     ) -> Result<bool, StoreError>;
 
-    /// Deletes an account with all that belongs to it; `false` if there is none.
-    async fn delete_account(&self, id: AccountId) -> Result<bool, StoreError>;
+    /// Deletes an account and returns its email, if there is one.
+    async fn delete_account(&self, id: AccountId) -> Result<Option<Email>, StoreError>;
 
     /// The schemes of all stored password hashes, each once.
     async fn hash_schemes(&self) -> Result<Vec<String>, StoreError>;
@@ -94,6 +125,30 @@ pub trait Store: Debug + Send + Sync {
 
     /// Removes a signing key.
     async fn remove_signing_key(&self, kid: &str) -> Result<(), StoreError>;
+
+    /// Counts an attempt to log in, before the password is looked at.
+    async fn count_attempt(
+        &self,
+        subject: Subject,
+        network: Network,
+        limits: FailureLimits,
+        now: DateTime<Utc>,
+    ) -> Result<Attempt, StoreError>;
+
+    /// Takes a counted attempt back.
+    async fn settle_attempt(
+        &self,
+        subject: Subject,
+        network: Network,
+        outcome: Outcome,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+
+    /// Forgets all attempts on a subject.
+    async fn forget_attempts(&self, subject: Subject) -> Result<(), StoreError>;
+
+    /// Removes what no longer counts at `now`, a bounded number of rows at a time.
+    async fn prune_attempts(&self, now: DateTime<Utc>) -> Result<(), StoreError>;
 
     /// Closes all connections.
     async fn close(&self);
@@ -113,6 +168,20 @@ pub fn open(database: &Database, options: PoolOptions) -> io::Result<Arc<dyn Sto
             Arc::new(sqlite::SqliteStore::open((**connect).clone(), options)?)
         }
     })
+}
+
+/// How long a network counts as an account's own after a login from it has succeeded.
+const NETWORK_MEMORY: TimeDelta = TimeDelta::days(30);
+/// A login from a known network is noted again only after this time, to spare a write.
+const NETWORK_REFRESH: TimeDelta = TimeDelta::days(1);
+/// The network of the row that counts over all networks.
+const ALL_NETWORKS: &str = "";
+/// How many rows one pruning removes.
+const PRUNE_BATCH: i64 = 10_000;
+
+/// When a window that starts `now` ends.
+fn window_end(limits: FailureLimits, now: DateTime<Utc>) -> DateTime<Utc> {
+    now + TimeDelta::from_std(limits.window).unwrap_or(TimeDelta::MAX / 2)
 }
 
 /// An email that was stored has been parsed before; another one is damage.

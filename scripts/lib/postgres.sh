@@ -193,8 +193,8 @@ postgres_start() {
   # Another process may take the port between the choice and the start.
   for attempt in 1 2 3 4 5; do
     port=$(free_port)
-    # pg_ctl puts the server into a session of its own, out of reach of a ^C
-    # that is meant for the tests: they still drop their databases.
+    # pg_ctl detaches the server from the terminal, so that a ^C ends the tests
+    # first, which still drop their databases.
     if postgres_run "$POSTGRES_BIN/pg_ctl" start --wait --silent --timeout=60 \
       --pgdata="$POSTGRES_DIR/data" --log="$POSTGRES_DIR/log" --options="-p $port" \
       >"$POSTGRES_DIR/pg_ctl.log" 2>&1 </dev/null; then

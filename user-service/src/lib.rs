@@ -1,1 +1,276 @@
-//! user-service
+//! The user service: owns profiles and validates access tokens locally. [`App`] is the whole
+//! service; `main.rs` and the `stack` crate run it.
+
+pub mod config;
+pub mod domain;
+pub mod edge;
+mod error;
+pub mod etag;
+pub mod outbox;
+pub mod page_token;
+pub mod service;
+pub mod store;
+
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::Router;
+pub use error::Error;
+use service_kit::{
+    health::{Check, Health},
+    runtime::Listeners,
+};
+use token_verifier::{KeySet, Rules, Verifier};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{KeySource, Settings},
+    outbox::Courier,
+    service::Service,
+    store::{Store, StoreError},
+};
+
+/// The name of this service in logs and probes.
+pub const NAME: &str = "user-service";
+/// The version of this service.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How long the start waits for the database before it listens anyway. In this time whatever makes
+/// the start impossible, such as a database of a newer version, ends it.
+const START_PATIENCE: Duration = Duration::from_secs(4);
+/// How long to wait before the database is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the connections to the database may take to close.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the service does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// An address cannot be bound, or a folder not be made.
+    #[error("{0}")]
+    System(String),
+    /// The database is not one that this version can use.
+    #[error("DATABASE_URL: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// The service, listening but not accepting yet.
+#[derive(Debug)]
+pub struct App {
+    listeners: Listeners,
+    rest: Router,
+    grpc: Router,
+    health: Health,
+    background: Background,
+    shutdown: CancellationToken,
+    grace: Duration,
+}
+
+impl App {
+    /// Builds the service. It needs neither the database nor the auth service yet: while one of
+    /// them is away the service is live, not ready, and answers 503.
+    ///
+    /// # Errors
+    ///
+    /// What makes a start impossible.
+    pub async fn build(settings: Settings, shutdown: CancellationToken) -> Result<Self, BuildError> {
+        let store = open_store(&settings)?;
+        let deleted = Arc::new(Notify::new());
+        let service =
+            Service::new(Arc::clone(&store), settings.email_visibility, Arc::clone(&deleted));
+        let service = Arc::new(service);
+        let mut background = Background {
+            store: Arc::clone(&store),
+            service: Arc::clone(&service),
+            courier: courier(&settings, &store, deleted)?,
+            migrate: settings.runtime.migrate_on_start,
+            prepared: false,
+        };
+        background.prepared = match tokio::time::timeout(START_PATIENCE, background.prepare()).await
+        {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) if !error.is_transient() => return Err(error.into()),
+            Ok(Err(_)) | Err(_) => false,
+        };
+
+        let listeners = Listeners::bind(NAME, settings.http_addr, settings.grpc_addr)
+            .await
+            .map_err(BuildError::System)?;
+        let verifier = verifier(settings.keys, settings.rules, &shutdown);
+        let checks = vec![
+            database_check(store, Arc::clone(&service)),
+            signing_keys_check(verifier.clone()),
+        ];
+        let health = Health::start(NAME, VERSION, checks, shutdown.clone());
+        let rest = edge::rest::router(Arc::clone(&service), verifier.clone(), &health);
+        let mut routes = tonic::service::Routes::builder();
+        edge::grpc::add_services(&mut routes, service, verifier);
+        routes.add_service(health.grpc_server(edge::grpc::SERVICES).await);
+        if settings.runtime.reflection {
+            service_kit::grpc::add_reflection(&mut routes, edge::grpc::DESCRIPTORS)
+                .map_err(|error| BuildError::System(error.to_string()))?;
+        }
+        let grpc = service_kit::grpc::finish(NAME, routes.routes(), shutdown.clone());
+        let grace = settings.runtime.shutdown_grace;
+        Ok(Self { listeners, rest, grpc, health, background, shutdown, grace })
+    }
+
+    /// The address of the REST edge.
+    #[must_use]
+    pub const fn http_address(&self) -> SocketAddr {
+        self.listeners.http_address()
+    }
+
+    /// The address of the gRPC edge.
+    #[must_use]
+    pub const fn grpc_address(&self) -> SocketAddr {
+        self.listeners.grpc_address()
+    }
+
+    /// The state of the service's health.
+    #[must_use]
+    pub const fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Serves until the shutdown that was given to [`App::build`], and a little longer for what was
+    /// accepted before.
+    ///
+    /// # Errors
+    ///
+    /// Where a database that was away at the start turns out to be none that this version can use.
+    pub async fn run(self) -> Result<(), BuildError> {
+        let Self { listeners, rest, grpc, background, shutdown, grace, .. } = self;
+        let mut serving = pin!(listeners.serve(rest, grpc, shutdown.clone(), grace));
+        let result = tokio::select! {
+            () = &mut serving => Ok(()),
+            error = background.run() => {
+                // Requests under way get their answer; the process then ends with the reason.
+                shutdown.cancel();
+                serving.await;
+                Err(error.into())
+            }
+        };
+        // A database that hangs must not keep the process.
+        let _ = tokio::time::timeout(CLOSE_PATIENCE, background.store.close()).await;
+        result
+    }
+}
+
+/// Runs the migrations and returns: the `migrate` subcommand.
+///
+/// # Errors
+///
+/// Where the database cannot be migrated.
+pub async fn migrate(settings: &Settings) -> Result<(), BuildError> {
+    let store = open_store(settings)?;
+    store.migrate().await?;
+    store.close().await;
+    Ok(())
+}
+
+fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, BuildError> {
+    let options = sql_kit::PoolOptions {
+        application: NAME,
+        max_connections: settings.runtime.database_max_connections,
+        acquire_timeout: settings.runtime.database_acquire_timeout,
+    };
+    store::open(&settings.database, options)
+        .map_err(|error| BuildError::System(format!("DATABASE_URL: {error}")))
+}
+
+fn verifier(keys: KeySource, rules: Rules, shutdown: &CancellationToken) -> Verifier {
+    if rules.issuer.is_none() || rules.audience.is_none() {
+        tracing::warn!(
+            service = NAME,
+            "JWT_ISSUER or JWT_AUDIENCE is not set: tokens that were made for others are taken"
+        );
+    }
+    match keys {
+        KeySource::Jwks(cache) => {
+            tokio::spawn(cache.clone().run(shutdown.clone().cancelled_owned()));
+            Verifier::with_jwks(cache, rules)
+        }
+        KeySource::Given(key) => {
+            if key.algorithm() == token_verifier::Algorithm::Hs256 {
+                tracing::warn!(
+                    service = NAME,
+                    "JWT_SECRET: whoever can verify a token can forge one; for a proof of concept \
+                     only"
+                );
+            }
+            Verifier::with_keys(KeySet::new(vec![key]), rules)
+        }
+    }
+}
+
+fn courier(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    deleted: Arc<Notify>,
+) -> Result<Option<Courier>, BuildError> {
+    let (Some(auth), Some(token)) = (&settings.auth_grpc, &settings.service_token) else {
+        tracing::warn!(
+            service = NAME,
+            "AUTH_GRPC_URL or SERVICE_TOKEN is not set: the auth service is not told of deletions, \
+             which wait in the outbox"
+        );
+        return Ok(None);
+    };
+    Courier::new(Arc::clone(store), auth, token, deleted)
+        .map(Some)
+        .map_err(|_| BuildError::System("SERVICE_TOKEN: cannot be sent".to_owned()))
+}
+
+fn database_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
+    Check::new("database", move || {
+        let (store, service) = (Arc::clone(&store), Arc::clone(&service));
+        async move { service.is_prepared() && store.ping().await.is_ok() }
+    })
+}
+
+fn signing_keys_check(verifier: Verifier) -> Check {
+    Check::new("signing_keys", move || {
+        let ready = verifier.is_ready();
+        async move { ready }
+    })
+}
+
+/// What has to be done with the database before the first request, and the delivery of deletions.
+#[derive(Debug)]
+struct Background {
+    store: Arc<dyn Store>,
+    service: Arc<Service>,
+    courier: Option<Courier>,
+    migrate: bool,
+    prepared: bool,
+}
+
+impl Background {
+    async fn prepare(&self) -> Result<(), StoreError> {
+        if self.migrate {
+            self.store.migrate().await?;
+        } else {
+            self.store.check_migrated().await?;
+        }
+        self.service.prepare().await
+    }
+
+    /// Prepares, if that has not been done, and then delivers. Returns only what makes going on
+    /// impossible.
+    async fn run(&self) -> StoreError {
+        if !self.prepared {
+            tracing::warn!(service = NAME, "the database is away: waiting for it");
+            while let Err(error) = self.prepare().await {
+                if !error.is_transient() {
+                    return error;
+                }
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+        }
+        if let Some(courier) = &self.courier {
+            courier.run().await;
+        }
+        std::future::pending().await
+    }
+}

@@ -1,2 +1,44 @@
-//! user-service
-fn main() {}
+//! The boot story of the user service: settings, telemetry, build, run.
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+use service_kit::{probe, runtime, settings, shutdown, telemetry};
+use user_service::{App, NAME, VERSION, config};
+
+fn command() -> Command {
+    let settings = [config::SETTINGS, runtime::SETTINGS].concat();
+    let command = Command::new(NAME)
+        .version(VERSION)
+        .about("Owns profiles and validates access tokens locally.")
+        .after_help("A secret can also be given in a file, as <NAME>_FILE. A .env file is read.")
+        .subcommand(Command::new("serve").about("Serve until SIGTERM (the default)"))
+        .subcommand(Command::new("migrate").about("Migrate the database and exit"))
+        .subcommand(
+            Command::new("healthcheck").about("Exit with status 0 if the running service is ready"),
+        );
+    settings::with_flags(command, &settings)
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    runtime::exit(run(&command().get_matches()).await)
+}
+
+async fn run(matches: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
+    let (name, flags) = matches.subcommand().unwrap_or(("serve", matches));
+    let all = [config::SETTINGS, runtime::SETTINGS].concat();
+    let mut source = settings::Source::from_process(&all, flags);
+    if name == "healthcheck" {
+        let address = source.value(&config::HTTP_ADDR, settings::address);
+        source.finish()?;
+        return Ok(probe::ready(address).await?);
+    }
+    let settings = config::Settings::read(&mut source)?;
+    telemetry::init(settings.runtime.log_format, &settings.runtime.log_level)?;
+    match name {
+        "migrate" => user_service::migrate(&settings).await?,
+        _ => App::build(settings, shutdown::on_signal()?).await?.run().await?,
+    }
+    Ok(())
+}

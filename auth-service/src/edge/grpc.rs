@@ -9,7 +9,12 @@ use latchkey_contracts::auth::v1::{
     auth_service_server::{AuthService, AuthServiceServer},
 };
 use prost_types::Timestamp;
-use service_kit::{error::ApiError, json::fault, settings::Secret};
+use service_kit::{
+    client_address::{Network, TrustedProxies},
+    error::ApiError,
+    json::fault,
+    settings::Secret,
+};
 use subtle::ConstantTimeEq as _;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
@@ -29,9 +34,10 @@ pub const DESCRIPTORS: &[u8] = FILE_DESCRIPTOR_SET;
 pub fn add_services(
     routes: &mut tonic::service::RoutesBuilder,
     service: Arc<Service>,
+    trusted_proxies: TrustedProxies,
     service_token: Option<Secret>,
 ) {
-    let api = Api { service, service_token: service_token.map(Arc::new) };
+    let api = Api { service, trusted_proxies, service_token: service_token.map(Arc::new) };
     routes.add_service(AuthServiceServer::new(api.clone()));
     routes.add_service(AccountServiceServer::new(api));
 }
@@ -39,10 +45,15 @@ pub fn add_services(
 #[derive(Debug, Clone)]
 struct Api {
     service: Arc<Service>,
+    trusted_proxies: TrustedProxies,
     service_token: Option<Arc<Secret>>,
 }
 
 impl Api {
+    fn network<T>(&self, request: &Request<T>) -> Network {
+        self.trusted_proxies.client(request.metadata().as_ref(), request.extensions())
+    }
+
     /// Lets only services pass: those that present the service token.
     fn admit_service(&self, metadata: &MetadataMap) -> Result<(), Status> {
         let presented = token_verifier::bearer_token(metadata.as_ref()).ok();
@@ -66,6 +77,7 @@ impl AuthService for Api {
         &self,
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
+        let network = self.network(&request);
         let RegisterRequest { email, password } = request.into_inner();
         let mut faults = Vec::new();
         let registration = Registration::parse(
@@ -75,7 +87,7 @@ impl AuthService for Api {
             &mut faults,
         );
         let registration = registration.ok_or_else(|| refused(Error::Invalid(faults)))?;
-        let account = self.service.register(registration).await.map_err(refused)?;
+        let account = self.service.register(registration, network).await.map_err(refused)?;
         Ok(Response::new(RegisterResponse {
             id: account.id.to_string(),
             email: account.email.as_str().to_owned(),
@@ -90,8 +102,9 @@ impl AuthService for Api {
         &self,
         request: Request<LoginRequest>,
     ) -> Result<Response<LoginResponse>, Status> {
+        let network = self.network(&request);
         let LoginRequest { email, password } = request.into_inner();
-        let issued = self.service.login(&email, &password).await.map_err(refused)?;
+        let issued = self.service.login(&email, &password, network).await.map_err(refused)?;
         Ok(Response::new(LoginResponse {
             access_token: issued.access_token,
             token_type: "Bearer".to_owned(),

@@ -11,7 +11,9 @@ use axum::{
 use chrono::{DateTime, SecondsFormat, Utc};
 use http::{StatusCode, header};
 use serde::Serialize;
-use service_kit::{error::ApiError, health::Health, json, rest};
+use service_kit::{
+    client_address::TrustedProxies, error::ApiError, health::Health, json, rest,
+};
 
 use crate::{
     domain::Registration,
@@ -20,13 +22,19 @@ use crate::{
     service::Service,
 };
 
+#[derive(Clone)]
+struct Edge {
+    service: Arc<Service>,
+    trusted_proxies: TrustedProxies,
+}
+
 /// The routes of the auth service.
-pub fn router(service: Arc<Service>, health: &Health) -> Router {
+pub fn router(service: Arc<Service>, trusted_proxies: TrustedProxies, health: &Health) -> Router {
     let routes = Router::new()
         .route("/auth/register", post(register))
         .route("/auth/login", post(login))
         .route("/.well-known/jwks.json", get(jwks))
-        .with_state(service)
+        .with_state(Edge { service, trusted_proxies })
         .merge(health.routes());
     rest::finish(crate::NAME, routes)
 }
@@ -39,9 +47,10 @@ struct Account {
 }
 
 async fn register(
-    State(service): State<Arc<Service>>,
+    State(Edge { service, trusted_proxies }): State<Edge>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let network = trusted_proxies.client(request.headers(), request.extensions());
     let mut fields = json::read(request, &["application/json"]).await?;
     let mut faults = Vec::new();
     let email = fields.required_string("email", &mut faults);
@@ -55,7 +64,7 @@ async fn register(
     );
     let registration =
         registration.filter(|_| faults.is_empty()).ok_or(Error::Invalid(faults))?;
-    let account = service.register(registration).await?;
+    let account = service.register(registration, network).await?;
     let body = Account {
         id: account.id.to_string(),
         email: account.email.as_str().to_owned(),
@@ -72,9 +81,10 @@ struct Token {
 }
 
 async fn login(
-    State(service): State<Arc<Service>>,
+    State(Edge { service, trusted_proxies }): State<Edge>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let network = trusted_proxies.client(request.headers(), request.extensions());
     let mut fields = json::read(request, &["application/json"]).await?;
     let mut faults = Vec::new();
     let email = fields.required_string("email", &mut faults);
@@ -82,7 +92,7 @@ async fn login(
     fields.finish(&mut faults);
     let credentials = email.zip(password).filter(|_| faults.is_empty());
     let (email, password) = credentials.ok_or(Error::Invalid(faults))?;
-    let issued = service.login(&email, &password).await?;
+    let issued = service.login(&email, &password, network).await?;
     let body = Token {
         access_token: issued.access_token,
         token_type: "Bearer",
@@ -91,7 +101,7 @@ async fn login(
     Ok((rest::no_store(), Json(body)).into_response())
 }
 
-async fn jwks(State(service): State<Arc<Service>>) -> Result<Response, ApiError> {
+async fn jwks(State(Edge { service, .. }): State<Edge>) -> Result<Response, ApiError> {
     let ring = service.keys().ok_or(Error::DatabaseUnavailable)?;
     let cache = format!("public, max-age={JWKS_MAX_AGE}");
     Ok(([(header::CACHE_CONTROL, cache)], Json(ring.verification().to_jwks())).into_response())

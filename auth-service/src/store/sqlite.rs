@@ -4,6 +4,7 @@ use std::{io, sync::LazyLock};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use service_kit::client_address::Network;
 use sql_kit::{PoolOptions, Sqlite, bounded, migrator};
 use sqlx::{
     Row as _,
@@ -11,11 +12,20 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteRow},
 };
 
-use super::{AccountRecord, KeyRecord, Store, StoreError, stored_email};
-use crate::domain::{AccountId, Email};
+use super::{
+    ALL_NETWORKS, AccountRecord, Attempt, KeyRecord, NETWORK_MEMORY, NETWORK_REFRESH, Outcome,
+    PRUNE_BATCH, Store, StoreError, stored_email, window_end,
+};
+use crate::{
+    domain::{AccountId, Email},
+    throttle::{FailureLimits, Subject},
+};
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    migrator(&[(1, "accounts", include_str!("../../migrations/sqlite/0001_accounts.sql"))])
+    migrator(&[
+        (1, "accounts", include_str!("../../migrations/sqlite/0001_accounts.sql")),
+        (2, "throttle", include_str!("../../migrations/sqlite/0002_throttle.sql")),
+    ])
 });
 
 #[derive(Debug)]
@@ -52,6 +62,51 @@ fn key(row: &SqliteRow) -> Result<KeyRecord, sqlx::Error> {
         created_at: time(row, "created_at")?,
         activates_at: time(row, "activates_at")?,
     })
+}
+
+/// Counts one more failure in a row, in a new window where the old one has ended. Returns the count
+/// and when the window ends.
+async fn count_failure(
+    connection: &mut sqlx::SqliteConnection,
+    subject: Subject,
+    network: &str,
+    limits: FailureLimits,
+    now: DateTime<Utc>,
+) -> Result<(i32, DateTime<Utc>), sqlx::Error> {
+    let row = sqlx::query(
+        "INSERT INTO login_failures AS f (subject, network, failures, expires_at)
+         VALUES ($1, $2, 1, $3)
+         ON CONFLICT (subject, network) DO UPDATE SET
+             failures = CASE WHEN f.expires_at <= $4 THEN 1 ELSE f.failures + 1 END,
+             expires_at = CASE WHEN f.expires_at <= $4 THEN excluded.expires_at
+                               ELSE f.expires_at END
+         RETURNING failures, expires_at",
+    )
+    .bind(subject.0.as_slice())
+    .bind(network)
+    .bind(window_end(limits, now).timestamp_micros())
+    .bind(now.timestamp_micros())
+    .fetch_one(connection)
+    .await?;
+    Ok((row.try_get("failures")?, time(&row, "expires_at")?))
+}
+
+/// Whether a login to the account has succeeded from this network lately.
+async fn is_known_network(
+    connection: &mut sqlx::SqliteConnection,
+    subject: Subject,
+    network: &str,
+    now: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT 1 FROM login_networks WHERE subject = $1 AND network = $2 AND seen_at > $3",
+    )
+    .bind(subject.0.as_slice())
+    .bind(network)
+    .bind((now - NETWORK_MEMORY).timestamp_micros())
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.is_some())
 }
 
 #[async_trait]
@@ -140,15 +195,16 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn delete_account(&self, id: AccountId) -> Result<bool, StoreError> {
+    async fn delete_account(&self, id: AccountId) -> Result<Option<Email>, StoreError> {
         bounded(async {
             let mut transaction = self.database.write().await?;
-            let done = sqlx::query("DELETE FROM accounts WHERE id = ?")
-                .bind(id.0)
-                .execute(&mut *transaction)
-                .await?;
+            let email: Option<String> =
+                sqlx::query_scalar("DELETE FROM accounts WHERE id = ? RETURNING email")
+                    .bind(id.0)
+                    .fetch_optional(&mut *transaction)
+                    .await?;
             transaction.commit().await?;
-            Ok(done.rows_affected() == 1)
+            email.as_deref().map(stored_email).transpose()
         })
         .await
     }
@@ -229,6 +285,123 @@ impl Store for SqliteStore {
                 .await?;
             transaction.commit().await?;
             Ok(())
+        })
+        .await
+    }
+
+    async fn count_attempt(
+        &self,
+        subject: Subject,
+        network: Network,
+        limits: FailureLimits,
+        now: DateTime<Utc>,
+    ) -> Result<Attempt, StoreError> {
+        bounded(async {
+            let mut transaction = self.database.write().await?;
+            let network = network.to_string();
+            // An attempt that is refused rolls back: it counts nowhere.
+            if limits.per_pair > 0 {
+                let (failures, until) =
+                    count_failure(&mut transaction, subject, &network, limits, now).await?;
+                if i64::from(failures) > i64::from(limits.per_pair) {
+                    return Ok(Attempt::PairExhausted { until });
+                }
+            }
+            if limits.per_account > 0 {
+                let (failures, until) =
+                    count_failure(&mut transaction, subject, ALL_NETWORKS, limits, now).await?;
+                let exhausted = i64::from(failures) > i64::from(limits.per_account);
+                if exhausted && !is_known_network(&mut transaction, subject, &network, now).await? {
+                    return Ok(Attempt::AccountExhausted { until });
+                }
+            }
+            transaction.commit().await?;
+            Ok(Attempt::Counted)
+        })
+        .await
+    }
+
+    async fn settle_attempt(
+        &self,
+        subject: Subject,
+        network: Network,
+        outcome: Outcome,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        bounded(async {
+            let mut transaction = self.database.write().await?;
+            let network = network.to_string();
+            sqlx::query(
+                "UPDATE login_failures SET failures = CASE WHEN network = $3 OR $4
+                     THEN failures - 1 ELSE 0 END
+                 WHERE subject = $1 AND network IN ($2, $3) AND failures > 0",
+            )
+            .bind(subject.0.as_slice())
+            .bind(&network)
+            .bind(ALL_NETWORKS)
+            .bind(outcome == Outcome::Abandoned)
+            .execute(&mut *transaction)
+            .await?;
+            if outcome == Outcome::Succeeded {
+                sqlx::query(
+                    "INSERT INTO login_networks AS n (subject, network, seen_at)
+                     VALUES ($1, $2, $3)
+                     ON CONFLICT (subject, network) DO UPDATE SET seen_at = excluded.seen_at
+                     WHERE n.seen_at < $4",
+                )
+                .bind(subject.0.as_slice())
+                .bind(&network)
+                .bind(now.timestamp_micros())
+                .bind((now - NETWORK_REFRESH).timestamp_micros())
+                .execute(&mut *transaction)
+                .await?;
+            }
+            transaction.commit().await
+        })
+        .await
+    }
+
+    async fn forget_attempts(&self, subject: Subject) -> Result<(), StoreError> {
+        bounded(async {
+            let mut transaction = self.database.write().await?;
+            for statement in [
+                "DELETE FROM login_failures WHERE subject = $1",
+                "DELETE FROM login_networks WHERE subject = $1",
+            ] {
+                sqlx::query(statement)
+                    .bind(subject.0.as_slice())
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            transaction.commit().await
+        })
+        .await
+    }
+
+    async fn prune_attempts(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        bounded(async {
+            let mut transaction = self.database.write().await?;
+            for (statement, before) in [
+                (
+                    "DELETE FROM login_failures WHERE (subject, network) IN
+                         (SELECT subject, network FROM login_failures
+                          WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)",
+                    now,
+                ),
+                (
+                    "DELETE FROM login_networks WHERE (subject, network) IN
+                         (SELECT subject, network FROM login_networks
+                          WHERE seen_at <= $1 ORDER BY seen_at LIMIT $2)",
+                    now - NETWORK_MEMORY,
+                ),
+            ] {
+                sqlx::query(statement)
+                    .bind(before.timestamp_micros())
+                    .bind(PRUNE_BATCH)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            transaction.commit().await
         })
         .await
     }

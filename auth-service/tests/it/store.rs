@@ -102,8 +102,8 @@ async fn a_deleted_account_is_gone_and_its_email_free() {
         store.migrate().await.unwrap();
         let jane = account("jane@example.com");
         store.create_account(&jane).await.unwrap();
-        assert_eq!(store.delete_account(jane.id).await, Ok(true));
-        assert_eq!(store.delete_account(jane.id).await, Ok(false));
+        assert_eq!(store.delete_account(jane.id).await, Ok(Some(jane.email.clone())));
+        assert_eq!(store.delete_account(jane.id).await, Ok(None));
         assert_eq!(store.account_exists(jane.id).await, Ok(false));
         assert_eq!(store.create_account(&account("jane@example.com")).await, Ok(true));
     }

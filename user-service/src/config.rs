@@ -1,0 +1,227 @@
+//! The settings of the user service.
+
+use std::{fs, net::SocketAddr, path::PathBuf};
+
+use service_kit::{
+    runtime::RuntimeSettings,
+    settings::{Secret, Setting, SettingsError, Source, address, parsed, seconds, text},
+};
+use sql_kit::Database;
+use token_verifier::{JwksCache, Rules, VerificationKey};
+use tonic::transport::Endpoint;
+
+use crate::domain::EmailVisibility;
+
+/// `HTTP_ADDR`.
+pub const HTTP_ADDR: Setting =
+    Setting::new("HTTP_ADDR", "0.0.0.0:4000", "The address of the REST edge");
+/// `GRPC_ADDR`.
+pub const GRPC_ADDR: Setting =
+    Setting::new("GRPC_ADDR", "0.0.0.0:50052", "The address of the gRPC edge");
+/// `DATABASE_URL`.
+pub const DATABASE_URL: Setting = Setting {
+    secret: true,
+    ..Setting::new(
+        "DATABASE_URL",
+        "sqlite://data/user.db",
+        "The database: postgres://user:password@host/name or sqlite://path",
+    )
+};
+/// `JWKS_URL`.
+pub const JWKS_URL: Setting = Setting::new(
+    "JWKS_URL",
+    "http://127.0.0.1:3000/.well-known/jwks.json",
+    "Where the keys that tokens are signed with are published",
+);
+/// `JWT_PUBLIC_KEY_FILE`.
+pub const JWT_PUBLIC_KEY_FILE: Setting = Setting::optional(
+    "JWT_PUBLIC_KEY_FILE",
+    "A PEM file with the public key that tokens are signed with, in place of JWKS_URL",
+);
+/// `JWT_SECRET`.
+pub const JWT_SECRET: Setting = Setting::secret(
+    "JWT_SECRET",
+    "The shared secret of HS256, at least 32 bytes, in place of JWKS_URL: for a proof of concept \
+     only",
+);
+/// `JWT_ISSUER`.
+pub const JWT_ISSUER: Setting =
+    Setting::optional("JWT_ISSUER", "The iss that tokens must have; unset: any");
+/// `JWT_AUDIENCE`.
+pub const JWT_AUDIENCE: Setting =
+    Setting::optional("JWT_AUDIENCE", "The aud that tokens must have; unset: any");
+/// `JWT_EXP_LEEWAY`.
+pub const JWT_EXP_LEEWAY: Setting = Setting::new(
+    "JWT_EXP_LEEWAY",
+    "0",
+    "How long after its end a token is still taken, in seconds, 0 to 300",
+);
+/// `JWT_CLOCK_SKEW`.
+pub const JWT_CLOCK_SKEW: Setting = Setting::new(
+    "JWT_CLOCK_SKEW",
+    "60",
+    "How far in the future a token may have been issued, in seconds, 0 to 300",
+);
+/// `PROFILE_EMAIL_VISIBILITY`.
+pub const PROFILE_EMAIL_VISIBILITY: Setting = Setting::new(
+    "PROFILE_EMAIL_VISIBILITY",
+    "owner",
+    "Who sees the email of a profile: owner, or members for every caller",
+);
+/// `AUTH_GRPC_URL`.
+pub const AUTH_GRPC_URL: Setting = Setting::optional(
+    "AUTH_GRPC_URL",
+    "The gRPC edge of the auth service, such as http://auth:50051, which is told of deletions. \
+     Unset: they wait",
+);
+/// `SERVICE_TOKEN`.
+pub const SERVICE_TOKEN: Setting = Setting::secret(
+    "SERVICE_TOKEN",
+    "What is presented to the auth service: its SERVICE_TOKEN, at least 32 bytes of printable ASCII",
+);
+
+/// Every setting that the user service has of its own. [`service_kit::runtime::SETTINGS`] come on top.
+pub const SETTINGS: &[Setting] = &[
+    HTTP_ADDR,
+    GRPC_ADDR,
+    DATABASE_URL,
+    JWKS_URL,
+    JWT_PUBLIC_KEY_FILE,
+    JWT_SECRET,
+    JWT_ISSUER,
+    JWT_AUDIENCE,
+    JWT_EXP_LEEWAY,
+    JWT_CLOCK_SKEW,
+    PROFILE_EMAIL_VISIBILITY,
+    AUTH_GRPC_URL,
+    SERVICE_TOKEN,
+];
+
+const MIN_TOKEN_BYTES: usize = 32;
+
+/// Where the keys that tokens are signed with come from.
+#[derive(Debug)]
+pub enum KeySource {
+    /// Published by the auth service.
+    Jwks(JwksCache),
+    /// Given in the settings.
+    Given(VerificationKey),
+}
+
+/// The settings of the user service, valid.
+#[derive(Debug)]
+pub struct Settings {
+    /// The address of the REST edge.
+    pub http_addr: SocketAddr,
+    /// The address of the gRPC edge.
+    pub grpc_addr: SocketAddr,
+    /// The database.
+    pub database: Database,
+    /// Where the keys come from.
+    pub keys: KeySource,
+    /// What a token must have beside a good signature.
+    pub rules: Rules,
+    /// Who sees the email of a profile.
+    pub email_visibility: EmailVisibility,
+    /// The gRPC edge of the auth service.
+    pub auth_grpc: Option<Endpoint>,
+    /// What is presented there.
+    pub service_token: Option<Secret>,
+    /// What every service has.
+    pub runtime: RuntimeSettings,
+}
+
+impl Settings {
+    /// Reads and validates everything.
+    ///
+    /// # Errors
+    ///
+    /// All faults at once.
+    pub fn read(source: &mut Source) -> Result<Self, SettingsError> {
+        let keys = keys(source);
+        let service_token = source.secret(&SERVICE_TOKEN);
+        if let Some(fault) = service_token.as_ref().and_then(|token| token_fault(token.expose())) {
+            source.fault(&SERVICE_TOKEN, fault);
+        }
+        let rules = Rules {
+            issuer: source.optional(&JWT_ISSUER, text),
+            audience: source.optional(&JWT_AUDIENCE, text),
+            exp_leeway: source.value(&JWT_EXP_LEEWAY, seconds(0, 300)),
+            clock_skew: source.value(&JWT_CLOCK_SKEW, seconds(0, 300)),
+        };
+        let http_addr = source.value(&HTTP_ADDR, address);
+        let grpc_addr = source.value(&GRPC_ADDR, address);
+        let database = source.value(&DATABASE_URL, |url| url.parse());
+        let email_visibility = source.value(&PROFILE_EMAIL_VISIBILITY, parsed("owner or members"));
+        let auth_grpc = source.optional(&AUTH_GRPC_URL, endpoint);
+        let runtime = RuntimeSettings::read(source);
+        source.finish()?;
+        Ok(Self {
+            http_addr,
+            grpc_addr,
+            database,
+            // Without a fault there is a source.
+            keys: keys.ok_or_else(SettingsError::default)?,
+            rules,
+            email_visibility,
+            auth_grpc,
+            service_token,
+            runtime,
+        })
+    }
+}
+
+/// Reads the three kinds of keys, of which one may be given. Every `None` comes with a fault.
+fn keys(source: &mut Source) -> Option<KeySource> {
+    let given: Vec<Setting> = [JWKS_URL, JWT_PUBLIC_KEY_FILE, JWT_SECRET]
+        .into_iter()
+        .filter(|setting| source.is_set(setting))
+        .collect();
+    if let [first, others @ ..] = &given[..] {
+        for other in others {
+            source.fault(other, format!("cannot be given together with {}", first.var));
+        }
+    }
+    if let Some(secret) = source.secret(&JWT_SECRET) {
+        return match VerificationKey::from_secret(secret.expose().as_bytes()) {
+            Ok(key) => Some(KeySource::Given(key)),
+            Err(error) => {
+                source.fault(&JWT_SECRET, error);
+                None
+            }
+        };
+    }
+    if source.is_set(&JWT_PUBLIC_KEY_FILE) {
+        return source.optional(&JWT_PUBLIC_KEY_FILE, public_key).map(KeySource::Given);
+    }
+    let jwks = |url: &str| JwksCache::new(url).map_err(|error| error.to_string());
+    Some(KeySource::Jwks(source.value(&JWKS_URL, jwks)))
+}
+
+fn public_key(path: &str) -> Result<VerificationKey, String> {
+    let path = PathBuf::from(path);
+    let pem = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    VerificationKey::from_public_pem(&pem).map_err(|error| error.to_string())
+}
+
+fn token_fault(token: &str) -> Option<&'static str> {
+    if token.len() < MIN_TOKEN_BYTES {
+        Some("is under 32 bytes")
+    } else if !token.bytes().all(|b| b.is_ascii_graphic()) {
+        // It travels in a header field.
+        Some("is not printable ASCII without spaces")
+    } else {
+        None
+    }
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, String> {
+    let fault = || "is not a URL such as http://auth:50051".to_owned();
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| fault())?;
+    let uri = endpoint.uri();
+    let plain = uri.scheme_str() == Some("http")
+        && uri.host().is_some_and(|host| !host.is_empty())
+        && uri.path().trim_start_matches('/').is_empty()
+        && !url.contains('@');
+    if plain { Ok(endpoint) } else { Err(fault()) }
+}

@@ -1,0 +1,65 @@
+//! The two edges: thin adapters over [`crate::service::Service`].
+
+pub mod grpc;
+pub mod rest;
+
+use http::HeaderMap;
+use service_kit::{
+    code::Code,
+    error::{ApiError, Fault},
+};
+use token_verifier::{AuthError, Verifier};
+
+use crate::{domain::Broken, domain::Caller, service::Service};
+
+/// Who sent a request with these header fields.
+async fn authenticate(verifier: &Verifier, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    match verifier.verify_authorization(headers).await {
+        Ok(claims) => Ok(Caller::new(claims.sub, claims.email, claims.iat)),
+        Err(error) => {
+            tracing::info!(event = "access.unauthenticated", reason = error.reason(), "refused");
+            Err(unauthenticated(error))
+        }
+    }
+}
+
+fn unauthenticated(error: AuthError) -> ApiError {
+    let (code, text) = match error {
+        AuthError::Missing => (Code::Unauthenticated, "a bearer token is needed"),
+        AuthError::Ambiguous => {
+            (Code::MalformedRequest, "there is more than one Authorization field")
+        }
+        // Which check a token failed is for the log only.
+        AuthError::Malformed | AuthError::Invalid(_) => {
+            (Code::InvalidToken, "the token is not valid")
+        }
+        AuthError::KeysUnavailable => {
+            (Code::SigningKeysUnavailable, "the signing keys have not arrived yet")
+        }
+    };
+    let refused = ApiError::new(code, text);
+    match error.www_authenticate() {
+        Some(challenge) => refused.header(
+            http::header::WWW_AUTHENTICATE,
+            http::HeaderValue::from_static(challenge),
+        ),
+        None if code == Code::SigningKeysUnavailable => {
+            refused.retry_after(std::time::Duration::from_secs(1))
+        }
+        None => refused,
+    }
+}
+
+/// Refuses a request that is wrong in itself. It still counts as its caller's first one, and a
+/// deleted caller is told that before anything else.
+async fn refuse(service: &Service, caller: &Caller, error: impl Into<ApiError>) -> ApiError {
+    match service.admit(caller).await {
+        Ok(_) => error.into(),
+        Err(before) => before.into(),
+    }
+}
+
+/// A fault of one value of the input.
+fn fault(pointer: &str, (code, detail): Broken) -> Fault {
+    Fault { pointer: pointer.to_owned(), code, detail: detail.into() }
+}

@@ -1,0 +1,115 @@
+//! The body of PUT and PATCH.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use service_kit::{
+    error::Fault,
+    json::{Fields, fault},
+};
+
+use crate::{
+    domain::{Bio, Broken, Edit, Name, Profile},
+    error::Error,
+};
+
+/// Members that a client gets and may send back, but not change.
+const READ_ONLY: [&str; 4] = ["id", "email", "created_at", "updated_at"];
+
+/// What a body asks for, with its faults so far.
+pub(super) struct Body {
+    edit: Edit,
+    read_only: Vec<(&'static str, Value)>,
+    faults: Vec<Fault>,
+}
+
+impl Body {
+    /// Reads a replacement: the name is required, and without a bio there is none afterwards.
+    pub(super) fn put(mut fields: Fields) -> Self {
+        let mut faults = Vec::new();
+        let name = fields
+            .required_string("name", &mut faults)
+            .and_then(|text| checked("name", Name::parse(text), &mut faults));
+        let bio = match fields.take("bio") {
+            None => Some(Bio::empty()),
+            Some(value) => bio(value, &mut faults),
+        };
+        Self::finish(fields, Edit { name, bio }, faults)
+    }
+
+    /// Reads a merge patch (RFC 7396): what is absent stays, null removes. A name can be empty but
+    /// not be removed.
+    pub(super) fn patch(mut fields: Fields) -> Self {
+        let mut faults = Vec::new();
+        let name = fields
+            .take("name")
+            .and_then(|value| string("name", value, &mut faults))
+            .and_then(|text| checked("name", Name::parse(text), &mut faults));
+        let bio = match fields.take("bio") {
+            None => None,
+            Some(Value::Null) => Some(Bio::empty()),
+            Some(value) => bio(value, &mut faults),
+        };
+        Self::finish(fields, Edit { name, bio }, faults)
+    }
+
+    fn finish(mut fields: Fields, edit: Edit, mut faults: Vec<Fault>) -> Self {
+        let read_only = READ_ONLY
+            .into_iter()
+            .filter_map(|name| fields.take(name).map(|value| (name, value)))
+            .collect();
+        fields.finish(&mut faults);
+        Self { edit, read_only, faults }
+    }
+
+    /// The change that the body makes of the version `present`.
+    ///
+    /// # Errors
+    ///
+    /// All faults of the body: those above, and a read-only member that is not as in `present`.
+    pub(super) fn against(&self, present: &Profile) -> Result<Edit, Error> {
+        let mut faults = self.faults.clone();
+        for (name, value) in &self.read_only {
+            if !is_unchanged(name, value, present) {
+                faults.push(fault(name, "read_only", "must be as it is, or absent"));
+            }
+        }
+        if faults.is_empty() { Ok(self.edit.clone()) } else { Err(Error::Invalid(faults)) }
+    }
+}
+
+fn is_unchanged(name: &str, value: &Value, present: &Profile) -> bool {
+    match name {
+        "id" => value.as_str() == Some(present.id.to_string().as_str()),
+        // Null is how JSON says that there is none.
+        "email" => match &present.email {
+            Some(email) => value.as_str() == Some(email),
+            None => value.is_null(),
+        },
+        "created_at" => instant(value) == Some(present.created_at),
+        "updated_at" => instant(value) == Some(present.updated_at),
+        _ => false,
+    }
+}
+
+/// A client may write the same moment in another way.
+fn instant(value: &Value) -> Option<DateTime<Utc>> {
+    value.as_str()?.parse().ok()
+}
+
+fn bio(value: Value, faults: &mut Vec<Fault>) -> Option<Bio> {
+    string("bio", value, faults).and_then(|text| checked("bio", Bio::parse(text), faults))
+}
+
+fn string(name: &str, value: Value, faults: &mut Vec<Fault>) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        _ => {
+            faults.push(fault(name, "not_a_string", "must be a string"));
+            None
+        }
+    }
+}
+
+fn checked<T>(name: &str, value: Result<T, Broken>, faults: &mut Vec<Fault>) -> Option<T> {
+    value.map_err(|(code, detail)| faults.push(fault(name, code, detail))).ok()
+}

@@ -1,0 +1,177 @@
+//! The outbox worker: tells the auth service of each deletion until it has succeeded.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use latchkey_contracts::auth::v1::{
+    DeleteAccountRequest, account_service_client::AccountServiceClient,
+};
+use service_kit::settings::Secret;
+use tokio::sync::Notify;
+use tonic::{
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue, errors::InvalidMetadataValue},
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    domain::UserId,
+    store::{OutboxEntry, Store},
+};
+
+/// How often the outbox is looked at when nothing wakes the worker: another replica may have left
+/// an entry, or one is due again.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the auth service may take to answer.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an entry belongs to the worker that took it. Longer than it can need.
+const LEASE: Duration = Duration::from_secs(15);
+/// How many entries are delivered at a time.
+const BATCH: u32 = 16;
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+/// While the auth service cannot be reached at all. Short, since a deletion must arrive within
+/// seconds of its return; a refused connection costs nobody anything.
+const MAX_DELAY_AWAY: Duration = Duration::from_secs(4);
+/// When it answers, but not as it should.
+const MAX_DELAY_REFUSED: Duration = Duration::from_secs(60);
+
+/// Delivers the entries of the outbox.
+#[derive(Debug)]
+pub struct Courier {
+    store: Arc<dyn Store>,
+    client: AccountServiceClient<Channel>,
+    authorization: MetadataValue<Ascii>,
+    deleted: Arc<Notify>,
+}
+
+impl Courier {
+    /// A worker that presents `token` at `auth` and looks at once when `deleted` is notified.
+    /// Nothing is connected before the first delivery.
+    ///
+    /// # Errors
+    ///
+    /// Where the token cannot be a header field.
+    pub fn new(
+        store: Arc<dyn Store>,
+        auth: &Endpoint,
+        token: &Secret,
+        deleted: Arc<Notify>,
+    ) -> Result<Self, InvalidMetadataValue> {
+        let mut authorization: MetadataValue<Ascii> =
+            format!("Bearer {}", token.expose()).parse()?;
+        authorization.set_sensitive(true);
+        let channel = auth
+            .clone()
+            .connect_timeout(DELIVERY_TIMEOUT)
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .connect_lazy();
+        Ok(Self { store, client: AccountServiceClient::new(channel), authorization, deleted })
+    }
+
+    /// Works for ever. It may be dropped at any time: what it has taken is due again when its lease
+    /// ends.
+    pub async fn run(&self) {
+        loop {
+            if !self.round().await {
+                tokio::select! {
+                    () = self.deleted.notified() => {}
+                    () = tokio::time::sleep(POLL_INTERVAL) => {}
+                }
+            }
+        }
+    }
+
+    /// Delivers what is due. Returns whether there is probably more.
+    async fn round(&self) -> bool {
+        let now = sql_kit::now();
+        // A failure has been logged; the next round may do better.
+        let Ok(entries) = self.store.take_due(now, now + LEASE, BATCH).await else { return false };
+        let attempts = entries.iter().map(|entry| self.attempt(entry));
+        let delivered = join_all(attempts).await.into_iter().filter(|delivered| *delivered).count();
+        delivered > 0 && u32::try_from(entries.len()) == Ok(BATCH)
+    }
+
+    async fn attempt(&self, entry: &OutboxEntry) -> bool {
+        let account = entry.account_id;
+        let request_id = entry.request_id.as_str();
+        match self.deliver(account, request_id).await {
+            Ok(()) => {
+                let lag_ms = (sql_kit::now() - entry.created_at).num_milliseconds();
+                let attempts = entry.attempts;
+                tracing::info!(
+                    event = "account_deletion.delivered",
+                    %account, request_id, attempts, lag_ms, "deletion delivered"
+                );
+                // If this fails it is delivered once more, which does no harm.
+                self.store.remove_delivered(account).await.is_ok()
+            }
+            Err(status) => {
+                let (delay, code) = (delay(&status, entry.attempts), status.code());
+                // The text of the status may be anything; its code says enough.
+                tracing::warn!(
+                    event = "account_deletion.failed",
+                    %account, request_id, attempts = entry.attempts, ?code, "deletion not delivered"
+                );
+                // If this fails it is due when the lease ends.
+                let _ = self.store.postpone(account, sql_kit::now() + delay).await;
+                false
+            }
+        }
+    }
+
+    async fn deliver(&self, account: UserId, request_id: &str) -> Result<(), Status> {
+        let mut request = Request::new(DeleteAccountRequest { id: account.to_string() });
+        request.set_timeout(DELIVERY_TIMEOUT);
+        let metadata = request.metadata_mut();
+        metadata.insert("authorization", self.authorization.clone());
+        if let Ok(request_id) = request_id.parse() {
+            metadata.insert("x-request-id", request_id);
+        }
+        let mut client = self.client.clone();
+        match tokio::time::timeout(DELIVERY_TIMEOUT, client.delete_account(request)).await {
+            Ok(answer) => answer.map(|_| ()),
+            Err(_) => Err(Status::deadline_exceeded("no answer")),
+        }
+    }
+}
+
+/// Doubles with each attempt, up to a limit; half of it by chance, so that entries that failed
+/// together do not come back together.
+fn delay(status: &Status, attempts: i32) -> Duration {
+    let most = match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => MAX_DELAY_AWAY,
+        _ => MAX_DELAY_REFUSED,
+    };
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0).min(16);
+    let full = (FIRST_DELAY * 2_u32.pow(doublings)).min(most);
+    full.mul_f64(0.5 + 0.5 * chance())
+}
+
+/// From 0 to 1.
+fn chance() -> f64 {
+    let mut byte = [0];
+    // Without randomness delays are equal, which is no reason to fail.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    f64::from(byte[0]) / f64::from(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_their_limit() {
+        for (status, most) in [
+            (Status::unavailable(""), MAX_DELAY_AWAY),
+            (Status::unauthenticated(""), MAX_DELAY_REFUSED),
+        ] {
+            for attempts in [1, 2, 3, 10, i32::MAX] {
+                let delay = delay(&status, attempts);
+                assert!(delay >= FIRST_DELAY / 2 && delay <= most, "{attempts}: {delay:?}");
+            }
+            assert!(super::delay(&status, 1) <= FIRST_DELAY);
+            assert!(super::delay(&status, 40) >= most / 2);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! An auth service of which only `DeleteAccount` is there.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use latchkey_contracts::auth::v1::{
+    DeleteAccountRequest, DeleteAccountResponse,
+    account_service_server::{AccountService, AccountServiceServer},
+};
+use service_kit::listen::{Listener, Protocol};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Code, Request, Response, Status};
+
+/// What arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) id: String,
+    pub(crate) authorization: String,
+    pub(crate) request_id: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    told: Vec<Told>,
+    failures: VecDeque<Code>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Accounts(Arc<Mutex<State>>);
+
+impl Accounts {
+    /// An auth service that answers the first calls with these failures.
+    pub(crate) fn failing(failures: &[Code]) -> Self {
+        let accounts = Self::default();
+        accounts.0.lock().unwrap().failures.extend(failures);
+        accounts
+    }
+
+    /// Serves until the guard is dropped.
+    pub(crate) async fn serve(&self, address: SocketAddr) -> (SocketAddr, DropGuard) {
+        let listener = Listener::bind(address, Protocol::Grpc).await.unwrap();
+        let address = listener.address();
+        let mut routes = tonic::service::Routes::builder();
+        routes.add_service(AccountServiceServer::new(self.clone()));
+        let shutdown = CancellationToken::new();
+        let router = service_kit::grpc::finish("accounts", routes.routes(), shutdown.clone());
+        tokio::spawn(listener.serve(router, shutdown.clone()));
+        (address, shutdown.drop_guard())
+    }
+
+    /// All calls so far, also those that failed.
+    pub(crate) fn told(&self) -> Vec<Told> {
+        self.0.lock().unwrap().told.clone()
+    }
+}
+
+#[tonic::async_trait]
+impl AccountService for Accounts {
+    async fn delete_account(
+        &self,
+        request: Request<DeleteAccountRequest>,
+    ) -> Result<Response<DeleteAccountResponse>, Status> {
+        let text = |name| {
+            let value = request.metadata().get(name);
+            value.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+        };
+        let told = Told {
+            id: request.get_ref().id.clone(),
+            authorization: text("authorization"),
+            request_id: text("x-request-id"),
+        };
+        let mut state = self.0.lock().unwrap();
+        state.told.push(told);
+        match state.failures.pop_front() {
+            Some(code) => Err(Status::new(code, "not now")),
+            None => Ok(Response::new(DeleteAccountResponse {})),
+        }
+    }
+}
