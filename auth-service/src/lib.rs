@@ -15,7 +15,7 @@ pub mod store;
 pub mod throttle;
 pub mod token;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 pub use error::Error;
@@ -43,6 +43,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const START_PATIENCE: Duration = Duration::from_secs(4);
 /// How long to wait before the database is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the connections to the database may take to close.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the schemes of the stored hashes are looked at, and old counts of attempts removed.
 const WORK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -176,16 +178,18 @@ impl App {
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
         let Self { listeners, rest, grpc, preparation, prepared, shutdown, grace, .. } = self;
-        let serving = listeners.serve(rest, grpc, shutdown.clone(), grace);
+        let mut serving = pin!(listeners.serve(rest, grpc, shutdown.clone(), grace));
         let result = tokio::select! {
-            () = serving => Ok(()),
+            () = &mut serving => Ok(()),
             error = preparation.keep(prepared) => {
                 // Requests under way get their answer; the process then ends with the reason.
                 shutdown.cancel();
+                serving.await;
                 Err(error)
             }
         };
-        preparation.store.close().await;
+        // A database that hangs must not keep the process.
+        let _ = tokio::time::timeout(CLOSE_PATIENCE, preparation.store.close()).await;
         result
     }
 }

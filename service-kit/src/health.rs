@@ -16,6 +16,8 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// How often everything is checked.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often before the first success: a start should be noticed when it happens.
+const START_INTERVAL: Duration = Duration::from_millis(25);
 /// How long one check may take. With [`INTERVAL`] it bounds how old the truth can be.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(1500);
 
@@ -89,7 +91,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Starts to check, at once and then every second. From `shutdown` on the service is not ready.
+    /// Starts to check: often until everything works, then every second. From `shutdown` on the service is not ready.
     #[must_use]
     pub fn start(
         service: &'static str,
@@ -224,12 +226,9 @@ impl axum::response::IntoResponseParts for Verbatim {
 }
 
 async fn check_forever(service: &'static str, checks: &[Check], sender: &watch::Sender<Report>) {
-    let mut interval = tokio::time::interval(INTERVAL);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut started = false;
     loop {
-        interval.tick().await;
-        let results: Vec<_> =
-            futures_util::future::join_all(checks.iter().map(run)).await.into_iter().collect();
+        let results = futures_util::future::join_all(checks.iter().map(run)).await;
         sender.send_modify(|report| {
             for (name, result) in &results {
                 let before = report.checks.insert(name, *result).map(|check| check.status);
@@ -238,7 +237,9 @@ async fn check_forever(service: &'static str, checks: &[Check], sender: &watch::
                 }
             }
             report.status = results.iter().all(|(_, check)| check.status == Status::Ok).into();
+            started |= report.status == Status::Ok;
         });
+        tokio::time::sleep(if started { INTERVAL } else { START_INTERVAL }).await;
     }
 }
 

@@ -127,6 +127,7 @@ fn user_settings(
     addresses: &Addresses,
     data: &DataDir,
     auth: &auth_service::App,
+    issuer: &auth_service::token::Issuer,
 ) -> Result<user_service::config::Settings, Box<dyn std::error::Error>> {
     use user_service::config;
 
@@ -135,6 +136,8 @@ fn user_settings(
     source.set(&config::GRPC_ADDR, addresses.user_grpc.to_string());
     source.set(&config::DATABASE_URL, data.database_url("user.db"));
     source.set(&config::SERVICE_TOKEN, data.secret("service-token")?);
+    source.set(&config::JWT_ISSUER, &issuer.issuer);
+    source.set(&config::JWT_AUDIENCE, &issuer.audience);
     source.set(&config::AUTH_GRPC_URL, format!("http://{}", auth.grpc_address()));
     let jwks = format!("http://{}/.well-known/jwks.json", auth.http_address());
     if !source.is_set(&config::JWT_SECRET) && !source.is_set(&config::JWT_PUBLIC_KEY_FILE) {
@@ -150,8 +153,9 @@ async fn serve(
     data: &DataDir,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error>> {
+    let issuer = auth.issuer.clone();
     let auth = auth_service::App::build(auth, shutdown.clone()).await?;
-    let user = user_settings(flags, addresses, data, &auth)?;
+    let user = user_settings(flags, addresses, data, &auth, &issuer)?;
     let user = user_service::App::build(user, shutdown.clone()).await?;
     let banner = banner(&auth, &user);
     let (auth_health, user_health) = (auth.health().clone(), user.health().clone());

@@ -1,4 +1,6 @@
-//! The user service from outside, on both engines.
+//! The user service as its users meet it: over REST and gRPC, on both engines.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod support;
 
