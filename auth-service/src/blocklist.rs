@@ -35,7 +35,10 @@ mod tests {
     #[test]
     fn every_line_is_found_and_its_neighbours_are_not() {
         assert!(COMMON.lines().count() >= 10_000);
-        assert!(COMMON.lines().is_sorted(), "the search needs the list sorted");
+        assert!(
+            COMMON.lines().is_sorted(),
+            "the search needs the list sorted"
+        );
         for line in COMMON.lines() {
             assert!(contains(line), "{line}");
             assert!(!contains(&format!("{line}\n")), "{line}");

@@ -34,8 +34,11 @@ pub const DATABASE_URL: Setting = Setting {
     )
 };
 /// `JWT_ISSUER`.
-pub const JWT_ISSUER: Setting =
-    Setting::new("JWT_ISSUER", "http://localhost:3000", "The iss of the tokens");
+pub const JWT_ISSUER: Setting = Setting::new(
+    "JWT_ISSUER",
+    "http://localhost:3000",
+    "The iss of the tokens",
+);
 /// `JWT_AUDIENCE`.
 pub const JWT_AUDIENCE: Setting = Setting::new("JWT_AUDIENCE", "latchkey", "The aud of the tokens");
 /// `ACCESS_TOKEN_TTL`.
@@ -84,8 +87,11 @@ pub const PASSWORD_MIN_LENGTH: Setting = Setting::new(
     "The least length of a new password, in Unicode code points, 8 to 128",
 );
 /// `PASSWORD_HASH`.
-pub const PASSWORD_HASH: Setting =
-    Setting::new("PASSWORD_HASH", "bcrypt", "How passwords are hashed: bcrypt or argon2id");
+pub const PASSWORD_HASH: Setting = Setting::new(
+    "PASSWORD_HASH",
+    "bcrypt",
+    "How passwords are hashed: bcrypt or argon2id",
+);
 /// `BCRYPT_COST`.
 pub const BCRYPT_COST: Setting = Setting::new(
     "BCRYPT_COST",
@@ -99,8 +105,11 @@ pub const ARGON2_MEMORY_KIB: Setting = Setting::new(
     "The memory of one Argon2id hash, in KiB, 7168 to 4194304",
 );
 /// `ARGON2_ITERATIONS`.
-pub const ARGON2_ITERATIONS: Setting =
-    Setting::new("ARGON2_ITERATIONS", "2", "The passes of Argon2id over its memory, 1 to 64");
+pub const ARGON2_ITERATIONS: Setting = Setting::new(
+    "ARGON2_ITERATIONS",
+    "2",
+    "The passes of Argon2id over its memory, 1 to 64",
+);
 /// `ARGON2_PARALLELISM`.
 pub const ARGON2_PARALLELISM: Setting =
     Setting::new("ARGON2_PARALLELISM", "1", "The lanes of Argon2id, 1 to 16");
@@ -250,11 +259,16 @@ impl Settings {
     pub fn read(source: &mut Source) -> Result<Self, SettingsError> {
         let keys = keys(source);
         let service_token = source.secret(&SERVICE_TOKEN);
-        if service_token.as_ref().is_some_and(|token| token.expose().len() < MIN_SECRET_BYTES) {
+        if service_token
+            .as_ref()
+            .is_some_and(|token| token.expose().len() < MIN_SECRET_BYTES)
+        {
             source.fault(&SERVICE_TOKEN, "is under 32 bytes");
         }
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let hash_workers = source.optional(&HASH_WORKERS, integer(1, 256)).map_or(cores, index);
+        let hash_workers = source
+            .optional(&HASH_WORKERS, integer(1, 256))
+            .map_or(cores, index);
         let settings = (
             source.value(&HTTP_ADDR, address),
             source.value(&GRPC_ADDR, address),
@@ -272,8 +286,18 @@ impl Settings {
             RuntimeSettings::read(source),
         );
         source.finish()?;
-        let (http_addr, grpc_addr, database, issuer, min_length, scheme, queue, limits, trusted, runtime) =
-            settings;
+        let (
+            http_addr,
+            grpc_addr,
+            database,
+            issuer,
+            min_length,
+            scheme,
+            queue,
+            limits,
+            trusted,
+            runtime,
+        ) = settings;
         // Without a fault there are keys.
         let keys = keys.ok_or_else(SettingsError::default)?;
         Ok(Self {
@@ -299,15 +323,20 @@ fn index(number: u64) -> usize {
 }
 
 fn limits(source: &mut Source) -> Limits {
-    let mut quota = |setting| {
-        u32::try_from(source.value(setting, integer(0, 1_000_000))).unwrap_or(u32::MAX)
-    };
-    let (per_pair, per_account) =
-        (quota(&LOGIN_FAILURES_PER_PAIR), quota(&LOGIN_FAILURES_PER_ACCOUNT));
+    let mut quota =
+        |setting| u32::try_from(source.value(setting, integer(0, 1_000_000))).unwrap_or(u32::MAX);
+    let (per_pair, per_account) = (
+        quota(&LOGIN_FAILURES_PER_PAIR),
+        quota(&LOGIN_FAILURES_PER_ACCOUNT),
+    );
     let (logins, registrations) = (quota(&LOGINS_PER_MINUTE), quota(&REGISTRATIONS_PER_MINUTE));
     let window = source.value(&LOGIN_FAILURE_WINDOW, seconds(1, 86_400));
     Limits {
-        failures: FailureLimits { per_pair, per_account, window },
+        failures: FailureLimits {
+            per_pair,
+            per_account,
+            window,
+        },
         logins: NetworkLimit::new("logins-per-network", logins),
         registrations: NetworkLimit::new("registrations-per-network", registrations),
     }
@@ -320,7 +349,9 @@ fn database(url: &str) -> Result<Database, String> {
 
 fn scheme(source: &mut Source) -> Scheme {
     let number = |number| u32::try_from(number).unwrap_or(u32::MAX);
-    let bcrypt = Scheme::Bcrypt { cost: number(source.value(&BCRYPT_COST, integer(10, 16))) };
+    let bcrypt = Scheme::Bcrypt {
+        cost: number(source.value(&BCRYPT_COST, integer(10, 16))),
+    };
     let argon2id = Scheme::Argon2id {
         memory_kib: number(source.value(&ARGON2_MEMORY_KIB, integer(7168, 4_194_304))),
         iterations: number(source.value(&ARGON2_ITERATIONS, integer(1, 64))),
@@ -339,8 +370,7 @@ fn keys(source: &mut Source) -> Option<KeySource> {
     let retired = retired_keys(source);
     let secret = source.secret(&JWT_SECRET);
     let file = source.optional(&JWT_SIGNING_KEY_FILE, parsed::<PathBuf>("a path"));
-    let rotation_period =
-        source.value(&KEY_ROTATION_PERIOD, seconds(3600, 31_536_000));
+    let rotation_period = source.value(&KEY_ROTATION_PERIOD, seconds(3600, 31_536_000));
 
     if let Some(path) = file {
         let key = read_key(source, &path)?;
@@ -394,23 +424,35 @@ fn keys(source: &mut Source) -> Option<KeySource> {
 }
 
 fn algorithm(name: &str) -> Result<Algorithm, String> {
-    [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa, Algorithm::Hs256]
-        .into_iter()
-        .find(|algorithm| algorithm.as_str() == name)
-        .ok_or_else(|| "is not RS256, ES256, EdDSA or HS256".to_owned())
+    [
+        Algorithm::Rs256,
+        Algorithm::Es256,
+        Algorithm::EdDsa,
+        Algorithm::Hs256,
+    ]
+    .into_iter()
+    .find(|algorithm| algorithm.as_str() == name)
+    .ok_or_else(|| "is not RS256, ES256, EdDSA or HS256".to_owned())
 }
 
 fn read_key(source: &mut Source, path: &PathBuf) -> Option<SigningKey> {
     let key = fs::read(path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))
         .and_then(|pem| SigningKey::from_pem(&pem).map_err(|error| error.to_string()));
-    key.map_err(|what| source.fault(&JWT_SIGNING_KEY_FILE, what)).ok()
+    key.map_err(|what| source.fault(&JWT_SIGNING_KEY_FILE, what))
+        .ok()
 }
 
 fn retired_keys(source: &mut Source) -> Vec<VerificationKey> {
-    let paths = source.optional(&JWT_RETIRED_KEY_FILES, text).unwrap_or_default();
+    let paths = source
+        .optional(&JWT_RETIRED_KEY_FILES, text)
+        .unwrap_or_default();
     let mut keys = Vec::new();
-    for path in paths.split(',').map(str::trim).filter(|path| !path.is_empty()) {
+    for path in paths
+        .split(',')
+        .map(str::trim)
+        .filter(|path| !path.is_empty())
+    {
         let key = fs::read(path)
             .map_err(|error| format!("cannot read {path}: {error}"))
             .and_then(|pem| {

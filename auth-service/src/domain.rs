@@ -53,7 +53,10 @@ impl Email {
         if valid {
             Ok(Self(text.to_ascii_lowercase()))
         } else {
-            Err(("invalid_email", "must be an email address such as name@example.com"))
+            Err((
+                "invalid_email",
+                "must be an email address such as name@example.com",
+            ))
         }
     }
 
@@ -71,7 +74,11 @@ impl Email {
 /// Emails are personal data: logs show no more than the domain.
 impl fmt::Debug for Email {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "[redacted]@{}", self.0.split('@').nth(1).unwrap_or_default())
+        write!(
+            formatter,
+            "[redacted]@{}",
+            self.0.split('@').nth(1).unwrap_or_default()
+        )
     }
 }
 
@@ -79,7 +86,9 @@ fn is_local_part(local: &str) -> bool {
     local.len() <= LOCAL_PART_MAX_BYTES
         && local.split('.').all(|atom| {
             !atom.is_empty()
-                && atom.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+/=?^_`{|}~-".contains(&b))
+                && atom
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+/=?^_`{|}~-".contains(&b))
         })
 }
 
@@ -88,7 +97,9 @@ fn is_domain(domain: &str) -> bool {
         (1..=LABEL_MAX_BYTES).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     })
 }
 
@@ -127,10 +138,16 @@ impl Password {
     ) -> Result<Self, (&'static str, String)> {
         let password = Self::normalize(text);
         if password.0.len() > PASSWORD_MAX_BYTES {
-            return Err(("password_too_long", "must be at most 1,024 bytes".to_owned()));
+            return Err((
+                "password_too_long",
+                "must be at most 1,024 bytes".to_owned(),
+            ));
         }
         if password.0.contains('\0') {
-            return Err(("password_has_nul", "must not contain a NUL character".to_owned()));
+            return Err((
+                "password_has_nul",
+                "must not contain a NUL character".to_owned(),
+            ));
         }
         if password.0.chars().count() < min_length {
             let text = format!("must be at least {min_length} characters");
@@ -138,10 +155,16 @@ impl Password {
         }
         let folded = zeroize::Zeroizing::new(password.0.to_lowercase());
         if email.is_some_and(|email| *folded == email.0 || *folded == email.local_part()) {
-            return Err(("password_is_email", "must not be the email or its first part".to_owned()));
+            return Err((
+                "password_is_email",
+                "must not be the email or its first part".to_owned(),
+            ));
         }
         if blocklist::contains(&folded) {
-            return Err(("password_common", "is one of the most common passwords".to_owned()));
+            return Err((
+                "password_common",
+                "is one of the most common passwords".to_owned(),
+            ));
         }
         Ok(password)
     }
@@ -172,14 +195,19 @@ impl Registration {
         faults: &mut Vec<Fault>,
     ) -> Option<Self> {
         let email = email.and_then(|text| {
-            Email::parse(text).map_err(|(code, rule)| faults.push(fault("email", code, rule))).ok()
+            Email::parse(text)
+                .map_err(|(code, rule)| faults.push(fault("email", code, rule)))
+                .ok()
         });
         let password = password.and_then(|text| {
             Password::parse_new(text, email.as_ref(), min_length)
                 .map_err(|(code, rule)| faults.push(fault("password", code, rule)))
                 .ok()
         });
-        Some(Self { email: email?, password: password? })
+        Some(Self {
+            email: email?,
+            password: password?,
+        })
     }
 }
 
@@ -190,22 +218,62 @@ mod tests {
     #[test]
     fn emails_of_the_grammar_are_accepted_in_lower_case() {
         let local = "l".repeat(64);
-        let long = format!("{local}@{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(61));
+        let long = format!(
+            "{local}@{}.{}.{}",
+            "a".repeat(63),
+            "b".repeat(63),
+            "c".repeat(61)
+        );
         assert_eq!(long.len(), 254);
-        for text in ["A@B.com", "a+b@x.com", "a@localhost", "!#$%&'*+/=?^_`{|}~-@x", &long] {
-            assert_eq!(Email::parse(text).unwrap().as_str(), text.to_ascii_lowercase());
+        for text in [
+            "A@B.com",
+            "a+b@x.com",
+            "a@localhost",
+            "!#$%&'*+/=?^_`{|}~-@x",
+            &long,
+        ] {
+            assert_eq!(
+                Email::parse(text).unwrap().as_str(),
+                text.to_ascii_lowercase()
+            );
         }
     }
 
     #[test]
     fn other_emails_are_refused() {
         let texts = [
-            "", "a", "@", "a@", "@b", "a@b@c", " a@b.c", "a@b.c ", "a b@c.d", "a@b c", ".a@b.c",
-            "a.@b.c", "a..b@c.d", "\"a\"@b.c", "a@b..c", "a@.b", "a@b.", "a@-b.c", "a@b-.c",
-            "ü@b.c", "a@bücher.de", "a@[1.2.3.4]", "a\n@b.c", "a@b.c\0", "a@b_c.d",
+            "",
+            "a",
+            "@",
+            "a@",
+            "@b",
+            "a@b@c",
+            " a@b.c",
+            "a@b.c ",
+            "a b@c.d",
+            "a@b c",
+            ".a@b.c",
+            "a.@b.c",
+            "a..b@c.d",
+            "\"a\"@b.c",
+            "a@b..c",
+            "a@.b",
+            "a@b.",
+            "a@-b.c",
+            "a@b-.c",
+            "ü@b.c",
+            "a@bücher.de",
+            "a@[1.2.3.4]",
+            "a\n@b.c",
+            "a@b.c\0",
+            "a@b_c.d",
         ];
         for text in texts {
-            assert_eq!(Email::parse(text).unwrap_err().0, "invalid_email", "{text:?}");
+            assert_eq!(
+                Email::parse(text).unwrap_err().0,
+                "invalid_email",
+                "{text:?}"
+            );
         }
         let long_local = format!("{}@b.c", "a".repeat(65));
         assert!(Email::parse(&long_local).is_err());
@@ -217,7 +285,9 @@ mod tests {
 
     fn refused(password: &str) -> &'static str {
         let email = Email::parse("jane.doe@example.com").unwrap();
-        Password::parse_new(password, Some(&email), 8).unwrap_err().0
+        Password::parse_new(password, Some(&email), 8)
+            .unwrap_err()
+            .0
     }
 
     #[test]
@@ -253,6 +323,9 @@ mod tests {
             &mut Vec::new(),
         );
         let printed = format!("{registration:?}");
-        assert!(!printed.contains("jane") && !printed.contains("horse"), "{printed}");
+        assert!(
+            !printed.contains("jane") && !printed.contains("horse"),
+            "{printed}"
+        );
     }
 }

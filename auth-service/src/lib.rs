@@ -97,7 +97,10 @@ impl App {
     /// # Errors
     ///
     /// What makes a start impossible.
-    pub async fn build(settings: Settings, shutdown: CancellationToken) -> Result<Self, BuildError> {
+    pub async fn build(
+        settings: Settings,
+        shutdown: CancellationToken,
+    ) -> Result<Self, BuildError> {
         let store = open_store(&settings)?;
         let hashing = Hashing::start(settings.hash_workers, settings.hash_queue_timeout)
             .map_err(|error| BuildError::System(format!("HASH_WORKERS: {error}")))?;
@@ -149,7 +152,16 @@ impl App {
         }
         let grpc = service_kit::grpc::finish(NAME, routes.routes(), shutdown.clone());
         let grace = settings.runtime.shutdown_grace;
-        Ok(Self { listeners, rest, grpc, health, preparation, prepared, shutdown, grace })
+        Ok(Self {
+            listeners,
+            rest,
+            grpc,
+            health,
+            preparation,
+            prepared,
+            shutdown,
+            grace,
+        })
     }
 
     /// The address of the REST edge.
@@ -177,7 +189,16 @@ impl App {
     ///
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
-        let Self { listeners, rest, grpc, preparation, prepared, shutdown, grace, .. } = self;
+        let Self {
+            listeners,
+            rest,
+            grpc,
+            preparation,
+            prepared,
+            shutdown,
+            grace,
+            ..
+        } = self;
         let mut serving = pin!(listeners.serve(rest, grpc, shutdown.clone(), grace));
         let result = tokio::select! {
             () = &mut serving => Ok(()),
@@ -238,7 +259,11 @@ enum Keys {
 
 fn keys(store: &Arc<dyn Store>, source: KeySource) -> Keys {
     match source {
-        KeySource::Managed { sealer, algorithm, schedule } => Keys::Managed(ManagedKeys::new(
+        KeySource::Managed {
+            sealer,
+            algorithm,
+            schedule,
+        } => Keys::Managed(ManagedKeys::new(
             Arc::clone(store),
             Arc::new(sealer),
             algorithm,
@@ -312,7 +337,10 @@ impl Preparation {
         };
         let keys = async {
             match &self.keys {
-                Keys::Managed(keys) => keys.keep_current(|ring| self.service.publish_keys(ring)).await,
+                Keys::Managed(keys) => {
+                    keys.keep_current(|ring| self.service.publish_keys(ring))
+                        .await
+                }
                 Keys::Given(_) => std::future::pending().await,
             }
         };

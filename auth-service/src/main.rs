@@ -24,10 +24,9 @@ fn command() -> Command {
                 .subcommand(Command::new("list").about("List the keys and their states"))
                 .subcommand(
                     Command::new("rotate").about("Add the next key").arg(
-                        Arg::new("now")
-                            .long("now")
-                            .action(ArgAction::SetTrue)
-                            .help("Sign with it at once, not after verifiers have had time to see it"),
+                        Arg::new("now").long("now").action(ArgAction::SetTrue).help(
+                            "Sign with it at once, not after verifiers have had time to see it",
+                        ),
                     ),
                 ),
         );
@@ -53,7 +52,12 @@ async fn run(matches: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
     match name {
         "migrate" => auth_service::migrate(&settings).await?,
         "keys" => auth_service::keys_command::run(settings, flags).await?,
-        _ => App::build(settings, shutdown::on_signal()?).await?.run().await?,
+        _ => {
+            App::build(settings, shutdown::on_signal()?)
+                .await?
+                .run()
+                .await?
+        }
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::{fmt::Debug, io, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use sql_kit::{Database, PoolOptions};
 pub use sql_kit::StoreError;
+use sql_kit::{Database, PoolOptions};
 
 use service_kit::client_address::Network;
 

@@ -17,7 +17,12 @@ pub(crate) struct Access {
 
 impl Access {
     pub(crate) fn start(endpoint: String, method: &'static str) -> Self {
-        Self { started: Instant::now(), endpoint, method, logged: false }
+        Self {
+            started: Instant::now(),
+            endpoint,
+            method,
+            logged: false,
+        }
     }
 
     /// Writes the line. `status` is the HTTP status, or the name of the gRPC status; `failed` says

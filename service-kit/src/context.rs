@@ -50,13 +50,16 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 fn is_request_id(id: &str) -> bool {
     (1..=128).contains(&id.len())
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:+/=-".contains(&b))
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._:+/=-".contains(&b))
 }
 
 /// The trace id of a `traceparent`, if all of it is valid.
 fn trace_id(traceparent: &str) -> Option<&str> {
     let hex = |text: &str| {
-        text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        text.bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
     let nonzero = |text: &str| text.bytes().any(|b| b != b'0');
 
@@ -113,8 +116,10 @@ mod tests {
     #[test]
     fn a_valid_traceparent_is_continued_and_another_ignored() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        let kept = ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more"];
+        let kept = [
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+        ];
         for value in kept {
             assert_eq!(context(&[(&TRACEPARENT, value)]).trace_id, trace);
         }

@@ -50,7 +50,10 @@ pub fn finish(
     routes
         .prepare()
         .into_axum_router()
-        .layer(axum::middleware::from_fn_with_state(Edge { service, shutdown }, edge))
+        .layer(axum::middleware::from_fn_with_state(
+            Edge { service, shutdown },
+            edge,
+        ))
 }
 
 /// Adds server reflection, v1 and v1alpha, for the services in `descriptors` (an encoded
@@ -98,7 +101,9 @@ async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) -> Res
                 "the deadline passed before the answer was ready",
             )),
         };
-        response.headers_mut().insert(X_REQUEST_ID, context.request_id_value());
+        response
+            .headers_mut()
+            .insert(X_REQUEST_ID, context.request_id_value());
         let status = status_of(response.headers());
         if let Some(status) = status {
             log(access, status);
@@ -135,7 +140,9 @@ fn log(access: Access, status: GrpcCode) {
 }
 
 fn status_of(headers: &HeaderMap) -> Option<GrpcCode> {
-    headers.get(GRPC_STATUS).map(|value| GrpcCode::from_bytes(value.as_bytes()))
+    headers
+        .get(GRPC_STATUS)
+        .map(|value| GrpcCode::from_bytes(value.as_bytes()))
 }
 
 fn refuse(error: ApiError) -> Response {
@@ -150,16 +157,19 @@ fn correct(response: Response) -> Response {
     }
     match status_of(headers) {
         // A message over the limit.
-        Some(GrpcCode::OutOfRange) => {
-            refuse(ApiError::new(Code::PayloadTooLarge, "the message is over 4 MiB"))
-        }
+        Some(GrpcCode::OutOfRange) => refuse(ApiError::new(
+            Code::PayloadTooLarge,
+            "the message is over 4 MiB",
+        )),
         // A message that is not what its type says.
-        Some(GrpcCode::Internal) => {
-            refuse(ApiError::new(Code::MalformedRequest, "the message cannot be decoded"))
-        }
-        Some(GrpcCode::Unimplemented) => {
-            refuse(ApiError::new(Code::Unimplemented, "the service has no such method"))
-        }
+        Some(GrpcCode::Internal) => refuse(ApiError::new(
+            Code::MalformedRequest,
+            "the message cannot be decoded",
+        )),
+        Some(GrpcCode::Unimplemented) => refuse(ApiError::new(
+            Code::Unimplemented,
+            "the service has no such method",
+        )),
         _ => response,
     }
 }
@@ -167,7 +177,10 @@ fn correct(response: Response) -> Response {
 /// The time that is left for the call: the client's `grpc-timeout` (gRPC over HTTP/2, Requests) or
 /// the default.
 fn deadline(headers: &HeaderMap, streaming: bool) -> Option<Duration> {
-    let stated = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(timeout);
+    let stated = headers
+        .get("grpc-timeout")
+        .and_then(|value| value.to_str().ok())
+        .and_then(timeout);
     match stated {
         Some(stated) => Some(stated),
         None => (!streaming).then_some(DEFAULT_DEADLINE),
@@ -228,15 +241,25 @@ impl http_body::Body for Watched {
             }
             return Poll::Ready(frame);
         }
-        let stopped = self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(context).is_ready());
+        let stopped = self
+            .stop
+            .as_mut()
+            .is_some_and(|stop| stop.as_mut().poll(context).is_ready());
         if stopped && self.access.is_some() {
             self.finish(GrpcCode::Unavailable);
             let mut trailers = HeaderMap::new();
             trailers.insert(GRPC_STATUS, HeaderValue::from(GrpcCode::Unavailable as i32));
-            trailers.insert("grpc-message", HeaderValue::from_static("the service is stopping"));
+            trailers.insert(
+                "grpc-message",
+                HeaderValue::from_static("the service is stopping"),
+            );
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        if stopped { Poll::Ready(None) } else { Poll::Pending }
+        if stopped {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
     }
 
     fn is_end_stream(&self) -> bool {

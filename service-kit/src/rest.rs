@@ -37,7 +37,11 @@ pub fn finish(service: &'static str, routes: Router) -> Router {
 }
 
 async fn errors() -> Response {
-    ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], catalogue_markdown()).into_response()
+    (
+        [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")],
+        catalogue_markdown(),
+    )
+        .into_response()
 }
 
 async fn edge(State(service): State<&'static str>, mut request: Request, next: Next) -> Response {
@@ -53,10 +57,13 @@ async fn edge(State(service): State<&'static str>, mut request: Request, next: N
     async {
         let mut response = match repeated_parameter(request.uri().query()) {
             Some(error) => error.into_response(),
-            None => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
-                // The panic hook has logged the message and the place.
-                ApiError::new(Code::Internal, "the service failed").into_response()
-            }),
+            None => AssertUnwindSafe(next.run(request))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| {
+                    // The panic hook has logged the message and the place.
+                    ApiError::new(Code::Internal, "the service failed").into_response()
+                }),
         };
         let status = response.status();
         let is_error = status.is_client_error() || status.is_server_error();
@@ -65,7 +72,10 @@ async fn edge(State(service): State<&'static str>, mut request: Request, next: N
         }
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, context.request_id_value());
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
         access.log(None, status.as_str(), status.is_server_error());
         response
     }
@@ -150,18 +160,20 @@ fn problem(response: Response, context: &RequestContext) -> Response {
 fn of_framework(status: StatusCode) -> ApiError {
     match status {
         StatusCode::NOT_FOUND => ApiError::new(Code::NotFound, "there is nothing at this path"),
-        StatusCode::METHOD_NOT_ALLOWED => {
-            ApiError::new(Code::MethodNotAllowed, "this path does not have this method")
-        }
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
+            Code::MethodNotAllowed,
+            "this path does not have this method",
+        ),
         StatusCode::REQUEST_TIMEOUT => {
             ApiError::new(Code::RequestTimeout, "the request did not arrive in time")
         }
         StatusCode::PAYLOAD_TOO_LARGE => {
             ApiError::new(Code::PayloadTooLarge, "the body is over 64 KiB")
         }
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            ApiError::new(Code::UnsupportedMediaType, "this path does not read this media type")
-        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::new(
+            Code::UnsupportedMediaType,
+            "this path does not read this media type",
+        ),
         status if status.is_client_error() => {
             ApiError::new(Code::MalformedRequest, "the request is malformed")
         }

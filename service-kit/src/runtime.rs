@@ -13,8 +13,11 @@ use crate::{
 };
 
 /// `GRPC_REFLECTION`.
-pub const GRPC_REFLECTION: Setting =
-    Setting::new("GRPC_REFLECTION", "true", "Whether gRPC server reflection is on: true or false");
+pub const GRPC_REFLECTION: Setting = Setting::new(
+    "GRPC_REFLECTION",
+    "true",
+    "Whether gRPC server reflection is on: true or false",
+);
 /// `LOG_FORMAT`.
 pub const LOG_FORMAT: Setting = Setting::optional(
     "LOG_FORMAT",
@@ -174,7 +177,10 @@ impl Listeners {
 }
 
 /// Ends a process: on failure with the reason on stderr and status 1.
-#[expect(clippy::print_stderr, reason = "the log may not have started, and people look here")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the log may not have started, and people look here"
+)]
 pub fn exit<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -43,7 +43,10 @@ impl From<sqlx::Error> for StoreError {
         // Only the code of a database's own error is safe to log: its text can quote a row.
         match error.as_database_error() {
             Some(error) => {
-                tracing::error!(code = error.code().as_deref(), "the database refused an operation");
+                tracing::error!(
+                    code = error.code().as_deref(),
+                    "the database refused an operation"
+                );
             }
             None => tracing::error!(%error, "an operation on the database failed"),
         }
@@ -75,9 +78,7 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::Protocol(_)
         | sqlx::Error::BeginFailed => true,
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| is_unavailable_code(&code))
-        }
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_unavailable_code(&code)),
         _ => false,
     }
 }
@@ -95,5 +96,6 @@ fn is_unavailable_code(code: &str) -> bool {
     }
     // The lowest byte of an extended result code is the primary one: busy, locked, read-only, I/O
     // error, full, cannot open, protocol.
-    code.parse::<u32>().is_ok_and(|code| [5, 6, 8, 10, 13, 14, 15].contains(&(code & 0xff)))
+    code.parse::<u32>()
+        .is_ok_and(|code| [5, 6, 8, 10, 13, 14, 15].contains(&(code & 0xff)))
 }

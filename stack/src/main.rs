@@ -16,19 +16,39 @@ use tokio_util::sync::CancellationToken;
 
 use crate::data::DataDir;
 
-const AUTH_HTTP_ADDR: Setting =
-    Setting::new("AUTH_HTTP_ADDR", "127.0.0.1:3000", "The address of the auth service's REST edge");
-const AUTH_GRPC_ADDR: Setting =
-    Setting::new("AUTH_GRPC_ADDR", "127.0.0.1:50051", "The address of the auth service's gRPC edge");
-const USER_HTTP_ADDR: Setting =
-    Setting::new("USER_HTTP_ADDR", "127.0.0.1:4000", "The address of the user service's REST edge");
-const USER_GRPC_ADDR: Setting =
-    Setting::new("USER_GRPC_ADDR", "127.0.0.1:50052", "The address of the user service's gRPC edge");
-const DATA_DIR: Setting =
-    Setting::new("DATA_DIR", "data", "The folder of the databases and generated keys");
+const AUTH_HTTP_ADDR: Setting = Setting::new(
+    "AUTH_HTTP_ADDR",
+    "127.0.0.1:3000",
+    "The address of the auth service's REST edge",
+);
+const AUTH_GRPC_ADDR: Setting = Setting::new(
+    "AUTH_GRPC_ADDR",
+    "127.0.0.1:50051",
+    "The address of the auth service's gRPC edge",
+);
+const USER_HTTP_ADDR: Setting = Setting::new(
+    "USER_HTTP_ADDR",
+    "127.0.0.1:4000",
+    "The address of the user service's REST edge",
+);
+const USER_GRPC_ADDR: Setting = Setting::new(
+    "USER_GRPC_ADDR",
+    "127.0.0.1:50052",
+    "The address of the user service's gRPC edge",
+);
+const DATA_DIR: Setting = Setting::new(
+    "DATA_DIR",
+    "data",
+    "The folder of the databases and generated keys",
+);
 
-const OWN_SETTINGS: &[Setting] =
-    &[AUTH_HTTP_ADDR, AUTH_GRPC_ADDR, USER_HTTP_ADDR, USER_GRPC_ADDR, DATA_DIR];
+const OWN_SETTINGS: &[Setting] = &[
+    AUTH_HTTP_ADDR,
+    AUTH_GRPC_ADDR,
+    USER_HTTP_ADDR,
+    USER_GRPC_ADDR,
+    DATA_DIR,
+];
 
 /// Settings of the services that the stack decides itself.
 const DECIDED: &[Setting] = &[
@@ -54,7 +74,10 @@ fn service_settings() -> Vec<Setting> {
         runtime::SETTINGS,
     ];
     for setting in services.concat() {
-        let taken = all.iter().chain(DECIDED).any(|other| other.var == setting.var);
+        let taken = all
+            .iter()
+            .chain(DECIDED)
+            .any(|other| other.var == setting.var);
         if !taken {
             all.push(setting);
         }
@@ -91,7 +114,11 @@ async fn run(flags: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
     };
     let folder = source.value(&DATA_DIR, parsed::<PathBuf>("a path"));
     source.finish()?;
-    let data = if flags.get_flag("ephemeral") { DataDir::ephemeral()? } else { DataDir::open(folder)? };
+    let data = if flags.get_flag("ephemeral") {
+        DataDir::ephemeral()?
+    } else {
+        DataDir::open(folder)?
+    };
 
     let auth = auth_settings(flags, &addresses, &data)?;
     telemetry::init(auth.runtime.log_format, &auth.runtime.log_level)?;
@@ -117,7 +144,10 @@ fn auth_settings(
     source.set(&config::HTTP_ADDR, addresses.auth_http.to_string());
     source.set(&config::GRPC_ADDR, addresses.auth_grpc.to_string());
     source.set(&config::DATABASE_URL, data.database_url("auth.db"));
-    source.set(&config::KEY_ENCRYPTION_KEY, data.secret("key-encryption-key")?);
+    source.set(
+        &config::KEY_ENCRYPTION_KEY,
+        data.secret("key-encryption-key")?,
+    );
     source.set(&config::SERVICE_TOKEN, data.secret("service-token")?);
     Ok(config::Settings::read(&mut source)?)
 }
@@ -138,7 +168,10 @@ fn user_settings(
     source.set(&config::SERVICE_TOKEN, data.secret("service-token")?);
     source.set(&config::JWT_ISSUER, &issuer.issuer);
     source.set(&config::JWT_AUDIENCE, &issuer.audience);
-    source.set(&config::AUTH_GRPC_URL, format!("http://{}", auth.grpc_address()));
+    source.set(
+        &config::AUTH_GRPC_URL,
+        format!("http://{}", auth.grpc_address()),
+    );
     let jwks = format!("http://{}/.well-known/jwks.json", auth.http_address());
     if !source.is_set(&config::JWT_SECRET) && !source.is_set(&config::JWT_PUBLIC_KEY_FILE) {
         source.set(&config::JWKS_URL, jwks);
@@ -203,7 +236,10 @@ Register, log in, and read the profile:
     )
 }
 
-#[expect(clippy::print_stdout, reason = "the banner is for the person at the terminal")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the banner is for the person at the terminal"
+)]
 fn print(text: &str) {
     println!("{text}");
 }

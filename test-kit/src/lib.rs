@@ -56,15 +56,19 @@ async fn create_postgres() -> String {
         panic!("TEST_POSTGRES_URL is not set: run scripts/test, which starts a Postgres server");
     };
     let name = format!("test_{}", Uuid::new_v4().simple());
-    let mut connection =
-        PgConnection::connect(&server).await.expect("a connection to the server of TEST_POSTGRES_URL");
+    let mut connection = PgConnection::connect(&server)
+        .await
+        .expect("a connection to the server of TEST_POSTGRES_URL");
     sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
         .execute(&mut connection)
         .await
         .expect("a new database");
     let (address, parameters) = server.split_once('?').unwrap_or((&server, ""));
     // postgres://user@host:port/database: what follows the third slash is replaced.
-    let end = address.match_indices('/').nth(2).map_or(address.len(), |(at, _)| at);
+    let end = address
+        .match_indices('/')
+        .nth(2)
+        .map_or(address.len(), |(at, _)| at);
     let separator = if parameters.is_empty() { "" } else { "?" };
     format!("{}/{name}{separator}{parameters}", &address[..end])
 }
@@ -92,7 +96,10 @@ impl Answer {
     /// A header field, or an empty text.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
@@ -107,7 +114,10 @@ impl Client {
     /// A client of the service at `address`.
     #[must_use]
     pub fn new(address: std::net::SocketAddr) -> Self {
-        Self { base: format!("http://{address}"), http: reqwest::Client::new() }
+        Self {
+            base: format!("http://{address}"),
+            http: reqwest::Client::new(),
+        }
     }
 
     /// Starts a request, to add to and then [`send`].
@@ -135,7 +145,12 @@ pub async fn send(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.expect("a body");
-    Answer { status, headers, json: serde_json::from_str(&text).unwrap_or(Value::Null), text }
+    Answer {
+        status,
+        headers,
+        json: serde_json::from_str(&text).unwrap_or(Value::Null),
+        text,
+    }
 }
 
 /// A gRPC channel to the service at `address`.
@@ -163,9 +178,14 @@ pub async fn raw_grpc(
     message: &[u8],
     headers: &[(&str, &str)],
 ) -> HeaderMap {
-    let http = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
+    let http = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .build()
+        .expect("a client");
     // Length-Prefixed-Message: not compressed, then the length.
-    let length = u32::try_from(message.len()).expect("a short message").to_be_bytes();
+    let length = u32::try_from(message.len())
+        .expect("a short message")
+        .to_be_bytes();
     let mut request = http
         .post(format!("http://{address}{path}"))
         .header("content-type", "application/grpc")

@@ -140,7 +140,10 @@ impl Settings {
     pub fn read(source: &mut Source) -> Result<Self, SettingsError> {
         let keys = keys(source);
         let service_token = source.secret(&SERVICE_TOKEN);
-        if let Some(fault) = service_token.as_ref().and_then(|token| token_fault(token.expose())) {
+        if let Some(fault) = service_token
+            .as_ref()
+            .and_then(|token| token_fault(token.expose()))
+        {
             source.fault(&SERVICE_TOKEN, fault);
         }
         let rules = Rules {
@@ -179,7 +182,10 @@ fn keys(source: &mut Source) -> Option<KeySource> {
         .collect();
     if let [first, others @ ..] = &given[..] {
         for other in others {
-            source.fault(other, format!("cannot be given together with {}", first.var));
+            source.fault(
+                other,
+                format!("cannot be given together with {}", first.var),
+            );
         }
     }
     if let Some(secret) = source.secret(&JWT_SECRET) {
@@ -192,7 +198,9 @@ fn keys(source: &mut Source) -> Option<KeySource> {
         };
     }
     if source.is_set(&JWT_PUBLIC_KEY_FILE) {
-        return source.optional(&JWT_PUBLIC_KEY_FILE, public_key).map(KeySource::Given);
+        return source
+            .optional(&JWT_PUBLIC_KEY_FILE, public_key)
+            .map(KeySource::Given);
     }
     let jwks = |url: &str| JwksCache::new(url).map_err(|error| error.to_string());
     Some(KeySource::Jwks(source.value(&JWKS_URL, jwks)))
@@ -200,7 +208,8 @@ fn keys(source: &mut Source) -> Option<KeySource> {
 
 fn public_key(path: &str) -> Result<VerificationKey, String> {
     let path = PathBuf::from(path);
-    let pem = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let pem =
+        fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     VerificationKey::from_public_pem(&pem).map_err(|error| error.to_string())
 }
 

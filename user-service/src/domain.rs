@@ -85,7 +85,10 @@ impl Bio {
     pub fn parse(text: String) -> Result<Self, Broken> {
         if text.chars().count() > BIO_MAX {
             Err(("bio_too_long", "must be at most 4,000 characters"))
-        } else if text.chars().any(|c| c.is_control() && !['\n', '\t'].contains(&c)) {
+        } else if text
+            .chars()
+            .any(|c| c.is_control() && !['\n', '\t'].contains(&c))
+        {
             Err((
                 "control_character",
                 "must not contain control characters other than line feed and tab",
@@ -133,9 +136,12 @@ impl Caller {
     /// a token brings one. An empty email, or one with control characters, counts as none.
     #[must_use]
     pub fn new(id: Uuid, email: Option<String>, issued_at: i64) -> Self {
-        let email =
-            email.filter(|email| !email.is_empty() && !email.chars().any(char::is_control));
-        Self { id: UserId(id), email, issued_at }
+        let email = email.filter(|email| !email.is_empty() && !email.chars().any(char::is_control));
+        Self {
+            id: UserId(id),
+            email,
+            issued_at,
+        }
     }
 }
 
@@ -214,7 +220,11 @@ impl Profile {
     #[must_use]
     pub fn next(&self, now: DateTime<Utc>) -> Self {
         let updated_at = now.max(self.updated_at + TimeDelta::microseconds(1));
-        Self { version: self.version + 1, updated_at, ..self.clone() }
+        Self {
+            version: self.version + 1,
+            updated_at,
+            ..self.clone()
+        }
     }
 
     /// The entity tag: strong, and another one after every change (RFC 9110, section 8.8.3).
@@ -265,11 +275,17 @@ impl PageSize {
     ///
     /// Where it is negative.
     pub fn from_number(number: i32) -> Result<Self, Broken> {
-        u32::try_from(number).map(Self::at_most).map_err(|_| INVALID_PAGE_SIZE)
+        u32::try_from(number)
+            .map(Self::at_most)
+            .map_err(|_| INVALID_PAGE_SIZE)
     }
 
     fn at_most(number: u32) -> Self {
-        Self(if number == 0 { PAGE_SIZE_DEFAULT } else { number.min(PAGE_SIZE_MAX) })
+        Self(if number == 0 {
+            PAGE_SIZE_DEFAULT
+        } else {
+            number.min(PAGE_SIZE_MAX)
+        })
     }
 
     /// The number.
@@ -293,7 +309,16 @@ mod tests {
         let simple = id.replace('-', "");
         let braced = format!("{{{id}}}");
         let urn = format!("urn:uuid:{id}");
-        for text in ["", "1", &upper, &simple, &braced, &urn, &format!("{id} "), &id[1..]] {
+        for text in [
+            "",
+            "1",
+            &upper,
+            &simple,
+            &braced,
+            &urn,
+            &format!("{id} "),
+            &id[1..],
+        ] {
             assert!(UserId::parse(text).is_err(), "{text:?}");
         }
     }
@@ -303,7 +328,14 @@ mod tests {
         for text in ["", " ", "é".repeat(200).as_str(), "\u{200d}\u{feff}"] {
             assert_eq!(Name::parse(text.to_owned()).unwrap().into_text(), text);
         }
-        for text in ["é".repeat(201).as_str(), "a\nb", "\t", "\u{7f}", "\u{85}", "\u{9f}"] {
+        for text in [
+            "é".repeat(201).as_str(),
+            "a\nb",
+            "\t",
+            "\u{7f}",
+            "\u{85}",
+            "\u{9f}",
+        ] {
             assert!(Name::parse(text.to_owned()).is_err(), "{text:?}");
         }
     }
@@ -322,8 +354,17 @@ mod tests {
     fn a_page_size_has_a_default_and_a_limit() {
         let long = "9".repeat(1000);
         let zeros = format!("{}7", "0".repeat(1000));
-        let read = [("", 50), ("0", 50), ("000", 50), ("1", 1), ("200", 200), ("201", 200),
-            ("4294967296", 200), (&long, 200), (&zeros, 7)];
+        let read = [
+            ("", 50),
+            ("0", 50),
+            ("000", 50),
+            ("1", 1),
+            ("200", 200),
+            ("201", 200),
+            ("4294967296", 200),
+            (&long, 200),
+            (&zeros, 7),
+        ];
         for (text, size) in read {
             assert_eq!(PageSize::parse(text).unwrap().get(), size, "{text:?}");
         }

@@ -73,11 +73,17 @@ impl App {
     /// # Errors
     ///
     /// What makes a start impossible.
-    pub async fn build(settings: Settings, shutdown: CancellationToken) -> Result<Self, BuildError> {
+    pub async fn build(
+        settings: Settings,
+        shutdown: CancellationToken,
+    ) -> Result<Self, BuildError> {
         let store = open_store(&settings)?;
         let deleted = Arc::new(Notify::new());
-        let service =
-            Service::new(Arc::clone(&store), settings.email_visibility, Arc::clone(&deleted));
+        let service = Service::new(
+            Arc::clone(&store),
+            settings.email_visibility,
+            Arc::clone(&deleted),
+        );
         let service = Arc::new(service);
         let mut background = Background {
             store: Arc::clone(&store),
@@ -112,7 +118,15 @@ impl App {
         }
         let grpc = service_kit::grpc::finish(NAME, routes.routes(), shutdown.clone());
         let grace = settings.runtime.shutdown_grace;
-        Ok(Self { listeners, rest, grpc, health, background, shutdown, grace })
+        Ok(Self {
+            listeners,
+            rest,
+            grpc,
+            health,
+            background,
+            shutdown,
+            grace,
+        })
     }
 
     /// The address of the REST edge.
@@ -140,7 +154,15 @@ impl App {
     ///
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
-        let Self { listeners, rest, grpc, background, shutdown, grace, .. } = self;
+        let Self {
+            listeners,
+            rest,
+            grpc,
+            background,
+            shutdown,
+            grace,
+            ..
+        } = self;
         let mut serving = pin!(listeners.serve(rest, grpc, shutdown.clone(), grace));
         let result = tokio::select! {
             () = &mut serving => Ok(()),

@@ -11,16 +11,9 @@ use axum::{
 use chrono::{DateTime, SecondsFormat, Utc};
 use http::{StatusCode, header};
 use serde::Serialize;
-use service_kit::{
-    client_address::TrustedProxies, error::ApiError, health::Health, json, rest,
-};
+use service_kit::{client_address::TrustedProxies, error::ApiError, health::Health, json, rest};
 
-use crate::{
-    domain::Registration,
-    error::Error,
-    keys::JWKS_MAX_AGE,
-    service::Service,
-};
+use crate::{domain::Registration, error::Error, keys::JWKS_MAX_AGE, service::Service};
 
 #[derive(Clone)]
 struct Edge {
@@ -34,7 +27,10 @@ pub fn router(service: Arc<Service>, trusted_proxies: TrustedProxies, health: &H
         .route("/auth/register", post(register))
         .route("/auth/login", post(login))
         .route("/.well-known/jwks.json", get(jwks))
-        .with_state(Edge { service, trusted_proxies })
+        .with_state(Edge {
+            service,
+            trusted_proxies,
+        })
         .merge(health.routes());
     rest::finish(crate::NAME, routes)
 }
@@ -47,7 +43,10 @@ struct Account {
 }
 
 async fn register(
-    State(Edge { service, trusted_proxies }): State<Edge>,
+    State(Edge {
+        service,
+        trusted_proxies,
+    }): State<Edge>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let network = trusted_proxies.client(request.headers(), request.extensions());
@@ -62,8 +61,9 @@ async fn register(
         service.min_password_length(),
         &mut faults,
     );
-    let registration =
-        registration.filter(|_| faults.is_empty()).ok_or(Error::Invalid(faults))?;
+    let registration = registration
+        .filter(|_| faults.is_empty())
+        .ok_or(Error::Invalid(faults))?;
     let account = service.register(registration, network).await?;
     let body = Account {
         id: account.id.to_string(),
@@ -81,7 +81,10 @@ struct Token {
 }
 
 async fn login(
-    State(Edge { service, trusted_proxies }): State<Edge>,
+    State(Edge {
+        service,
+        trusted_proxies,
+    }): State<Edge>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let network = trusted_proxies.client(request.headers(), request.extensions());
@@ -104,7 +107,11 @@ async fn login(
 async fn jwks(State(Edge { service, .. }): State<Edge>) -> Result<Response, ApiError> {
     let ring = service.keys().ok_or(Error::DatabaseUnavailable)?;
     let cache = format!("public, max-age={JWKS_MAX_AGE}");
-    Ok(([(header::CACHE_CONTROL, cache)], Json(ring.verification().to_jwks())).into_response())
+    Ok((
+        [(header::CACHE_CONTROL, cache)],
+        Json(ring.verification().to_jwks()),
+    )
+        .into_response())
 }
 
 /// RFC 3339 in UTC, to the microsecond.

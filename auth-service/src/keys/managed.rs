@@ -67,7 +67,12 @@ impl ManagedKeys {
         algorithm: Algorithm,
         schedule: Schedule,
     ) -> Self {
-        Self { store, sealer, algorithm, schedule }
+        Self {
+            store,
+            sealer,
+            algorithm,
+            schedule,
+        }
     }
 
     /// Loads the keys; adds one where none is there or the next one is due, and removes those that
@@ -96,12 +101,12 @@ impl ManagedKeys {
     /// # Errors
     ///
     /// As [`ManagedKeys::load`].
-    pub async fn rotate(
-        &self,
-        immediately: bool,
-        now: DateTime<Utc>,
-    ) -> Result<String, KeysError> {
-        let activates_at = if immediately { now } else { now + Schedule::lead() };
+    pub async fn rotate(&self, immediately: bool, now: DateTime<Utc>) -> Result<String, KeysError> {
+        let activates_at = if immediately {
+            now
+        } else {
+            now + Schedule::lead()
+        };
         loop {
             let records = self.store.signing_keys().await?;
             self.open(&records)?;
@@ -122,13 +127,19 @@ impl ManagedKeys {
         now: DateTime<Utc>,
     ) -> Result<Vec<(KeyRecord, &'static str)>, KeysError> {
         let records = self.store.signing_keys().await?;
-        let active = records.iter().rposition(|record| record.activates_at <= now);
+        let active = records
+            .iter()
+            .rposition(|record| record.activates_at <= now);
         let state = |at: usize| match active {
             Some(active) if at < active => "retired",
             Some(active) if at == active => "active",
             _ => "next",
         };
-        Ok(records.into_iter().enumerate().map(|(at, record)| (record, state(at))).collect())
+        Ok(records
+            .into_iter()
+            .enumerate()
+            .map(|(at, record)| (record, state(at)))
+            .collect())
     }
 
     /// Keeps `publish` told of the keys until the future is dropped. A failure keeps the last ring.
@@ -148,7 +159,10 @@ impl ManagedKeys {
             .map(|record| {
                 let der = self.sealer.open(&record.kid, &record.sealed_key)?;
                 let key = Arc::new(SigningKey::from_der(&der)?);
-                Ok(ScheduledKey { key, activates_at: record.activates_at })
+                Ok(ScheduledKey {
+                    key,
+                    activates_at: record.activates_at,
+                })
             })
             .collect::<Result<_, KeysError>>()?;
         Ok(KeyRing::new(keys, Vec::new()))
@@ -156,11 +170,15 @@ impl ManagedKeys {
 
     /// When the key that has to be added now shall be activated, if one has to be.
     fn due(&self, records: &[KeyRecord], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let Some(newest) = newest(records) else { return Some(now) };
+        let Some(newest) = newest(records) else {
+            return Some(now);
+        };
         if newest.algorithm != self.algorithm.as_str() {
             return Some(now + Schedule::lead());
         }
-        let end = newest.activates_at.checked_add_signed(self.schedule.rotation_period())?;
+        let end = newest
+            .activates_at
+            .checked_add_signed(self.schedule.rotation_period())?;
         (end - Schedule::lead() <= now).then(|| end.max(now + Schedule::lead()))
     }
 
@@ -174,8 +192,10 @@ impl ManagedKeys {
         let key = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm))
             .await
             .map_err(|_| super::KeyFileError::Unsupported)??;
-        let (kid, pkcs8) =
-            key.kid().zip(key.pkcs8()).ok_or(super::KeyFileError::Unsupported)?;
+        let (kid, pkcs8) = key
+            .kid()
+            .zip(key.pkcs8())
+            .ok_or(super::KeyFileError::Unsupported)?;
         let record = KeyRecord {
             kid: kid.to_owned(),
             algorithm: algorithm.as_str().to_owned(),
@@ -205,7 +225,11 @@ impl ManagedKeys {
         for (record, successor) in records.iter().zip(records.iter().skip(1)) {
             if expires_at(successor.activates_at, MAX_TOKEN_TTL) < now {
                 self.store.remove_signing_key(&record.kid).await?;
-                tracing::info!(event = "signing_key.removed", kid = record.kid, "signing key removed");
+                tracing::info!(
+                    event = "signing_key.removed",
+                    kid = record.kid,
+                    "signing key removed"
+                );
             }
         }
         Ok(())

@@ -3,7 +3,9 @@
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
     rsa::KeySize,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair},
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair,
+    },
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jsonwebtoken::{Algorithm as JwtAlgorithm, EncodingKey};
@@ -100,32 +102,51 @@ impl SigningKey {
             Algorithm::Es256 => Self::from_p256(
                 &EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?,
             ),
-            Algorithm::EdDsa => {
-                Self::from_ed25519(&Ed25519KeyPair::generate().map_err(failed)?)
-            }
+            Algorithm::EdDsa => Self::from_ed25519(&Ed25519KeyPair::generate().map_err(failed)?),
             Algorithm::Hs256 => Err(KeyFileError::Unsupported),
         }
     }
 
     fn from_rsa(pair: &RsaKeyPair) -> Result<Self, KeyFileError> {
         let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(pair).map_err(|_| KeyFileError::Unsupported)?;
-        let public: PublicKeyX509Der<'_> =
-            pair.public_key().as_der().map_err(|_| KeyFileError::Unsupported)?;
-        Self::new(JwtAlgorithm::RS256, EncodingKey::from_rsa_pem, pkcs8.as_ref(), public.as_ref())
+        let public: PublicKeyX509Der<'_> = pair
+            .public_key()
+            .as_der()
+            .map_err(|_| KeyFileError::Unsupported)?;
+        Self::new(
+            JwtAlgorithm::RS256,
+            EncodingKey::from_rsa_pem,
+            pkcs8.as_ref(),
+            public.as_ref(),
+        )
     }
 
     fn from_p256(pair: &EcdsaKeyPair) -> Result<Self, KeyFileError> {
         let pkcs8 = pair.to_pkcs8v1().map_err(|_| KeyFileError::Unsupported)?;
-        let public: PublicKeyX509Der<'_> =
-            pair.public_key().as_der().map_err(|_| KeyFileError::Unsupported)?;
-        Self::new(JwtAlgorithm::ES256, EncodingKey::from_ec_pem, pkcs8.as_ref(), public.as_ref())
+        let public: PublicKeyX509Der<'_> = pair
+            .public_key()
+            .as_der()
+            .map_err(|_| KeyFileError::Unsupported)?;
+        Self::new(
+            JwtAlgorithm::ES256,
+            EncodingKey::from_ec_pem,
+            pkcs8.as_ref(),
+            public.as_ref(),
+        )
     }
 
     fn from_ed25519(pair: &Ed25519KeyPair) -> Result<Self, KeyFileError> {
         let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(pair).map_err(|_| KeyFileError::Unsupported)?;
-        let public: PublicKeyX509Der<'_> =
-            pair.public_key().as_der().map_err(|_| KeyFileError::Unsupported)?;
-        Self::new(JwtAlgorithm::EdDSA, EncodingKey::from_ed_pem, pkcs8.as_ref(), public.as_ref())
+        let public: PublicKeyX509Der<'_> = pair
+            .public_key()
+            .as_der()
+            .map_err(|_| KeyFileError::Unsupported)?;
+        Self::new(
+            JwtAlgorithm::EdDSA,
+            EncodingKey::from_ed_pem,
+            pkcs8.as_ref(),
+            public.as_ref(),
+        )
     }
 
     fn new(

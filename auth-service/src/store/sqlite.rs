@@ -23,8 +23,16 @@ use crate::{
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     migrator(&[
-        (1, "accounts", include_str!("../../migrations/sqlite/0001_accounts.sql")),
-        (2, "throttle", include_str!("../../migrations/sqlite/0002_throttle.sql")),
+        (
+            1,
+            "accounts",
+            include_str!("../../migrations/sqlite/0001_accounts.sql"),
+        ),
+        (
+            2,
+            "throttle",
+            include_str!("../../migrations/sqlite/0002_throttle.sql"),
+        ),
     ])
 });
 
@@ -35,7 +43,9 @@ pub(super) struct SqliteStore {
 
 impl SqliteStore {
     pub(super) fn open(connect: SqliteConnectOptions, options: PoolOptions) -> io::Result<Self> {
-        Ok(Self { database: Sqlite::open(connect, options)? })
+        Ok(Self {
+            database: Sqlite::open(connect, options)?,
+        })
     }
 }
 

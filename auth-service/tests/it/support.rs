@@ -55,7 +55,13 @@ impl Running {
         let health = app.health().clone();
         let task = tokio::spawn(app.run());
         health.ready().await;
-        Self { rest, grpc, database, shutdown, task }
+        Self {
+            rest,
+            grpc,
+            database,
+            shutdown,
+            task,
+        }
     }
 
     /// Stops the service and hands back its database.

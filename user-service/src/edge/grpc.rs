@@ -76,12 +76,17 @@ impl UserService for Api {
         request: Request<GetUserRequest>,
     ) -> Result<Response<GetUserResponse>, Status> {
         let caller = self.caller(&request).await?;
-        let id = self.checked(&caller, "/id", UserId::parse(&request.get_ref().id)).await?;
-        let found = self.service.get(&caller, id, &Preconditions::default()).await;
+        let id = self
+            .checked(&caller, "/id", UserId::parse(&request.get_ref().id))
+            .await?;
+        let found = self
+            .service
+            .get(&caller, id, &Preconditions::default())
+            .await;
         match found.map_err(refused)? {
-            Found::Profile(profile) => {
-                Ok(Response::new(GetUserResponse { user: Some(user(profile)) }))
-            }
+            Found::Profile(profile) => Ok(Response::new(GetUserResponse {
+                user: Some(user(profile)),
+            })),
             Found::NotModified(_) => Err(refused(Error::Internal)),
         }
     }
@@ -91,13 +96,26 @@ impl UserService for Api {
         request: Request<ListUsersRequest>,
     ) -> Result<Response<ListUsersResponse>, Status> {
         let caller = self.caller(&request).await?;
-        let ListUsersRequest { page_size, page_token } = request.into_inner();
+        let ListUsersRequest {
+            page_size,
+            page_token,
+        } = request.into_inner();
         let size = PageSize::from_number(page_size);
         let size = self.checked(&caller, "/page_size", size).await?;
-        let page = self.service.list(&caller, size, &page_token).await.map_err(refused)?;
-        let Page { profiles, next_page_token } = page;
+        let page = self
+            .service
+            .list(&caller, size, &page_token)
+            .await
+            .map_err(refused)?;
+        let Page {
+            profiles,
+            next_page_token,
+        } = page;
         let users = profiles.into_iter().map(user).collect();
-        Ok(Response::new(ListUsersResponse { users, next_page_token }))
+        Ok(Response::new(ListUsersResponse {
+            users,
+            next_page_token,
+        }))
     }
 
     async fn update_user(
@@ -105,19 +123,32 @@ impl UserService for Api {
         request: Request<UpdateUserRequest>,
     ) -> Result<Response<UpdateUserResponse>, Status> {
         let caller = self.caller(&request).await?;
-        let UpdateUserRequest { user: wanted, update_mask, etag } = request.into_inner();
+        let UpdateUserRequest {
+            user: wanted,
+            update_mask,
+            etag,
+        } = request.into_inner();
         let wanted = wanted.ok_or(("required", "is required"));
         let wanted = self.checked(&caller, "/user", wanted).await?;
-        let id = self.checked(&caller, "/user/id", UserId::parse(&wanted.id)).await?;
+        let id = self
+            .checked(&caller, "/user/id", UserId::parse(&wanted.id))
+            .await?;
         let preconditions = Preconditions::exactly(&etag);
         let service = &self.service;
-        let present = service.authorize(&caller, id, &preconditions).await.map_err(refused)?;
-        let edit = update::edit(wanted, update_mask).map_err(Error::Invalid).map_err(refused)?;
+        let present = service
+            .authorize(&caller, id, &preconditions)
+            .await
+            .map_err(refused)?;
+        let edit = update::edit(wanted, update_mask)
+            .map_err(Error::Invalid)
+            .map_err(refused)?;
         let changed = service
             .update(&caller, present, &preconditions, |_| Ok(edit.clone()))
             .await
             .map_err(refused)?;
-        Ok(Response::new(UpdateUserResponse { user: Some(user(changed)) }))
+        Ok(Response::new(UpdateUserResponse {
+            user: Some(user(changed)),
+        }))
     }
 
     async fn delete_user(

@@ -82,8 +82,11 @@ async fn target(
 fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Error> {
     let malformed = Error::Malformed("If-Match or If-None-Match is not a list of entity tags");
     let lines = |name: HeaderName| {
-        let lines: Option<Vec<_>> =
-            headers.get_all(name).iter().map(|line| line.to_str().ok()).collect();
+        let lines: Option<Vec<_>> = headers
+            .get_all(name)
+            .iter()
+            .map(|line| line.to_str().ok())
+            .collect();
         // Several lines are one list (RFC 9110, section 5.3).
         lines.map(|lines| (!lines.is_empty()).then(|| lines.join(",")))
     };
@@ -104,9 +107,12 @@ async fn read(
     let (id, preconditions) = target(&service, &caller, id, &headers).await?;
     match service.get(&caller, id, &preconditions).await? {
         Found::Profile(profile) => Ok(answer(&profile)),
-        Found::NotModified(etag) => {
-            Ok((StatusCode::NOT_MODIFIED, rest::no_store(), etag_field(&etag)).into_response())
-        }
+        Found::NotModified(etag) => Ok((
+            StatusCode::NOT_MODIFIED,
+            rest::no_store(),
+            etag_field(&etag),
+        )
+            .into_response()),
     }
 }
 
@@ -125,8 +131,15 @@ async fn patch(
     id: Id,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let changed =
-        change(&service, &caller, id, request, &[MERGE_PATCH, JSON], Body::patch).await;
+    let changed = change(
+        &service,
+        &caller,
+        id,
+        request,
+        &[MERGE_PATCH, JSON],
+        Body::patch,
+    )
+    .await;
     changed.map_err(|error| match error.code() {
         // RFC 5789, section 2.2.
         Code::UnsupportedMediaType => error.header(
@@ -149,7 +162,9 @@ async fn change(
     let present = service.authorize(caller, id, &preconditions).await?;
     let body = read(json::read(request, media_types).await?);
     let changed = service
-        .update(caller, present, &preconditions, |present| body.against(present))
+        .update(caller, present, &preconditions, |present| {
+            body.against(present)
+        })
         .await?;
     Ok(answer(&changed))
 }
@@ -162,7 +177,9 @@ async fn delete(
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let (id, preconditions) = target(&service, &caller, id, &headers).await?;
-    service.delete(&caller, id, &preconditions, &context.request_id).await?;
+    service
+        .delete(&caller, id, &preconditions, &context.request_id)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -192,7 +209,10 @@ async fn list(
             return Err(refuse(&service, &caller, error).await);
         }
     };
-    let Page { profiles, next_page_token } = service.list(&caller, size, &page_token).await?;
+    let Page {
+        profiles,
+        next_page_token,
+    } = service.list(&caller, size, &page_token).await?;
     let body = ListBody {
         users: profiles.iter().map(ProfileBody::from).collect(),
         next_page_token: &next_page_token,
@@ -201,8 +221,7 @@ async fn list(
     if !next_page_token.is_empty() {
         // RFC 8288. The alphabet of a token needs no escapes in a URL.
         let size = size.get();
-        let next =
-            format!(r#"</users?page_size={size}&page_token={next_page_token}>; rel="next""#);
+        let next = format!(r#"</users?page_size={size}&page_token={next_page_token}>; rel="next""#);
         if let Ok(next) = HeaderValue::try_from(next) {
             response.headers_mut().insert(header::LINK, next);
         }
@@ -216,7 +235,10 @@ async fn nothing(State(service): Api, Extension(caller): Extension<Caller>) -> A
 }
 
 async fn wrong_method(State(service): Api, Extension(caller): Extension<Caller>) -> ApiError {
-    let error = ApiError::new(Code::MethodNotAllowed, "this path does not have this method");
+    let error = ApiError::new(
+        Code::MethodNotAllowed,
+        "this path does not have this method",
+    );
     refuse(&service, &caller, error).await
 }
 

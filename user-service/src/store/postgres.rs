@@ -18,7 +18,11 @@ use crate::{
 };
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    migrator(&[(1, "profiles", include_str!("../../migrations/postgres/0001_profiles.sql"))])
+    migrator(&[(
+        1,
+        "profiles",
+        include_str!("../../migrations/postgres/0001_profiles.sql"),
+    )])
 });
 
 #[derive(Debug)]
@@ -28,7 +32,9 @@ pub(super) struct PostgresStore {
 
 impl PostgresStore {
     pub(super) fn open(connect: PgConnectOptions, options: PoolOptions) -> Self {
-        Self { database: Postgres::open(connect, options) }
+        Self {
+            database: Postgres::open(connect, options),
+        }
     }
 }
 
