@@ -1,6 +1,6 @@
 //! The settings of the auth service.
 
-use std::{fs, net::SocketAddr, path::PathBuf, thread, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use service_kit::{
     client_address::TrustedProxies,
@@ -11,8 +11,11 @@ use sql_kit::Database;
 use token_verifier::{Algorithm, VerificationKey};
 
 use crate::{
+    blocklist::Blocklist,
+    domain::PasswordRules,
     keys::{Schedule, Sealer, SigningKey},
     password::Scheme,
+    resources,
     service::Limits,
     throttle::{FailureLimits, NetworkLimit},
     token::Issuer,
@@ -86,6 +89,11 @@ pub const PASSWORD_MIN_LENGTH: Setting = Setting::new(
     "8",
     "The least length of a new password, in Unicode code points, 8 to 128",
 );
+/// `PASSWORD_BLOCKLIST_FILE`.
+pub const PASSWORD_BLOCKLIST_FILE: Setting = Setting::optional(
+    "PASSWORD_BLOCKLIST_FILE",
+    "A file with passwords to refuse beside the embedded list of common ones, one a line",
+);
 /// `PASSWORD_HASH`.
 pub const PASSWORD_HASH: Setting = Setting::new(
     "PASSWORD_HASH",
@@ -116,7 +124,8 @@ pub const ARGON2_PARALLELISM: Setting =
 /// `HASH_WORKERS`.
 pub const HASH_WORKERS: Setting = Setting::optional(
     "HASH_WORKERS",
-    "The threads that hash passwords, 1 to 256 [default: the cores that the process may use]",
+    "The threads that hash passwords, 1 to 256 [default: the cores that the process may use; for \
+     argon2id no more than fit into half of its memory]",
 );
 /// `HASH_QUEUE_TIMEOUT`.
 pub const HASH_QUEUE_TIMEOUT: Setting = Setting::new(
@@ -184,6 +193,7 @@ pub const SETTINGS: &[Setting] = &[
     JWT_AUDIENCE,
     ACCESS_TOKEN_TTL,
     PASSWORD_MIN_LENGTH,
+    PASSWORD_BLOCKLIST_FILE,
     PASSWORD_HASH,
     BCRYPT_COST,
     ARGON2_MEMORY_KIB,
@@ -232,8 +242,8 @@ pub struct Settings {
     pub keys: KeySource,
     /// What goes into every token.
     pub issuer: Issuer,
-    /// The least length of a new password, in code points.
-    pub password_min_length: usize,
+    /// What a new password must be.
+    pub password_rules: PasswordRules,
     /// How new passwords are hashed.
     pub scheme: Scheme,
     /// The threads that hash.
@@ -265,10 +275,8 @@ impl Settings {
         {
             source.fault(&SERVICE_TOKEN, "is under 32 bytes");
         }
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let hash_workers = source
-            .optional(&HASH_WORKERS, integer(1, 256))
-            .map_or(cores, index);
+        let scheme = scheme(source);
+        let hash_workers = hash_workers(source, scheme, resources::memory_limit());
         let settings = (
             source.value(&HTTP_ADDR, address),
             source.value(&GRPC_ADDR, address),
@@ -278,26 +286,18 @@ impl Settings {
                 audience: source.value(&JWT_AUDIENCE, text),
                 ttl: source.value(&ACCESS_TOKEN_TTL, seconds(60, 3600)),
             },
-            source.value(&PASSWORD_MIN_LENGTH, integer(8, 128)),
-            scheme(source),
+            PasswordRules {
+                min_length: index(source.value(&PASSWORD_MIN_LENGTH, integer(8, 128))),
+                blocklist: source.optional(&PASSWORD_BLOCKLIST_FILE, blocklist).unwrap_or_default(),
+            },
             source.value(&HASH_QUEUE_TIMEOUT, seconds(1, 60)),
             limits(source),
             source.value(&TRUSTED_PROXIES, str::parse),
             RuntimeSettings::read(source),
         );
         source.finish()?;
-        let (
-            http_addr,
-            grpc_addr,
-            database,
-            issuer,
-            min_length,
-            scheme,
-            queue,
-            limits,
-            trusted,
-            runtime,
-        ) = settings;
+        let (http_addr, grpc_addr, database, issuer, rules, queue, limits, trusted, runtime) =
+            settings;
         // Without a fault there are keys.
         let keys = keys.ok_or_else(SettingsError::default)?;
         Ok(Self {
@@ -306,7 +306,7 @@ impl Settings {
             database,
             keys,
             issuer,
-            password_min_length: index(min_length),
+            password_rules: rules,
             scheme,
             hash_workers,
             hash_queue_timeout: queue,
@@ -320,6 +320,31 @@ impl Settings {
 
 fn index(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// As many threads as cores, and with Argon2id no more than fit into half of the memory. More can be
+/// set, but not more than fit at all.
+fn hash_workers(source: &mut Source, scheme: Scheme, memory: Option<u64>) -> usize {
+    let memory = memory.unwrap_or(u64::MAX);
+    let fitting = index((memory / 2 / scheme.memory()).max(1));
+    let default = resources::cores().min(fitting);
+    let workers = source.optional(&HASH_WORKERS, integer(1, 256)).map_or(default, index);
+    let needed = scheme.memory().saturating_mul(workers as u64);
+    if needed > memory {
+        source.fault(
+            &HASH_WORKERS,
+            format!(
+                "{workers} threads hashing with ARGON2_MEMORY_KIB each need {needed} bytes, but the \
+                 process may use {memory}"
+            ),
+        );
+    }
+    workers
+}
+
+fn blocklist(path: &str) -> Result<Blocklist, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    Ok(Blocklist::with_own(&text))
 }
 
 fn limits(source: &mut Source) -> Limits {
@@ -464,4 +489,24 @@ fn retired_keys(source: &mut Source) -> Vec<VerificationKey> {
         }
     }
     keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashing_threads_must_fit_into_the_memory() {
+        let scheme = Scheme::Argon2id { memory_kib: 1024 * 1024, iterations: 1, parallelism: 1 };
+        let gib = |number: u64| Some(number << 30);
+        let mut source = Source::default();
+        assert_eq!(hash_workers(&mut source, scheme, gib(2)), 1);
+        assert!(source.finish().is_ok());
+        source.set(&HASH_WORKERS, "3");
+        assert_eq!(hash_workers(&mut source, scheme, gib(3)), 3);
+        assert!(source.finish().is_ok());
+        hash_workers(&mut source, scheme, gib(2));
+        let told = source.finish().unwrap_err().to_string();
+        assert!(told.contains("HASH_WORKERS: 3 threads"), "{told}");
+    }
 }

@@ -6,7 +6,7 @@ use service_kit::{error::Fault, json::fault};
 use unicode_normalization::UnicodeNormalization as _;
 use uuid::Uuid;
 
-use crate::blocklist;
+use crate::blocklist::Blocklist;
 
 /// The largest password, in bytes after normalisation.
 pub const PASSWORD_MAX_BYTES: usize = 1024;
@@ -103,6 +103,15 @@ fn is_domain(domain: &str) -> bool {
     })
 }
 
+/// What a new password must be.
+#[derive(Debug, Clone)]
+pub struct PasswordRules {
+    /// The least number of code points.
+    pub min_length: usize,
+    /// What is refused.
+    pub blocklist: Blocklist,
+}
+
 /// A password in Unicode NFC, otherwise exactly as it was sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(zeroize::Zeroizing<String>);
@@ -134,7 +143,7 @@ impl Password {
     pub fn parse_new(
         text: &str,
         email: Option<&Email>,
-        min_length: usize,
+        rules: &PasswordRules,
     ) -> Result<Self, (&'static str, String)> {
         let password = Self::normalize(text);
         if password.0.len() > PASSWORD_MAX_BYTES {
@@ -149,8 +158,8 @@ impl Password {
                 "must not contain a NUL character".to_owned(),
             ));
         }
-        if password.0.chars().count() < min_length {
-            let text = format!("must be at least {min_length} characters");
+        if password.0.chars().count() < rules.min_length {
+            let text = format!("must be at least {} characters", rules.min_length);
             return Err(("password_too_short", text));
         }
         let folded = zeroize::Zeroizing::new(password.0.to_lowercase());
@@ -160,7 +169,7 @@ impl Password {
                 "must not be the email or its first part".to_owned(),
             ));
         }
-        if blocklist::contains(&folded) {
+        if rules.blocklist.contains(&folded) {
             return Err((
                 "password_common",
                 "is one of the most common passwords".to_owned(),
@@ -191,7 +200,7 @@ impl Registration {
     pub fn parse(
         email: Option<&str>,
         password: Option<&str>,
-        min_length: usize,
+        rules: &PasswordRules,
         faults: &mut Vec<Fault>,
     ) -> Option<Self> {
         let email = email.and_then(|text| {
@@ -200,7 +209,7 @@ impl Registration {
                 .ok()
         });
         let password = password.and_then(|text| {
-            Password::parse_new(text, email.as_ref(), min_length)
+            Password::parse_new(text, email.as_ref(), rules)
                 .map_err(|(code, rule)| faults.push(fault("password", code, rule)))
                 .ok()
         });
@@ -214,6 +223,10 @@ impl Registration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rules() -> PasswordRules {
+        PasswordRules { min_length: 8, blocklist: Blocklist::default() }
+    }
 
     #[test]
     fn emails_of_the_grammar_are_accepted_in_lower_case() {
@@ -285,7 +298,7 @@ mod tests {
 
     fn refused(password: &str) -> &'static str {
         let email = Email::parse("jane.doe@example.com").unwrap();
-        Password::parse_new(password, Some(&email), 8)
+        Password::parse_new(password, Some(&email), &rules())
             .unwrap_err()
             .0
     }
@@ -296,9 +309,9 @@ mod tests {
         assert_eq!(refused(&"ü".repeat(513)), "password_too_long");
         // Eight letters that are each two code points before normalisation count as eight.
         assert_eq!(refused(&"u\u{308}".repeat(7)), "password_too_short");
-        assert!(Password::parse_new(&"u\u{308}".repeat(8), None, 8).is_ok());
-        assert!(Password::parse_new(&"x".repeat(1024), None, 8).is_ok());
-        assert!(Password::parse_new(" leading and trailing ", None, 8).is_ok());
+        assert!(Password::parse_new(&"u\u{308}".repeat(8), None, &rules()).is_ok());
+        assert!(Password::parse_new(&"x".repeat(1024), None, &rules()).is_ok());
+        assert!(Password::parse_new(" leading and trailing ", None, &rules()).is_ok());
         assert_eq!(
             Password::normalize("u\u{308}").as_str(),
             Password::normalize("\u{fc}").as_str()
@@ -311,7 +324,7 @@ mod tests {
         assert_eq!(refused("Jane.Doe"), "password_is_email");
         assert_eq!(refused("password123"), "password_common");
         assert_eq!(refused("PassWord123"), "password_common");
-        assert!(Password::parse_new("S3cureP@ss", None, 8).is_ok());
+        assert!(Password::parse_new("S3cureP@ss", None, &rules()).is_ok());
     }
 
     #[test]
@@ -319,7 +332,7 @@ mod tests {
         let registration = Registration::parse(
             Some("jane@example.com"),
             Some("correct horse"),
-            8,
+            &rules(),
             &mut Vec::new(),
         );
         let printed = format!("{registration:?}");

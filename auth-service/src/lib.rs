@@ -2,6 +2,7 @@
 //! that sign them. [`App`] is the whole service; `main.rs` and the `stack` crate run it.
 
 pub mod blocklist;
+pub mod calibrate;
 pub mod config;
 pub mod domain;
 pub mod edge;
@@ -10,6 +11,7 @@ pub mod hashing;
 pub mod keys;
 pub mod keys_command;
 pub mod password;
+pub mod resources;
 pub mod service;
 pub mod store;
 pub mod throttle;
@@ -110,7 +112,7 @@ impl App {
             settings.scheme,
             settings.issuer,
             settings.limits,
-            settings.password_min_length,
+            settings.password_rules,
         ));
         let preparation = Preparation {
             store: Arc::clone(&store),

@@ -79,6 +79,15 @@ impl std::str::FromStr for Scheme {
 pub struct HashError;
 
 impl Scheme {
+    /// The memory that one hash takes, in bytes.
+    #[must_use]
+    pub const fn memory(self) -> u64 {
+        match self {
+            Self::Bcrypt { .. } => 4 * 1024,
+            Self::Argon2id { memory_kib, .. } => memory_kib as u64 * 1024,
+        }
+    }
+
     /// Hashes a password with a new random salt. Takes as long as the parameters ask for: call it
     /// on a thread that may block.
     ///

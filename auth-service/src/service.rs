@@ -9,7 +9,7 @@ use service_kit::client_address::Network;
 use token_verifier::{Claims, Rules};
 
 use crate::{
-    domain::{AccountId, Email, Password, Registration},
+    domain::{AccountId, Email, Password, PasswordRules, Registration},
     error::Error,
     hashing::Hashing,
     keys::KeyRing,
@@ -27,7 +27,7 @@ pub struct Service {
     scheme: Scheme,
     issuer: Issuer,
     limits: Limits,
-    min_password_length: usize,
+    password_rules: PasswordRules,
     /// Nothing until they have been loaded.
     keys: RwLock<Option<Arc<KeyRing>>>,
     /// What a failing login costs; see [`Work`].
@@ -63,7 +63,7 @@ impl Service {
         scheme: Scheme,
         issuer: Issuer,
         limits: Limits,
-        min_password_length: usize,
+        password_rules: PasswordRules,
     ) -> Self {
         let work = RwLock::new(Arc::new(Work::new(scheme, [])));
         let keys = RwLock::new(None);
@@ -73,16 +73,16 @@ impl Service {
             scheme,
             issuer,
             limits,
-            min_password_length,
+            password_rules,
             keys,
             work,
         }
     }
 
-    /// The least number of code points of a new password.
+    /// What a new password must be.
     #[must_use]
-    pub const fn min_password_length(&self) -> usize {
-        self.min_password_length
+    pub const fn password_rules(&self) -> &PasswordRules {
+        &self.password_rules
     }
 
     /// Takes up the present signing keys.

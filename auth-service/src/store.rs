@@ -123,6 +123,13 @@ pub trait Store: Debug + Send + Sync {
         expected: Option<&str>,
     ) -> Result<bool, StoreError>;
 
+    /// Replaces the sealed form of all signing keys at once, given as (id, before, after), if they
+    /// are exactly those and still have the form before. Returns whether it did.
+    async fn reseal_signing_keys(
+        &self,
+        keys: &[(String, Vec<u8>, Vec<u8>)],
+    ) -> Result<bool, StoreError>;
+
     /// Removes a signing key.
     async fn remove_signing_key(&self, kid: &str) -> Result<(), StoreError>;
 

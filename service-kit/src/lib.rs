@@ -3,6 +3,7 @@
 //! no SQL and no domain type.
 
 mod access;
+pub mod api_docs;
 pub mod client_address;
 pub mod code;
 pub mod context;

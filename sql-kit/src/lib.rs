@@ -31,12 +31,22 @@ pub struct PoolOptions {
 }
 
 /// A database, as a `DATABASE_URL` names it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Database {
     /// `postgres://` or `postgresql://`.
     Postgres(Box<PgConnectOptions>),
     /// `sqlite:`, a file or `sqlite::memory:`.
     Sqlite(Box<SqliteConnectOptions>),
+}
+
+/// The engine only: the options print the password.
+impl std::fmt::Debug for Database {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Postgres(_) => "Postgres",
+            Self::Sqlite(_) => "Sqlite",
+        })
+    }
 }
 
 impl std::str::FromStr for Database {

@@ -140,10 +140,7 @@ impl Settings {
     pub fn read(source: &mut Source) -> Result<Self, SettingsError> {
         let keys = keys(source);
         let service_token = source.secret(&SERVICE_TOKEN);
-        if let Some(fault) = service_token
-            .as_ref()
-            .and_then(|token| token_fault(token.expose()))
-        {
+        if let Some(fault) = service_token.as_ref().and_then(|token| token_fault(token.expose())) {
             source.fault(&SERVICE_TOKEN, fault);
         }
         let rules = Rules {
@@ -182,10 +179,7 @@ fn keys(source: &mut Source) -> Option<KeySource> {
         .collect();
     if let [first, others @ ..] = &given[..] {
         for other in others {
-            source.fault(
-                other,
-                format!("cannot be given together with {}", first.var),
-            );
+            source.fault(other, format!("cannot be given together with {}", first.var));
         }
     }
     if let Some(secret) = source.secret(&JWT_SECRET) {
@@ -198,9 +192,7 @@ fn keys(source: &mut Source) -> Option<KeySource> {
         };
     }
     if source.is_set(&JWT_PUBLIC_KEY_FILE) {
-        return source
-            .optional(&JWT_PUBLIC_KEY_FILE, public_key)
-            .map(KeySource::Given);
+        return source.optional(&JWT_PUBLIC_KEY_FILE, public_key).map(KeySource::Given);
     }
     let jwks = |url: &str| JwksCache::new(url).map_err(|error| error.to_string());
     Some(KeySource::Jwks(source.value(&JWKS_URL, jwks)))

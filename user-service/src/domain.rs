@@ -1,9 +1,13 @@
-//! Ids, names, texts and page sizes, parsed once, at the door; and who calls.
+//! What the service is about: profiles and who calls; and the values of requests, parsed once, at
+//! the door.
+
+mod profile;
 
 use std::fmt;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
+
+pub use self::profile::{Caller, EmailVisibility, Profile};
 
 /// The most code points of a name.
 pub const NAME_MAX: usize = 200;
@@ -85,10 +89,7 @@ impl Bio {
     pub fn parse(text: String) -> Result<Self, Broken> {
         if text.chars().count() > BIO_MAX {
             Err(("bio_too_long", "must be at most 4,000 characters"))
-        } else if text
-            .chars()
-            .any(|c| c.is_control() && !['\n', '\t'].contains(&c))
-        {
+        } else if text.chars().any(|c| c.is_control() && !['\n', '\t'].contains(&c)) {
             Err((
                 "control_character",
                 "must not contain control characters other than line feed and tab",
@@ -120,133 +121,6 @@ pub struct Edit {
     pub bio: Option<Bio>,
 }
 
-/// Who calls, as their token says.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// The token's `sub`.
-    pub id: UserId,
-    /// The token's `email`. Absent where the token has none that can be shown.
-    pub email: Option<String>,
-    /// The token's `iat`.
-    pub issued_at: i64,
-}
-
-impl Caller {
-    /// The caller with these claims. A token without an email is valid: its profile has none until
-    /// a token brings one. An empty email, or one with control characters, counts as none.
-    #[must_use]
-    pub fn new(id: Uuid, email: Option<String>, issued_at: i64) -> Self {
-        let email = email.filter(|email| !email.is_empty() && !email.chars().any(char::is_control));
-        Self {
-            id: UserId(id),
-            email,
-            issued_at,
-        }
-    }
-}
-
-/// Emails are personal data: they do not print.
-impl fmt::Debug for Caller {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Caller")
-            .field("id", &self.id)
-            .field("issued_at", &self.issued_at)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Who sees the email of a profile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EmailVisibility {
-    /// Its owner.
-    Owner,
-    /// Every caller.
-    Members,
-}
-
-impl std::str::FromStr for EmailVisibility {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "owner" => Ok(Self::Owner),
-            "members" => Ok(Self::Members),
-            _ => Err(()),
-        }
-    }
-}
-
-/// A profile.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Profile {
-    /// The id of its owner's account.
-    pub id: UserId,
-    /// The email of the account, as in the newest token that has changed it. Absent until a token
-    /// has carried one, and for callers that may not see it.
-    pub email: Option<String>,
-    /// The `iat` of the token that the email is from.
-    pub email_iat: Option<i64>,
-    /// The name to show.
-    pub name: String,
-    /// A text about the person.
-    pub bio: String,
-    /// Counts the changes, from 1.
-    pub version: i64,
-    /// When it was created.
-    pub created_at: DateTime<Utc>,
-    /// When it last changed.
-    pub updated_at: DateTime<Utc>,
-}
-
-impl Profile {
-    /// The profile that `caller` begins with.
-    #[must_use]
-    pub fn first(caller: &Caller, now: DateTime<Utc>) -> Self {
-        Self {
-            id: caller.id,
-            email: caller.email.clone(),
-            email_iat: caller.email.as_ref().map(|_| caller.issued_at),
-            name: String::new(),
-            bio: String::new(),
-            version: 1,
-            created_at: now,
-            updated_at: now,
-        }
-    }
-
-    /// The next version of this profile, with nothing changed yet. Its time is later even where the
-    /// clock has stood still or gone back.
-    #[must_use]
-    pub fn next(&self, now: DateTime<Utc>) -> Self {
-        let updated_at = now.max(self.updated_at + TimeDelta::microseconds(1));
-        Self {
-            version: self.version + 1,
-            updated_at,
-            ..self.clone()
-        }
-    }
-
-    /// The entity tag: strong, and another one after every change (RFC 9110, section 8.8.3).
-    #[must_use]
-    pub fn etag(&self) -> String {
-        format!("\"v{}\"", self.version)
-    }
-}
-
-/// Emails, names and texts are personal data: they do not print.
-impl fmt::Debug for Profile {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Profile")
-            .field("id", &self.id)
-            .field("version", &self.version)
-            .field("created_at", &self.created_at)
-            .field("updated_at", &self.updated_at)
-            .finish_non_exhaustive()
-    }
-}
-
 /// How many profiles a page has at most: 1 to [`PAGE_SIZE_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageSize(u32);
@@ -275,17 +149,11 @@ impl PageSize {
     ///
     /// Where it is negative.
     pub fn from_number(number: i32) -> Result<Self, Broken> {
-        u32::try_from(number)
-            .map(Self::at_most)
-            .map_err(|_| INVALID_PAGE_SIZE)
+        u32::try_from(number).map(Self::at_most).map_err(|_| INVALID_PAGE_SIZE)
     }
 
     fn at_most(number: u32) -> Self {
-        Self(if number == 0 {
-            PAGE_SIZE_DEFAULT
-        } else {
-            number.min(PAGE_SIZE_MAX)
-        })
+        Self(if number == 0 { PAGE_SIZE_DEFAULT } else { number.min(PAGE_SIZE_MAX) })
     }
 
     /// The number.
@@ -309,16 +177,7 @@ mod tests {
         let simple = id.replace('-', "");
         let braced = format!("{{{id}}}");
         let urn = format!("urn:uuid:{id}");
-        for text in [
-            "",
-            "1",
-            &upper,
-            &simple,
-            &braced,
-            &urn,
-            &format!("{id} "),
-            &id[1..],
-        ] {
+        for text in ["", "1", &upper, &simple, &braced, &urn, &format!("{id} "), &id[1..]] {
             assert!(UserId::parse(text).is_err(), "{text:?}");
         }
     }
@@ -328,14 +187,7 @@ mod tests {
         for text in ["", " ", "é".repeat(200).as_str(), "\u{200d}\u{feff}"] {
             assert_eq!(Name::parse(text.to_owned()).unwrap().into_text(), text);
         }
-        for text in [
-            "é".repeat(201).as_str(),
-            "a\nb",
-            "\t",
-            "\u{7f}",
-            "\u{85}",
-            "\u{9f}",
-        ] {
+        for text in ["é".repeat(201).as_str(), "a\nb", "\t", "\u{7f}", "\u{85}", "\u{9f}"] {
             assert!(Name::parse(text.to_owned()).is_err(), "{text:?}");
         }
     }
@@ -373,22 +225,5 @@ mod tests {
         }
         assert!(PageSize::from_number(-1).is_err());
         assert_eq!(PageSize::from_number(i32::MAX).unwrap().get(), 200);
-    }
-
-    #[test]
-    fn a_change_is_later_than_the_one_before_although_the_clock_went_back() {
-        let caller = Caller::new(Uuid::nil(), None, 0);
-        let now = DateTime::from_timestamp_micros(1_000_000).unwrap();
-        let first = Profile::first(&caller, now);
-        let second = first.next(now - TimeDelta::seconds(1));
-        assert!(second.updated_at > first.updated_at);
-        assert_ne!(second.etag(), first.etag());
-    }
-
-    #[test]
-    fn personal_data_does_not_print() {
-        let caller = Caller::new(Uuid::nil(), Some("a@example.com".to_owned()), 0);
-        let profile = Profile::first(&caller, Utc::now());
-        assert!(!format!("{caller:?}{profile:?}").contains("example"));
     }
 }

@@ -17,11 +17,7 @@ async fn authenticate(verifier: &Verifier, headers: &HeaderMap) -> Result<Caller
     match verifier.verify_authorization(headers).await {
         Ok(claims) => Ok(Caller::new(claims.sub, claims.email, claims.iat)),
         Err(error) => {
-            tracing::info!(
-                event = "access.unauthenticated",
-                reason = error.reason(),
-                "refused"
-            );
+            tracing::info!(event = "access.unauthenticated", reason = error.reason(), "refused");
             Err(unauthenticated(error))
         }
     }
@@ -30,25 +26,21 @@ async fn authenticate(verifier: &Verifier, headers: &HeaderMap) -> Result<Caller
 fn unauthenticated(error: AuthError) -> ApiError {
     let (code, text) = match error {
         AuthError::Missing => (Code::Unauthenticated, "a bearer token is needed"),
-        AuthError::Ambiguous => (
-            Code::MalformedRequest,
-            "there is more than one Authorization field",
-        ),
+        AuthError::Ambiguous => {
+            (Code::MalformedRequest, "there is more than one Authorization field")
+        }
         // Which check a token failed is for the log only.
         AuthError::Malformed | AuthError::Invalid(_) => {
             (Code::InvalidToken, "the token is not valid")
         }
-        AuthError::KeysUnavailable => (
-            Code::SigningKeysUnavailable,
-            "the signing keys have not arrived yet",
-        ),
+        AuthError::KeysUnavailable => {
+            (Code::SigningKeysUnavailable, "the signing keys have not arrived yet")
+        }
     };
     let refused = ApiError::new(code, text);
     match error.www_authenticate() {
-        Some(challenge) => refused.header(
-            http::header::WWW_AUTHENTICATE,
-            http::HeaderValue::from_static(challenge),
-        ),
+        Some(challenge) => refused
+            .header(http::header::WWW_AUTHENTICATE, http::HeaderValue::from_static(challenge)),
         None if code == Code::SigningKeysUnavailable => {
             refused.retry_after(std::time::Duration::from_secs(1))
         }
@@ -67,9 +59,5 @@ async fn refuse(service: &Service, caller: &Caller, error: impl Into<ApiError>) 
 
 /// A fault of one value of the input.
 fn fault(pointer: &str, (code, detail): Broken) -> Fault {
-    Fault {
-        pointer: pointer.to_owned(),
-        code,
-        detail: detail.into(),
-    }
+    Fault { pointer: pointer.to_owned(), code, detail: detail.into() }
 }

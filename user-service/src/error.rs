@@ -44,11 +44,7 @@ pub enum Error {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        if error.is_transient() {
-            Self::DatabaseUnavailable
-        } else {
-            Self::Internal
-        }
+        if error.is_transient() { Self::DatabaseUnavailable } else { Self::Internal }
     }
 }
 

@@ -44,15 +44,9 @@ impl Preconditions {
     /// The version must have exactly this tag. An empty one demands nothing.
     #[must_use]
     pub fn exactly(tag: &str) -> Self {
-        let tag = Tag {
-            weak: false,
-            opaque: tag.to_owned(),
-        };
+        let tag = Tag { weak: false, opaque: tag.to_owned() };
         let demanded = !tag.opaque.is_empty();
-        Self {
-            if_match: demanded.then(|| Tags::List(vec![tag])),
-            if_none_match: None,
-        }
+        Self { if_match: demanded.then(|| Tags::List(vec![tag])), if_none_match: None }
     }
 
     /// Whether `If-Match` holds for a version with the strong tag `present` (strong comparison: a
@@ -101,20 +95,13 @@ impl Tags {
             if tag.chars().any(|c| c.is_ascii_control() || c == ' ') {
                 return Err(MalformedTags);
             }
-            tags.push(Tag {
-                weak,
-                opaque: tag.to_owned(),
-            });
+            tags.push(Tag { weak, opaque: tag.to_owned() });
             rest = after.trim_start_matches(blank);
             if !rest.is_empty() && !rest.starts_with(',') {
                 return Err(MalformedTags);
             }
         }
-        if tags.is_empty() {
-            Err(MalformedTags)
-        } else {
-            Ok(Self::List(tags))
-        }
+        if tags.is_empty() { Err(MalformedTags) } else { Ok(Self::List(tags)) }
     }
 }
 
@@ -128,14 +115,7 @@ mod tests {
 
     #[test]
     fn a_tag_matches_itself_and_no_weak_one() {
-        for text in [
-            r#""v1""#,
-            r#""x", "v1""#,
-            r#" "v1" , W/"v1""#,
-            r#","v1","#,
-            "*",
-            "\t* ",
-        ] {
+        for text in [r#""v1""#, r#""x", "v1""#, r#" "v1" , W/"v1""#, r#","v1","#, "*", "\t* "] {
             assert!(if_match(text).unwrap().matches(r#""v1""#), "{text}");
         }
         for text in [r#""v2""#, r#"W/"v1""#, r#""V1""#, r#""""#, r#""v1,v2""#] {
@@ -146,11 +126,7 @@ mod tests {
 
     #[test]
     fn none_match_compares_weakly() {
-        let excludes = |text| {
-            Preconditions::parse(None, Some(text))
-                .unwrap()
-                .excludes(r#""v1""#)
-        };
+        let excludes = |text| Preconditions::parse(None, Some(text)).unwrap().excludes(r#""v1""#);
         assert!(excludes(r#""v1""#) && excludes(r#"W/"v1""#) && excludes("*"));
         assert!(!excludes(r#""v2""#));
         assert!(!Preconditions::default().excludes(r#""v1""#));

@@ -79,11 +79,8 @@ impl App {
     ) -> Result<Self, BuildError> {
         let store = open_store(&settings)?;
         let deleted = Arc::new(Notify::new());
-        let service = Service::new(
-            Arc::clone(&store),
-            settings.email_visibility,
-            Arc::clone(&deleted),
-        );
+        let service =
+            Service::new(Arc::clone(&store), settings.email_visibility, Arc::clone(&deleted));
         let service = Arc::new(service);
         let mut background = Background {
             store: Arc::clone(&store),
@@ -103,10 +100,8 @@ impl App {
             .await
             .map_err(BuildError::System)?;
         let verifier = verifier(settings.keys, settings.rules, &shutdown);
-        let checks = vec![
-            database_check(store, Arc::clone(&service)),
-            signing_keys_check(verifier.clone()),
-        ];
+        let checks =
+            vec![database_check(store, Arc::clone(&service)), signing_keys_check(verifier.clone())];
         let health = Health::start(NAME, VERSION, checks, shutdown.clone());
         let rest = edge::rest::router(Arc::clone(&service), verifier.clone(), &health);
         let mut routes = tonic::service::Routes::builder();
@@ -118,15 +113,7 @@ impl App {
         }
         let grpc = service_kit::grpc::finish(NAME, routes.routes(), shutdown.clone());
         let grace = settings.runtime.shutdown_grace;
-        Ok(Self {
-            listeners,
-            rest,
-            grpc,
-            health,
-            background,
-            shutdown,
-            grace,
-        })
+        Ok(Self { listeners, rest, grpc, health, background, shutdown, grace })
     }
 
     /// The address of the REST edge.
@@ -154,15 +141,7 @@ impl App {
     ///
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
-        let Self {
-            listeners,
-            rest,
-            grpc,
-            background,
-            shutdown,
-            grace,
-            ..
-        } = self;
+        let Self { listeners, rest, grpc, background, shutdown, grace, .. } = self;
         let mut serving = pin!(listeners.serve(rest, grpc, shutdown.clone(), grace));
         let result = tokio::select! {
             () = &mut serving => Ok(()),

@@ -38,12 +38,7 @@ async fn run(matches: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
     telemetry::init(settings.runtime.log_format, &settings.runtime.log_level)?;
     match name {
         "migrate" => user_service::migrate(&settings).await?,
-        _ => {
-            App::build(settings, shutdown::on_signal()?)
-                .await?
-                .run()
-                .await?
-        }
+        _ => App::build(settings, shutdown::on_signal()?).await?.run().await?,
     }
     Ok(())
 }

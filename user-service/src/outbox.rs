@@ -66,12 +66,7 @@ impl Courier {
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10))
             .connect_lazy();
-        Ok(Self {
-            store,
-            client: AccountServiceClient::new(channel),
-            authorization,
-            deleted,
-        })
+        Ok(Self { store, client: AccountServiceClient::new(channel), authorization, deleted })
     }
 
     /// Works for ever. It may be dropped at any time: what it has taken is due again when its lease
@@ -95,11 +90,7 @@ impl Courier {
             return false;
         };
         let attempts = entries.iter().map(|entry| self.attempt(entry));
-        let delivered = join_all(attempts)
-            .await
-            .into_iter()
-            .filter(|delivered| *delivered)
-            .count();
+        let delivered = join_all(attempts).await.into_iter().filter(|delivered| *delivered).count();
         delivered > 0 && u32::try_from(entries.len()) == Ok(BATCH)
     }
 
@@ -132,9 +123,7 @@ impl Courier {
     }
 
     async fn deliver(&self, account: UserId, request_id: &str) -> Result<(), Status> {
-        let mut request = Request::new(DeleteAccountRequest {
-            id: account.to_string(),
-        });
+        let mut request = Request::new(DeleteAccountRequest { id: account.to_string() });
         request.set_timeout(DELIVERY_TIMEOUT);
         let metadata = request.metadata_mut();
         metadata.insert("authorization", self.authorization.clone());
@@ -156,9 +145,7 @@ fn delay(status: &Status, attempts: i32) -> Duration {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => MAX_DELAY_AWAY,
         _ => MAX_DELAY_REFUSED,
     };
-    let doublings = u32::try_from(attempts.saturating_sub(1))
-        .unwrap_or(0)
-        .min(16);
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0).min(16);
     let full = (FIRST_DELAY * 2_u32.pow(doublings)).min(most);
     full.mul_f64(0.5 + 0.5 * chance())
 }
@@ -183,13 +170,10 @@ mod tests {
         ] {
             for attempts in [1, 2, 3, 10, i32::MAX] {
                 let delay = delay(&status, attempts);
-                assert!(
-                    delay >= FIRST_DELAY / 2 && delay <= most,
-                    "{attempts}: {delay:?}"
-                );
+                assert!(delay >= FIRST_DELAY / 2 && delay <= most, "{attempts}: {delay:?}");
             }
-            assert!(super::delay(&status, 1) <= FIRST_DELAY);
-            assert!(super::delay(&status, 40) >= most / 2);
+            assert!(delay(&status, 1) <= FIRST_DELAY);
+            assert!(delay(&status, 40) >= most / 2);
         }
     }
 }

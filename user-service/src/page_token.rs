@@ -73,13 +73,7 @@ impl PageKey {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(CONTEXT);
         context.update(body);
-        context
-            .sign()
-            .as_ref()
-            .iter()
-            .copied()
-            .take(MAC_BYTES)
-            .collect()
+        context.sign().as_ref().iter().copied().take(MAC_BYTES).collect()
     }
 }
 
@@ -116,14 +110,7 @@ mod tests {
         for length in 0..bytes.len() {
             assert_eq!(key.open(&URL_SAFE_NO_PAD.encode(&bytes[..length])), None);
         }
-        for text in [
-            "",
-            "x",
-            "....",
-            &format!("{token}A"),
-            &format!("{token}="),
-            &token[1..],
-        ] {
+        for text in ["", "x", "....", &format!("{token}A"), &format!("{token}="), &token[1..]] {
             assert_eq!(key.open(text), None, "{text:?}");
         }
     }

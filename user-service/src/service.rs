@@ -53,12 +53,7 @@ impl Service {
         email_visibility: EmailVisibility,
         deleted: Arc<Notify>,
     ) -> Self {
-        Self {
-            store,
-            email_visibility,
-            page_key: OnceLock::new(),
-            deleted,
-        }
+        Self { store, email_visibility, page_key: OnceLock::new(), deleted }
     }
 
     /// Loads what has to be there before the first request, once the database is migrated.
@@ -127,20 +122,11 @@ impl Service {
         let more = profiles.len() > size;
         profiles.truncate(size);
         let next_page_token = match profiles.last() {
-            Some(last) if more => key.seal(Cursor {
-                created_at: last.created_at,
-                id: last.id,
-            }),
+            Some(last) if more => key.seal(Cursor { created_at: last.created_at, id: last.id }),
             _ => String::new(),
         };
-        let profiles = profiles
-            .into_iter()
-            .map(|profile| self.shown(caller, profile))
-            .collect();
-        Ok(Page {
-            profiles,
-            next_page_token,
-        })
+        let profiles = profiles.into_iter().map(|profile| self.shown(caller, profile)).collect();
+        Ok(Page { profiles, next_page_token })
     }
 
     /// Lets the caller change the profile `id` if it is their own, and returns it. This comes before
@@ -213,11 +199,7 @@ impl Service {
                 Err(Error::AccountDeleted) if caller.id == id => return Err(Error::UserNotFound),
                 authorized => authorized?,
             };
-            let deletion = Deletion {
-                id,
-                version: present.version,
-                request_id,
-            };
+            let deletion = Deletion { id, version: present.version, request_id };
             if self.store.delete_profile(deletion, sql_kit::now()).await? {
                 tracing::info!(event = "profile.deleted", account = %caller.id, "profile deleted");
                 self.deleted.notify_one();
@@ -234,9 +216,7 @@ impl Service {
     ///
     /// [`Error::AccountDeleted`], or the database.
     pub async fn admit(&self, caller: &Caller) -> Result<Profile, Error> {
-        self.load(caller, caller.id)
-            .await?
-            .ok_or(Error::AccountDeleted)
+        self.load(caller, caller.id).await?.ok_or(Error::AccountDeleted)
     }
 
     /// Admits the caller and finds the profile `id`, in one query where there is nothing to change.

@@ -92,7 +92,7 @@ impl AuthService for Api {
         let registration = Registration::parse(
             Some(&email),
             Some(&password),
-            self.service.min_password_length(),
+            self.service.password_rules(),
             &mut faults,
         );
         let registration = registration.ok_or_else(|| refused(Error::Invalid(faults)))?;

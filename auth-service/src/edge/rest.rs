@@ -11,7 +11,7 @@ use axum::{
 use chrono::{DateTime, SecondsFormat, Utc};
 use http::{StatusCode, header};
 use serde::Serialize;
-use service_kit::{client_address::TrustedProxies, error::ApiError, health::Health, json, rest};
+use service_kit::{api_docs, client_address::TrustedProxies, error::ApiError, health::Health, json, rest};
 
 use crate::{domain::Registration, error::Error, keys::JWKS_MAX_AGE, service::Service};
 
@@ -31,7 +31,8 @@ pub fn router(service: Arc<Service>, trusted_proxies: TrustedProxies, health: &H
             service,
             trusted_proxies,
         })
-        .merge(health.routes());
+        .merge(health.routes())
+        .merge(api_docs::routes(include_str!("../../openapi.json")));
     rest::finish(crate::NAME, routes)
 }
 
@@ -58,7 +59,7 @@ async fn register(
     let registration = Registration::parse(
         email.as_deref(),
         password.as_deref(),
-        service.min_password_length(),
+        service.password_rules(),
         &mut faults,
     );
     let registration = registration

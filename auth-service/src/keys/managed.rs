@@ -44,6 +44,9 @@ pub enum KeysError {
     /// The encryption key.
     #[error("KEY_ENCRYPTION_KEY: {0}")]
     Seal(#[from] SealError),
+    /// A key is for another algorithm.
+    #[error("the key is not for {0}, which JWT_ALGORITHM asks for")]
+    OtherAlgorithm(&'static str),
     /// A key could not be made, or one in the database cannot be used.
     #[error("a signing key cannot be used: {0}")]
     Key(#[from] super::KeyFileError),
@@ -112,6 +115,51 @@ impl ManagedKeys {
             self.open(&records)?;
             if let Some(kid) = self.add(&records, activates_at, now).await? {
                 return Ok(kid);
+            }
+        }
+    }
+
+    /// Adds a key that was made elsewhere, as [`ManagedKeys::rotate`] adds a new one.
+    ///
+    /// # Errors
+    ///
+    /// Where it is for another algorithm than ours, and as [`ManagedKeys::load`].
+    pub async fn import(
+        &self,
+        key: SigningKey,
+        immediately: bool,
+        now: DateTime<Utc>,
+    ) -> Result<String, KeysError> {
+        if key.verification_key().algorithm() != self.algorithm {
+            return Err(KeysError::OtherAlgorithm(self.algorithm.as_str()));
+        }
+        let activates_at = if immediately { now } else { now + Schedule::lead() };
+        loop {
+            let records = self.store.signing_keys().await?;
+            self.open(&records)?;
+            if let Some(kid) = self.insert(&records, &key, activates_at, now).await? {
+                return Ok(kid);
+            }
+        }
+    }
+
+    /// Seals all keys under another encryption key. Services that run go on with the keys they have
+    /// loaded, and need the new encryption key at their next start.
+    ///
+    /// # Errors
+    ///
+    /// As [`ManagedKeys::load`]; nothing is changed then.
+    pub async fn rewrap(&self, sealer: &Sealer) -> Result<usize, KeysError> {
+        loop {
+            let mut keys = Vec::new();
+            for record in self.store.signing_keys().await? {
+                let der = self.sealer.open(&record.kid, &record.sealed_key)?;
+                let after = sealer.seal(&record.kid, &der)?;
+                keys.push((record.kid, record.sealed_key, after));
+            }
+            if self.store.reseal_signing_keys(&keys).await? {
+                tracing::info!(event = "signing_key.rewrapped", count = keys.len(), "keys rewrapped");
+                return Ok(keys.len());
             }
         }
     }
@@ -192,13 +240,23 @@ impl ManagedKeys {
         let key = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm))
             .await
             .map_err(|_| super::KeyFileError::Unsupported)??;
+        self.insert(records, &key, activates_at, now).await
+    }
+
+    async fn insert(
+        &self,
+        records: &[KeyRecord],
+        key: &SigningKey,
+        activates_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<String>, KeysError> {
         let (kid, pkcs8) = key
             .kid()
             .zip(key.pkcs8())
             .ok_or(super::KeyFileError::Unsupported)?;
         let record = KeyRecord {
             kid: kid.to_owned(),
-            algorithm: algorithm.as_str().to_owned(),
+            algorithm: self.algorithm.as_str().to_owned(),
             sealed_key: self.sealer.seal(kid, pkcs8)?,
             created_at: now,
             activates_at,

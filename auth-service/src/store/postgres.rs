@@ -280,6 +280,40 @@ impl Store for PostgresStore {
         .await
     }
 
+    async fn reseal_signing_keys(
+        &self,
+        keys: &[(String, Vec<u8>, Vec<u8>)],
+    ) -> Result<bool, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let mut transaction = sqlx::Connection::begin(&mut *lease).await?;
+            sqlx::query("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE")
+                .execute(&mut *transaction)
+                .await?;
+            let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM signing_keys")
+                .fetch_one(&mut *transaction)
+                .await?;
+            let mut replaced = 0;
+            for (kid, before, after) in keys {
+                replaced += sqlx::query(
+                    "UPDATE signing_keys SET sealed_key = $3 WHERE kid = $1 AND sealed_key = $2",
+                )
+                .bind(kid)
+                .bind(before)
+                .bind(after)
+                .execute(&mut *transaction)
+                .await?
+                .rows_affected();
+            }
+            let all = usize::try_from(stored) == Ok(keys.len()) && replaced == keys.len() as u64;
+            if all {
+                transaction.commit().await?;
+            }
+            Ok(all)
+        })
+        .await
+    }
+
     async fn remove_signing_key(&self, kid: &str) -> Result<(), StoreError> {
         bounded(async {
             let mut lease = self.database.lease().await?;

@@ -192,6 +192,42 @@ async fn another_algorithm_takes_over_after_it_was_published() {
 }
 
 #[tokio::test]
+async fn keys_are_rewrapped_under_another_encryption_key() {
+    let other = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    for engine in ENGINES {
+        let database = TestDatabase::create(engine).await;
+        let store = store(&database).await;
+        let now = sql_kit::now();
+        let before = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
+        before.load(now).await.unwrap();
+        before.rotate(false, now).await.unwrap();
+        let ring = before.load(now).await.unwrap();
+        assert_eq!(before.rewrap(&Sealer::from_base64(other).unwrap()).await.unwrap(), 2);
+        assert!(matches!(before.load(now).await, Err(KeysError::Seal(_))));
+        let after = managed(&store, other, Algorithm::Es256).load(now).await.unwrap();
+        assert_eq!(after.verification().to_jwks(), ring.verification().to_jwks(), "{engine:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_imported_key_signs_if_it_is_for_the_algorithm() {
+    let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
+    let store = store(&database).await;
+    let now = sql_kit::now();
+    let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
+    keys.load(now).await.unwrap();
+    let wrong = auth_service::keys::SigningKey::generate(Algorithm::EdDsa).unwrap();
+    let refused = keys.import(wrong, true, now).await.unwrap_err();
+    assert!(matches!(refused, KeysError::OtherAlgorithm("ES256")), "{refused}");
+    let key = auth_service::keys::SigningKey::generate(Algorithm::Es256).unwrap();
+    let kid = key.kid().unwrap().to_owned();
+    let later = now + TimeDelta::seconds(1);
+    assert_eq!(keys.import(key, true, later).await.unwrap(), kid);
+    let ring = keys.load(later).await.unwrap();
+    assert_eq!(ring.active(later).unwrap().kid(), Some(kid.as_str()));
+}
+
+#[tokio::test]
 async fn an_operator_rotates_at_once() {
     let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
     let store = store(&database).await;

@@ -76,17 +76,12 @@ impl UserService for Api {
         request: Request<GetUserRequest>,
     ) -> Result<Response<GetUserResponse>, Status> {
         let caller = self.caller(&request).await?;
-        let id = self
-            .checked(&caller, "/id", UserId::parse(&request.get_ref().id))
-            .await?;
-        let found = self
-            .service
-            .get(&caller, id, &Preconditions::default())
-            .await;
+        let id = self.checked(&caller, "/id", UserId::parse(&request.get_ref().id)).await?;
+        let found = self.service.get(&caller, id, &Preconditions::default()).await;
         match found.map_err(refused)? {
-            Found::Profile(profile) => Ok(Response::new(GetUserResponse {
-                user: Some(user(profile)),
-            })),
+            Found::Profile(profile) => {
+                Ok(Response::new(GetUserResponse { user: Some(user(profile)) }))
+            }
             Found::NotModified(_) => Err(refused(Error::Internal)),
         }
     }
@@ -96,26 +91,13 @@ impl UserService for Api {
         request: Request<ListUsersRequest>,
     ) -> Result<Response<ListUsersResponse>, Status> {
         let caller = self.caller(&request).await?;
-        let ListUsersRequest {
-            page_size,
-            page_token,
-        } = request.into_inner();
+        let ListUsersRequest { page_size, page_token } = request.into_inner();
         let size = PageSize::from_number(page_size);
         let size = self.checked(&caller, "/page_size", size).await?;
-        let page = self
-            .service
-            .list(&caller, size, &page_token)
-            .await
-            .map_err(refused)?;
-        let Page {
-            profiles,
-            next_page_token,
-        } = page;
+        let page = self.service.list(&caller, size, &page_token).await.map_err(refused)?;
+        let Page { profiles, next_page_token } = page;
         let users = profiles.into_iter().map(user).collect();
-        Ok(Response::new(ListUsersResponse {
-            users,
-            next_page_token,
-        }))
+        Ok(Response::new(ListUsersResponse { users, next_page_token }))
     }
 
     async fn update_user(
@@ -123,32 +105,19 @@ impl UserService for Api {
         request: Request<UpdateUserRequest>,
     ) -> Result<Response<UpdateUserResponse>, Status> {
         let caller = self.caller(&request).await?;
-        let UpdateUserRequest {
-            user: wanted,
-            update_mask,
-            etag,
-        } = request.into_inner();
+        let UpdateUserRequest { user: wanted, update_mask, etag } = request.into_inner();
         let wanted = wanted.ok_or(("required", "is required"));
         let wanted = self.checked(&caller, "/user", wanted).await?;
-        let id = self
-            .checked(&caller, "/user/id", UserId::parse(&wanted.id))
-            .await?;
+        let id = self.checked(&caller, "/user/id", UserId::parse(&wanted.id)).await?;
         let preconditions = Preconditions::exactly(&etag);
         let service = &self.service;
-        let present = service
-            .authorize(&caller, id, &preconditions)
-            .await
-            .map_err(refused)?;
-        let edit = update::edit(wanted, update_mask)
-            .map_err(Error::Invalid)
-            .map_err(refused)?;
+        let present = service.authorize(&caller, id, &preconditions).await.map_err(refused)?;
+        let edit = update::edit(wanted, update_mask).map_err(Error::Invalid).map_err(refused)?;
         let changed = service
             .update(&caller, present, &preconditions, |_| Ok(edit.clone()))
             .await
             .map_err(refused)?;
-        Ok(Response::new(UpdateUserResponse {
-            user: Some(user(changed)),
-        }))
+        Ok(Response::new(UpdateUserResponse { user: Some(user(changed)) }))
     }
 
     async fn delete_user(
@@ -164,10 +133,7 @@ impl UserService for Api {
         let DeleteUserRequest { id, etag } = request.into_inner();
         let id = self.checked(&caller, "/id", UserId::parse(&id)).await?;
         let preconditions = Preconditions::exactly(&etag);
-        self.service
-            .delete(&caller, id, &preconditions, &request_id)
-            .await
-            .map_err(refused)?;
+        self.service.delete(&caller, id, &preconditions, &request_id).await.map_err(refused)?;
         Ok(Response::new(DeleteUserResponse {}))
     }
 }
@@ -185,8 +151,5 @@ fn user(profile: Profile) -> User {
 }
 
 fn timestamp(time: DateTime<Utc>) -> Timestamp {
-    Timestamp {
-        seconds: time.timestamp(),
-        nanos: time.timestamp_subsec_nanos().cast_signed(),
-    }
+    Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
 }

@@ -80,22 +80,18 @@ async fn target(
 }
 
 fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Error> {
-    let malformed = Error::Malformed("If-Match or If-None-Match is not a list of entity tags");
-    let lines = |name: HeaderName| {
-        let lines: Option<Vec<_>> = headers
+    let list = |name: HeaderName| {
+        // Several lines are one list (RFC 9110, section 5.3). What is not ASCII is in no tag of ours.
+        let lines: Vec<_> = headers
             .get_all(name)
             .iter()
-            .map(|line| line.to_str().ok())
+            .map(|line| String::from_utf8_lossy(line.as_bytes()))
             .collect();
-        // Several lines are one list (RFC 9110, section 5.3).
-        lines.map(|lines| (!lines.is_empty()).then(|| lines.join(",")))
+        (!lines.is_empty()).then(|| lines.join(","))
     };
-    let (Some(if_match), Some(if_none_match)) =
-        (lines(header::IF_MATCH), lines(header::IF_NONE_MATCH))
-    else {
-        return Err(malformed);
-    };
-    Preconditions::parse(if_match.as_deref(), if_none_match.as_deref()).map_err(|_| malformed)
+    let (if_match, if_none_match) = (list(header::IF_MATCH), list(header::IF_NONE_MATCH));
+    Preconditions::parse(if_match.as_deref(), if_none_match.as_deref())
+        .map_err(|_| Error::Malformed("If-Match or If-None-Match is not a list of entity tags"))
 }
 
 async fn read(
@@ -107,12 +103,9 @@ async fn read(
     let (id, preconditions) = target(&service, &caller, id, &headers).await?;
     match service.get(&caller, id, &preconditions).await? {
         Found::Profile(profile) => Ok(answer(&profile)),
-        Found::NotModified(etag) => Ok((
-            StatusCode::NOT_MODIFIED,
-            rest::no_store(),
-            etag_field(&etag),
-        )
-            .into_response()),
+        Found::NotModified(etag) => {
+            Ok((StatusCode::NOT_MODIFIED, rest::no_store(), etag_field(&etag)).into_response())
+        }
     }
 }
 
@@ -131,15 +124,7 @@ async fn patch(
     id: Id,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let changed = change(
-        &service,
-        &caller,
-        id,
-        request,
-        &[MERGE_PATCH, JSON],
-        Body::patch,
-    )
-    .await;
+    let changed = change(&service, &caller, id, request, &[MERGE_PATCH, JSON], Body::patch).await;
     changed.map_err(|error| match error.code() {
         // RFC 5789, section 2.2.
         Code::UnsupportedMediaType => error.header(
@@ -161,11 +146,8 @@ async fn change(
     let (id, preconditions) = target(service, caller, id, request.headers()).await?;
     let present = service.authorize(caller, id, &preconditions).await?;
     let body = read(json::read(request, media_types).await?);
-    let changed = service
-        .update(caller, present, &preconditions, |present| {
-            body.against(present)
-        })
-        .await?;
+    let changed =
+        service.update(caller, present, &preconditions, |present| body.against(present)).await?;
     Ok(answer(&changed))
 }
 
@@ -177,9 +159,7 @@ async fn delete(
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let (id, preconditions) = target(&service, &caller, id, &headers).await?;
-    service
-        .delete(&caller, id, &preconditions, &context.request_id)
-        .await?;
+    service.delete(&caller, id, &preconditions, &context.request_id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -209,10 +189,7 @@ async fn list(
             return Err(refuse(&service, &caller, error).await);
         }
     };
-    let Page {
-        profiles,
-        next_page_token,
-    } = service.list(&caller, size, &page_token).await?;
+    let Page { profiles, next_page_token } = service.list(&caller, size, &page_token).await?;
     let body = ListBody {
         users: profiles.iter().map(ProfileBody::from).collect(),
         next_page_token: &next_page_token,
@@ -235,10 +212,7 @@ async fn nothing(State(service): Api, Extension(caller): Extension<Caller>) -> A
 }
 
 async fn wrong_method(State(service): Api, Extension(caller): Extension<Caller>) -> ApiError {
-    let error = ApiError::new(
-        Code::MethodNotAllowed,
-        "this path does not have this method",
-    );
+    let error = ApiError::new(Code::MethodNotAllowed, "this path does not have this method");
     refuse(&service, &caller, error).await
 }
 

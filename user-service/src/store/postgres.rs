@@ -18,11 +18,7 @@ use crate::{
 };
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    migrator(&[(
-        1,
-        "profiles",
-        include_str!("../../migrations/postgres/0001_profiles.sql"),
-    )])
+    migrator(&[(1, "profiles", include_str!("../../migrations/postgres/0001_profiles.sql"))])
 });
 
 #[derive(Debug)]
@@ -32,9 +28,7 @@ pub(super) struct PostgresStore {
 
 impl PostgresStore {
     pub(super) fn open(connect: PgConnectOptions, options: PoolOptions) -> Self {
-        Self {
-            database: Postgres::open(connect, options),
-        }
+        Self { database: Postgres::open(connect, options) }
     }
 }
 

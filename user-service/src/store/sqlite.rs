@@ -18,11 +18,7 @@ use crate::{
 };
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    migrator(&[(
-        1,
-        "profiles",
-        include_str!("../../migrations/sqlite/0001_profiles.sql"),
-    )])
+    migrator(&[(1, "profiles", include_str!("../../migrations/sqlite/0001_profiles.sql"))])
 });
 
 #[derive(Debug)]
@@ -32,9 +28,7 @@ pub(super) struct SqliteStore {
 
 impl SqliteStore {
     pub(super) fn open(connect: SqliteConnectOptions, options: PoolOptions) -> io::Result<Self> {
-        Ok(Self {
-            database: Sqlite::open(connect, options)?,
-        })
+        Ok(Self { database: Sqlite::open(connect, options)? })
     }
 }
 
@@ -239,9 +233,7 @@ impl Store for SqliteStore {
             let query = query.bind(i64::from(limit));
             let query = match after {
                 None => query,
-                Some(after) => query
-                    .bind(after.created_at.timestamp_micros())
-                    .bind(after.id.0),
+                Some(after) => query.bind(after.created_at.timestamp_micros()).bind(after.id.0),
             };
             let rows = query.fetch_all(&mut *connection).await?;
             rows.iter().map(profile).collect()

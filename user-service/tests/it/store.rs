@@ -163,7 +163,7 @@ async fn pages_are_in_order(engine: Engine) {
 async fn an_entry_is_taken_once_until_its_lease_ends(engine: Engine) {
     let (_database, store) = fresh(engine).await;
     let now = sql_kit::now();
-    let later = |seconds| now + TimeDelta::seconds(seconds);
+    let later = move |seconds| now + TimeDelta::seconds(seconds);
     for _ in 0..30 {
         let profile = someone();
         store.create_profile(&profile).await.unwrap();
@@ -219,7 +219,7 @@ async fn migrating_twice_at_once_is_safe(engine: Engine) {
     let (one, other) = (open_store(&database), open_store(&database));
     assert_eq!(one.check_migrated().await, Err(StoreError::NotMigrated(1)));
     let (first, second) = tokio::join!(one.migrate(), other.migrate());
-    (first.unwrap(), second.unwrap());
+    first.and(second).unwrap();
     one.check_migrated().await.unwrap();
 }
 

@@ -62,7 +62,6 @@ pub(crate) fn settings(database_url: &str, overrides: &[(Setting, &str)]) -> Set
 
 pub(crate) struct Running {
     pub(crate) rest: Client,
-    pub(crate) http: std::net::SocketAddr,
     pub(crate) grpc: std::net::SocketAddr,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), BuildError>>,
@@ -88,7 +87,7 @@ impl Running {
         let app = App::build(settings, shutdown.clone()).await.unwrap();
         let (http, grpc) = (app.http_address(), app.grpc_address());
         let task = tokio::spawn(app.run());
-        Self { rest: Client::new(http), http, grpc, shutdown, task }
+        Self { rest: Client::new(http), grpc, shutdown, task }
     }
 
     pub(crate) async fn ready(&self, patience: Duration) {

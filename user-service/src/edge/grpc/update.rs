@@ -15,10 +15,7 @@ const READ_ONLY: [&str; 5] = ["id", "email", "created_at", "updated_at", "etag"]
 pub(super) fn edit(user: User, mask: Option<FieldMask>) -> Result<Edit, Vec<Fault>> {
     let mut faults = Vec::new();
     let (mut name, mut bio) = (false, false);
-    match mask
-        .map(|mask| mask.paths)
-        .filter(|paths| !paths.is_empty())
-    {
+    match mask.map(|mask| mask.paths).filter(|paths| !paths.is_empty()) {
         None => (name, bio) = (!user.name.is_empty(), !user.bio.is_empty()),
         Some(paths) => {
             for path in &paths {
@@ -31,17 +28,9 @@ pub(super) fn edit(user: User, mask: Option<FieldMask>) -> Result<Edit, Vec<Faul
             }
         }
     }
-    let name = name
-        .then(|| checked("/user/name", Name::parse(user.name), &mut faults))
-        .flatten();
-    let bio = bio
-        .then(|| checked("/user/bio", Bio::parse(user.bio), &mut faults))
-        .flatten();
-    if faults.is_empty() {
-        Ok(Edit { name, bio })
-    } else {
-        Err(faults)
-    }
+    let name = name.then(|| checked("/user/name", Name::parse(user.name), &mut faults)).flatten();
+    let bio = bio.then(|| checked("/user/bio", Bio::parse(user.bio), &mut faults)).flatten();
+    if faults.is_empty() { Ok(Edit { name, bio }) } else { Err(faults) }
 }
 
 fn refused_path(path: &str) -> Broken {
@@ -53,7 +42,5 @@ fn refused_path(path: &str) -> Broken {
 }
 
 fn checked<T>(pointer: &str, value: Result<T, Broken>, faults: &mut Vec<Fault>) -> Option<T> {
-    value
-        .map_err(|broken| faults.push(fault(pointer, broken)))
-        .ok()
+    value.map_err(|broken| faults.push(fault(pointer, broken))).ok()
 }

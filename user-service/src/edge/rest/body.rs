@@ -58,11 +58,7 @@ impl Body {
             .filter_map(|name| fields.take(name).map(|value| (name, value)))
             .collect();
         fields.finish(&mut faults);
-        Self {
-            edit,
-            read_only,
-            faults,
-        }
+        Self { edit, read_only, faults }
     }
 
     /// The change that the body makes of the version `present`.
@@ -77,11 +73,7 @@ impl Body {
                 faults.push(fault(name, "read_only", "must be as it is, or absent"));
             }
         }
-        if faults.is_empty() {
-            Ok(self.edit.clone())
-        } else {
-            Err(Error::Invalid(faults))
-        }
+        if faults.is_empty() { Ok(self.edit.clone()) } else { Err(Error::Invalid(faults)) }
     }
 }
 
@@ -119,7 +111,5 @@ fn string(name: &str, value: Value, faults: &mut Vec<Fault>) -> Option<String> {
 }
 
 fn checked<T>(name: &str, value: Result<T, Broken>, faults: &mut Vec<Fault>) -> Option<T> {
-    value
-        .map_err(|(code, detail)| faults.push(fault(name, code, detail)))
-        .ok()
+    value.map_err(|(code, detail)| faults.push(fault(name, code, detail))).ok()
 }

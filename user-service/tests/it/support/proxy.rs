@@ -18,7 +18,10 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn to(target: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), target)
+    }
+
+    pub(crate) fn on(listener: TcpListener, target: String) -> Self {
         let address = listener.local_addr().unwrap();
         let (paused, state) = watch::channel(false);
         tokio::spawn(async move {

@@ -1,0 +1,87 @@
+//! `auth-service calibrate`: what hashing costs on this machine, and what to set.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    domain::Password,
+    password::{HashError, Scheme},
+    resources,
+};
+
+/// The least cost and memory worth having (OWASP Password Storage Cheat Sheet).
+const LEAST_BCRYPT_COST: u32 = 10;
+const MOST_BCRYPT_COST: u32 = 16;
+const ARGON2_MEMORY_KIB: [u32; 5] = [19_456, 32_768, 47_104, 65_536, 131_072];
+const SAMPLES: usize = 3;
+
+/// Measures both algorithms and prints a table: the time of one hash, and the logins a second that
+/// all cores allow. Recommends the dearest parameters whose hash takes at most `target`.
+///
+/// # Errors
+///
+/// Where hashing fails.
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+pub fn run(target: Duration) -> Result<(), HashError> {
+    let cores = resources::cores();
+    println!("one hash shall take at most {} ms; {cores} cores hash at a time\n", target.as_millis());
+    println!("{:<36}  {:>8}  {:>12}", "scheme", "ms", "logins/s");
+
+    let bcrypt = (LEAST_BCRYPT_COST..=MOST_BCRYPT_COST).map(|cost| Scheme::Bcrypt { cost });
+    let argon2id = ARGON2_MEMORY_KIB.map(|memory_kib| Scheme::Argon2id {
+        memory_kib,
+        iterations: 2,
+        parallelism: 1,
+    });
+    let memory = resources::memory_limit().unwrap_or(u64::MAX);
+    let fits = |scheme: &Scheme| scheme.memory() * (cores as u64) <= memory / 2;
+    let bcrypt = measure(bcrypt, target, cores)?;
+    let argon2id = measure(argon2id.into_iter().filter(fits), target, cores)?;
+
+    println!();
+    if let Some(Scheme::Bcrypt { cost }) = bcrypt {
+        println!("PASSWORD_HASH=bcrypt BCRYPT_COST={cost}");
+    }
+    if let Some(Scheme::Argon2id { memory_kib, iterations, parallelism }) = argon2id {
+        println!(
+            "PASSWORD_HASH=argon2id ARGON2_MEMORY_KIB={memory_kib} ARGON2_ITERATIONS={iterations} \
+             ARGON2_PARALLELISM={parallelism}"
+        );
+    }
+    if bcrypt.is_none() && argon2id.is_none() {
+        println!("this machine is too slow for that: raise the time with --target-ms");
+    }
+    Ok(())
+}
+
+/// Measures schemes, cheap ones first, until one takes too long; returns the last that did not.
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+fn measure(
+    schemes: impl IntoIterator<Item = Scheme>,
+    target: Duration,
+    cores: usize,
+) -> Result<Option<Scheme>, HashError> {
+    let mut best = None;
+    for scheme in schemes {
+        let took = time(scheme)?;
+        let rate = cores as f64 / took.as_secs_f64();
+        println!("{:<36}  {:>8.1}  {rate:>12.1}", scheme.to_string(), took.as_secs_f64() * 1e3);
+        if took > target {
+            break;
+        }
+        best = Some(scheme);
+    }
+    Ok(best)
+}
+
+/// The median of a few hashes.
+fn time(scheme: Scheme) -> Result<Duration, HashError> {
+    let password = Password::normalize("a password of common length");
+    let mut samples = Vec::with_capacity(SAMPLES);
+    for _ in 0..SAMPLES {
+        let started = Instant::now();
+        scheme.hash(&password)?;
+        samples.push(started.elapsed());
+    }
+    samples.sort_unstable();
+    Ok(samples[SAMPLES / 2])
+}

@@ -1,0 +1,108 @@
+//! The description of a service's REST edge: `GET /openapi.json`, and `GET /docs`, a page that shows
+//! it and tries its requests. Everything that the page loads is in the binary.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use axum::{
+    Router,
+    extract::Path,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::{code::Code, error::ApiError};
+
+/// What the page may do: load its own files and send requests to its own service. Nothing inline,
+/// nothing evaluated, no frame around it. The style sheet has its icons in `data:` URLs.
+const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+const PAGE: Asset = Asset::plain(HTML, include_bytes!("../assets/docs.html"));
+const START: Asset = Asset::plain(JAVASCRIPT, include_bytes!("../assets/start.js"));
+const UI: Asset =
+    Asset::gzip(JAVASCRIPT, include_bytes!("../assets/swagger-ui/swagger-ui-bundle.js.gz"));
+const STYLE: Asset = Asset::gzip(CSS, include_bytes!("../assets/swagger-ui/swagger-ui.css.gz"));
+
+/// The routes of `openapi`, an OpenAPI document in JSON. They need no token.
+pub fn routes(openapi: &'static str) -> Router {
+    let document = Asset::plain("application/json", openapi.as_bytes());
+    Router::new()
+        .route("/openapi.json", get(move |headers: HeaderMap| async move { document.answer(&headers) }))
+        .route("/docs", get(page))
+        .route("/docs/{file}", get(file))
+}
+
+async fn page(headers: HeaderMap) -> Response {
+    let mut response = PAGE.answer(&headers);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
+    response
+}
+
+async fn file(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, ApiError> {
+    let asset = match name.as_str() {
+        "start.js" => START,
+        "swagger-ui-bundle.js" => UI,
+        "swagger-ui.css" => STYLE,
+        _ => return Err(ApiError::new(Code::NotFound, "there is nothing at this path")),
+    };
+    Ok(asset.answer(&headers))
+}
+
+/// A file in the binary.
+#[derive(Clone, Copy)]
+struct Asset {
+    content_type: &'static str,
+    gzip: bool,
+    bytes: &'static [u8],
+}
+
+impl Asset {
+    const fn plain(content_type: &'static str, bytes: &'static [u8]) -> Self {
+        Self { content_type, gzip: false, bytes }
+    }
+
+    /// A file that is kept, and always sent, compressed: every browser reads it.
+    const fn gzip(content_type: &'static str, bytes: &'static [u8]) -> Self {
+        Self { content_type, gzip: true, bytes }
+    }
+
+    /// The file, or 304 to who has it. Caches ask each time, so that an update is seen at once.
+    fn answer(self, request: &HeaderMap) -> Response {
+        let etag = self.etag();
+        let known = request
+            .get_all(header::IF_NONE_MATCH)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .map(str::trim)
+            // Weak comparison (RFC 9110, section 13.1.2).
+            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag);
+        let caching = [(header::ETAG, etag.as_str()), (header::CACHE_CONTROL, "no-cache")];
+        if known {
+            return (StatusCode::NOT_MODIFIED, caching).into_response();
+        }
+        let content_type = [(header::CONTENT_TYPE, self.content_type)];
+        let mut response = (caching, content_type, self.bytes).into_response();
+        if self.gzip {
+            response
+                .headers_mut()
+                .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        response
+    }
+
+    /// Who could choose the bytes could choose the page, so a fast hash is good enough. It may change
+    /// from one version of the compiler to the next, which costs one more download.
+    fn etag(self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.bytes.hash(&mut hasher);
+        format!("\"{:016x}\"", hasher.finish())
+    }
+}

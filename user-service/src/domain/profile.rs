@@ -1,0 +1,149 @@
+//! A profile, its owner, and who sees what of it.
+
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::UserId;
+
+/// Who calls, as their token says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's `sub`.
+    pub id: UserId,
+    /// The token's `email`. Absent where the token has none that can be shown.
+    pub email: Option<String>,
+    /// The token's `iat`.
+    pub issued_at: i64,
+}
+
+impl Caller {
+    /// The caller with these claims. A token without an email is valid: its profile has none until
+    /// a token brings one. An empty email, or one with control characters, counts as none.
+    #[must_use]
+    pub fn new(id: Uuid, email: Option<String>, issued_at: i64) -> Self {
+        let email = email.filter(|email| !email.is_empty() && !email.chars().any(char::is_control));
+        Self { id: UserId(id), email, issued_at }
+    }
+}
+
+/// Emails are personal data: they do not print.
+impl fmt::Debug for Caller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Caller")
+            .field("id", &self.id)
+            .field("issued_at", &self.issued_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who sees the email of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmailVisibility {
+    /// Its owner.
+    Owner,
+    /// Every caller.
+    Members,
+}
+
+impl std::str::FromStr for EmailVisibility {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "owner" => Ok(Self::Owner),
+            "members" => Ok(Self::Members),
+            _ => Err(()),
+        }
+    }
+}
+
+/// A profile.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// The id of its owner's account.
+    pub id: UserId,
+    /// The email of the account, as in the newest token that has changed it. Absent until a token
+    /// has carried one, and for callers that may not see it.
+    pub email: Option<String>,
+    /// The `iat` of the token that the email is from.
+    pub email_iat: Option<i64>,
+    /// The name to show.
+    pub name: String,
+    /// A text about the person.
+    pub bio: String,
+    /// Counts the changes, from 1.
+    pub version: i64,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl Profile {
+    /// The profile that `caller` begins with.
+    #[must_use]
+    pub fn first(caller: &Caller, now: DateTime<Utc>) -> Self {
+        Self {
+            id: caller.id,
+            email: caller.email.clone(),
+            email_iat: caller.email.as_ref().map(|_| caller.issued_at),
+            name: String::new(),
+            bio: String::new(),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// The next version of this profile, with nothing changed yet. Its time is later even where the
+    /// clock has stood still or gone back.
+    #[must_use]
+    pub fn next(&self, now: DateTime<Utc>) -> Self {
+        let updated_at = now.max(self.updated_at + TimeDelta::microseconds(1));
+        Self { version: self.version + 1, updated_at, ..self.clone() }
+    }
+
+    /// The entity tag: strong, and another one after every change (RFC 9110, section 8.8.3).
+    #[must_use]
+    pub fn etag(&self) -> String {
+        format!("\"v{}\"", self.version)
+    }
+}
+
+/// Emails, names and texts are personal data: they do not print.
+impl fmt::Debug for Profile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Profile")
+            .field("id", &self.id)
+            .field("version", &self.version)
+            .field("created_at", &self.created_at)
+            .field("updated_at", &self.updated_at)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_later_than_the_one_before_although_the_clock_went_back() {
+        let caller = Caller::new(Uuid::nil(), None, 0);
+        let now = DateTime::from_timestamp_micros(1_000_000).unwrap();
+        let first = Profile::first(&caller, now);
+        let second = first.next(now - TimeDelta::seconds(1));
+        assert!(second.updated_at > first.updated_at);
+        assert_ne!(second.etag(), first.etag());
+    }
+
+    #[test]
+    fn personal_data_does_not_print() {
+        let caller = Caller::new(Uuid::nil(), Some("a@example.com".to_owned()), 0);
+        let profile = Profile::first(&caller, Utc::now());
+        assert!(!format!("{caller:?}{profile:?}").contains("example"));
+    }
+}

@@ -1,0 +1,115 @@
+//! A deletion arrives at the auth service, whatever happens to either side.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use test_kit::{Engine, TestDatabase, send};
+use tonic::Code;
+use user_service::config;
+
+use crate::support::{
+    Person, Running, SERVICE_TOKEN, accounts::Accounts, count, on_both_engines, outcome,
+};
+
+on_both_engines!(
+    a_deletion_is_told_until_it_succeeds,
+    deletions_survive_an_outage_and_a_restart,
+    many_replicas_lose_nothing,
+);
+
+const PENDING: &str = "SELECT count(*) FROM outbox";
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(15);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "not in 15 s: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn start(database: &TestDatabase, url: &str) -> Running {
+    let told = [(config::AUTH_GRPC_URL, url), (config::SERVICE_TOKEN, SERVICE_TOKEN)];
+    Running::start_on(database, &told).await
+}
+
+async fn a_deletion_is_told_until_it_succeeds(engine: Engine) {
+    let accounts = Accounts::failing(&[Code::Unavailable, Code::Internal]);
+    let (address, _guard) = accounts.serve("127.0.0.1:0".parse().unwrap()).await;
+    let database = TestDatabase::create(engine).await;
+    let service = start(&database, &format!("http://{address}")).await;
+    let (person, witness) = (Person::new(), Person::new());
+    service.get(&person, person.id).await;
+    let request = service.by(&person, Method::DELETE, &person.path());
+    let answer = send(request.header("x-request-id", "request-of-the-test")).await;
+    assert_eq!((outcome(&answer).as_str(), answer.text.as_str()), ("204", ""));
+
+    assert_eq!(outcome(&service.get(&person, person.id).await), "401 account_deleted");
+    assert_eq!(outcome(&service.get(&witness, person.id).await), "404 user_not_found");
+    assert_eq!(outcome(&service.delete(&person).await), "404 user_not_found");
+    let list = send(service.by(&person, Method::GET, "/users")).await;
+    assert_eq!(outcome(&list), "401 account_deleted");
+    let challenge = r#"Bearer realm="latchkey", error="invalid_token""#;
+    assert_eq!(list.header("www-authenticate"), challenge);
+
+    eventually("it is told", async || accounts.told().len() == 3).await;
+    eventually("the entry is gone", async || count(&database, PENDING).await == 0).await;
+    for told in accounts.told() {
+        assert_eq!(told.id, person.id.to_string());
+        assert_eq!(told.authorization, format!("Bearer {SERVICE_TOKEN}"));
+        assert_eq!(told.request_id, "request-of-the-test");
+    }
+    // And not again.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(accounts.told().len(), 3);
+}
+
+async fn deletions_survive_an_outage_and_a_restart(engine: Engine) {
+    let accounts = Accounts::default();
+    // A port that nobody listens on until later.
+    let (address, guard) = accounts.serve("127.0.0.1:0".parse().unwrap()).await;
+    drop(guard);
+    let database = TestDatabase::create(engine).await;
+    // Without an address the entries wait.
+    let service = Running::start_on(&database, &[]).await;
+    let people: Vec<_> = (0..20).map(|_| Person::new()).collect();
+    for person in &people[..10] {
+        service.get(person, person.id).await;
+        assert_eq!(outcome(&service.delete(person).await), "204");
+    }
+    service.stop().await;
+    assert_eq!(count(&database, PENDING).await, 10);
+
+    let service = start(&database, &format!("http://{address}")).await;
+    for person in &people[10..] {
+        service.get(person, person.id).await;
+        assert_eq!(outcome(&service.delete(person).await), "204");
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(count(&database, PENDING).await, 20);
+    let (_address, _guard) = accounts.serve(address).await;
+    eventually("all entries are gone", async || count(&database, PENDING).await == 0).await;
+    for person in &people {
+        let id = person.id.to_string();
+        assert!(accounts.told().iter().any(|told| told.id == id));
+    }
+}
+
+async fn many_replicas_lose_nothing(engine: Engine) {
+    let accounts = Accounts::default();
+    let (address, _guard) = accounts.serve("127.0.0.1:0".parse().unwrap()).await;
+    let url = format!("http://{address}");
+    let database = TestDatabase::create(engine).await;
+    let (one, other) = (start(&database, &url).await, start(&database, &url).await);
+    let people: Vec<_> = (0..30).map(|_| Person::new()).collect();
+    for (index, person) in people.iter().enumerate() {
+        let replica = if index % 2 == 0 { &one } else { &other };
+        replica.get(person, person.id).await;
+        assert_eq!(outcome(&replica.delete(person).await), "204");
+        assert_eq!(outcome(&other.get(person, person.id).await), "401 account_deleted");
+    }
+    eventually("all entries are gone", async || count(&database, PENDING).await == 0).await;
+    let mut ids: Vec<_> = accounts.told().into_iter().map(|told| told.id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), people.len());
+}

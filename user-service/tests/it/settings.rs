@@ -1,0 +1,79 @@
+//! The settings: every fault is told by its variable, and no secret is.
+
+use service_kit::{
+    runtime,
+    settings::{Setting, Source},
+};
+use user_service::config::{self, Settings};
+
+use crate::support::{SECRET, SERVICE_TOKEN};
+
+fn read(given: &[(Setting, &str)]) -> Result<Settings, String> {
+    let mut source = Source::default();
+    for (setting, value) in given {
+        source.set(setting, *value);
+    }
+    Settings::read(&mut source).map_err(|error| error.to_string())
+}
+
+#[test]
+fn nothing_has_to_be_given() {
+    let settings = read(&[]).unwrap();
+    assert_eq!(settings.http_addr, "0.0.0.0:4000".parse().unwrap());
+    assert_eq!(settings.grpc_addr, "0.0.0.0:50052".parse().unwrap());
+    assert!(settings.rules.issuer.is_none() && settings.rules.audience.is_none());
+    assert!(matches!(settings.keys, config::KeySource::Jwks(_)));
+}
+
+#[test]
+fn faults_name_their_variable_and_show_no_secret() {
+    let cases: &[(Setting, &str)] = &[
+        (config::HTTP_ADDR, "somewhere"),
+        (config::GRPC_ADDR, "1.2.3.4"),
+        (config::DATABASE_URL, "mysql://user:hunter2@host/db"),
+        (config::DATABASE_URL, "postgres://user:hunter2@host:port/db"),
+        (config::JWKS_URL, "ftp://host/jwks.json"),
+        (config::JWKS_URL, "not a url"),
+        (config::JWT_PUBLIC_KEY_FILE, "/nowhere/hunter.pem"),
+        (config::JWT_SECRET, "hunter2"),
+        (config::JWT_EXP_LEEWAY, "-1"),
+        (config::JWT_CLOCK_SKEW, "1m"),
+        (config::PROFILE_EMAIL_VISIBILITY, "everyone"),
+        (config::AUTH_GRPC_URL, "auth:50051"),
+        (config::AUTH_GRPC_URL, "https://auth:50051"),
+        (config::AUTH_GRPC_URL, "http://user:hunter2@auth:50051"),
+        (config::SERVICE_TOKEN, "hunter2"),
+        (config::SERVICE_TOKEN, "hunter2 hunter2 hunter2 hunter2 hunter2"),
+        (runtime::SHUTDOWN_GRACE, "forever"),
+        (runtime::DATABASE_MAX_CONNECTIONS, "0"),
+    ];
+    for (setting, value) in cases {
+        let told = read(&[(*setting, value)]).unwrap_err();
+        assert!(told.contains(&format!("{}: ", setting.var)), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+    let all = read(&[(config::HTTP_ADDR, "x"), (config::JWT_SECRET, "y")]).unwrap_err();
+    assert!(all.contains("HTTP_ADDR") && all.contains("JWT_SECRET"), "{all}");
+}
+
+#[test]
+fn keys_come_from_one_place() {
+    let both = [(config::JWKS_URL, "http://auth:3000/jwks.json"), (config::JWT_SECRET, SECRET)];
+    let told = read(&both).unwrap_err();
+    assert!(told.contains("JWT_SECRET: cannot be given together with JWKS_URL"), "{told}");
+    assert!(matches!(read(&both[1..]).unwrap().keys, config::KeySource::Given(_)));
+    assert!(matches!(read(&both[..1]).unwrap().keys, config::KeySource::Jwks(_)));
+}
+
+#[test]
+fn settings_print_without_their_secrets() {
+    let settings = read(&[
+        (config::DATABASE_URL, "postgres://user:hunter2@host/db"),
+        (config::JWT_SECRET, SECRET),
+        (config::SERVICE_TOKEN, SERVICE_TOKEN),
+    ]);
+    let printed = format!("{:?}", settings.unwrap());
+    for secret in ["hunter2", SECRET, SERVICE_TOKEN] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+}
