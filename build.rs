@@ -11,24 +11,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = env::var_os("CARGO_FEATURE_SERVER").is_some();
 
     let packages: [(&str, &[&str]); 2] = [
-        (
-            "auth_v1",
-            &[
-                "auth/v1/auth_service.proto",
-                "auth/v1/account_service.proto",
-            ],
-        ),
-        (
-            "user_v1",
-            &["user/v1/user.proto", "user/v1/user_service.proto"],
-        ),
+        ("auth_v1", &["auth/v1/auth_service.proto", "auth/v1/account_service.proto"]),
+        ("user_v1", &["user/v1/user.proto", "user/v1/user_service.proto"]),
     ];
     for (name, files) in packages {
         let descriptors = protox::compile(files, ["proto"])?;
-        fs::write(
-            out_dir.join(format!("{name}.bin")),
-            descriptors.encode_to_vec(),
-        )?;
+        fs::write(out_dir.join(format!("{name}.bin")), descriptors.encode_to_vec())?;
         tonic_prost_build::configure()
             .build_client(client)
             .build_server(server)

@@ -23,7 +23,10 @@ const SAMPLES: usize = 3;
 #[expect(clippy::print_stdout, reason = "the answer of a command")]
 pub fn run(target: Duration) -> Result<(), HashError> {
     let cores = resources::cores();
-    println!("one hash shall take at most {} ms; {cores} cores hash at a time\n", target.as_millis());
+    println!(
+        "one hash shall take at most {} ms; {cores} cores hash at a time\n",
+        target.as_millis()
+    );
     println!("{:<36}  {:>8}  {:>12}", "scheme", "ms", "logins/s");
 
     let bcrypt = (LEAST_BCRYPT_COST..=MOST_BCRYPT_COST).map(|cost| Scheme::Bcrypt { cost });

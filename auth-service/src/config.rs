@@ -1,10 +1,11 @@
 //! The settings of the auth service.
 
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use service_kit::{
     client_address::TrustedProxies,
-    runtime::RuntimeSettings,
+    metrics,
+    runtime::{Addresses, RuntimeSettings},
     settings::{Secret, Setting, SettingsError, Source, address, integer, parsed, seconds, text},
 };
 use sql_kit::Database;
@@ -27,6 +28,15 @@ pub const HTTP_ADDR: Setting =
 /// `GRPC_ADDR`.
 pub const GRPC_ADDR: Setting =
     Setting::new("GRPC_ADDR", "0.0.0.0:50051", "The address of the gRPC edge");
+/// `METRICS_ADDR`.
+pub const METRICS_ADDR: Setting = Setting {
+    may_be_empty: true,
+    ..Setting::new(
+        "METRICS_ADDR",
+        "127.0.0.1:9464",
+        "The address of the Prometheus metrics, at /metrics; empty or off: none",
+    )
+};
 /// `DATABASE_URL`.
 pub const DATABASE_URL: Setting = Setting {
     secret: true,
@@ -37,11 +47,8 @@ pub const DATABASE_URL: Setting = Setting {
     )
 };
 /// `JWT_ISSUER`.
-pub const JWT_ISSUER: Setting = Setting::new(
-    "JWT_ISSUER",
-    "http://localhost:3000",
-    "The iss of the tokens",
-);
+pub const JWT_ISSUER: Setting =
+    Setting::new("JWT_ISSUER", "http://localhost:3000", "The iss of the tokens");
 /// `JWT_AUDIENCE`.
 pub const JWT_AUDIENCE: Setting = Setting::new("JWT_AUDIENCE", "latchkey", "The aud of the tokens");
 /// `ACCESS_TOKEN_TTL`.
@@ -95,17 +102,11 @@ pub const PASSWORD_BLOCKLIST_FILE: Setting = Setting::optional(
     "A file with passwords to refuse beside the embedded list of common ones, one a line",
 );
 /// `PASSWORD_HASH`.
-pub const PASSWORD_HASH: Setting = Setting::new(
-    "PASSWORD_HASH",
-    "bcrypt",
-    "How passwords are hashed: bcrypt or argon2id",
-);
+pub const PASSWORD_HASH: Setting =
+    Setting::new("PASSWORD_HASH", "bcrypt", "How passwords are hashed: bcrypt or argon2id");
 /// `BCRYPT_COST`.
-pub const BCRYPT_COST: Setting = Setting::new(
-    "BCRYPT_COST",
-    "12",
-    "The cost of bcrypt, 10 to 16; each step doubles the time",
-);
+pub const BCRYPT_COST: Setting =
+    Setting::new("BCRYPT_COST", "12", "The cost of bcrypt, 10 to 16; each step doubles the time");
 /// `ARGON2_MEMORY_KIB`.
 pub const ARGON2_MEMORY_KIB: Setting = Setting::new(
     "ARGON2_MEMORY_KIB",
@@ -113,11 +114,8 @@ pub const ARGON2_MEMORY_KIB: Setting = Setting::new(
     "The memory of one Argon2id hash, in KiB, 7168 to 4194304",
 );
 /// `ARGON2_ITERATIONS`.
-pub const ARGON2_ITERATIONS: Setting = Setting::new(
-    "ARGON2_ITERATIONS",
-    "2",
-    "The passes of Argon2id over its memory, 1 to 64",
-);
+pub const ARGON2_ITERATIONS: Setting =
+    Setting::new("ARGON2_ITERATIONS", "2", "The passes of Argon2id over its memory, 1 to 64");
 /// `ARGON2_PARALLELISM`.
 pub const ARGON2_PARALLELISM: Setting =
     Setting::new("ARGON2_PARALLELISM", "1", "The lanes of Argon2id, 1 to 16");
@@ -182,6 +180,7 @@ pub const TRUSTED_PROXIES: Setting = Setting::new(
 pub const SETTINGS: &[Setting] = &[
     HTTP_ADDR,
     GRPC_ADDR,
+    METRICS_ADDR,
     DATABASE_URL,
     KEY_ENCRYPTION_KEY,
     KEY_ROTATION_PERIOD,
@@ -232,10 +231,8 @@ pub enum KeySource {
 /// The settings of the auth service, valid.
 #[derive(Debug)]
 pub struct Settings {
-    /// The address of the REST edge.
-    pub http_addr: SocketAddr,
-    /// The address of the gRPC edge.
-    pub grpc_addr: SocketAddr,
+    /// Where it listens.
+    pub addresses: Addresses,
     /// The database.
     pub database: Database,
     /// Where the signing keys come from.
@@ -269,17 +266,13 @@ impl Settings {
     pub fn read(source: &mut Source) -> Result<Self, SettingsError> {
         let keys = keys(source);
         let service_token = source.secret(&SERVICE_TOKEN);
-        if service_token
-            .as_ref()
-            .is_some_and(|token| token.expose().len() < MIN_SECRET_BYTES)
-        {
+        if service_token.as_ref().is_some_and(|token| token.expose().len() < MIN_SECRET_BYTES) {
             source.fault(&SERVICE_TOKEN, "is under 32 bytes");
         }
         let scheme = scheme(source);
         let hash_workers = hash_workers(source, scheme, resources::memory_limit());
         let settings = (
-            source.value(&HTTP_ADDR, address),
-            source.value(&GRPC_ADDR, address),
+            addresses(source),
             source.value(&DATABASE_URL, database),
             Issuer {
                 issuer: source.value(&JWT_ISSUER, text),
@@ -296,13 +289,11 @@ impl Settings {
             RuntimeSettings::read(source),
         );
         source.finish()?;
-        let (http_addr, grpc_addr, database, issuer, rules, queue, limits, trusted, runtime) =
-            settings;
+        let (addresses, database, issuer, rules, queue, limits, trusted, runtime) = settings;
         // Without a fault there are keys.
         let keys = keys.ok_or_else(SettingsError::default)?;
         Ok(Self {
-            http_addr,
-            grpc_addr,
+            addresses,
             database,
             keys,
             issuer,
@@ -320,6 +311,14 @@ impl Settings {
 
 fn index(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn addresses(source: &mut Source) -> Addresses {
+    Addresses {
+        http: source.value(&HTTP_ADDR, address),
+        grpc: source.value(&GRPC_ADDR, address),
+        metrics: source.value(&METRICS_ADDR, metrics::address),
+    }
 }
 
 /// As many threads as cores, and with Argon2id no more than fit into half of the memory. More can be
@@ -350,18 +349,12 @@ fn blocklist(path: &str) -> Result<Blocklist, String> {
 fn limits(source: &mut Source) -> Limits {
     let mut quota =
         |setting| u32::try_from(source.value(setting, integer(0, 1_000_000))).unwrap_or(u32::MAX);
-    let (per_pair, per_account) = (
-        quota(&LOGIN_FAILURES_PER_PAIR),
-        quota(&LOGIN_FAILURES_PER_ACCOUNT),
-    );
+    let (per_pair, per_account) =
+        (quota(&LOGIN_FAILURES_PER_PAIR), quota(&LOGIN_FAILURES_PER_ACCOUNT));
     let (logins, registrations) = (quota(&LOGINS_PER_MINUTE), quota(&REGISTRATIONS_PER_MINUTE));
     let window = source.value(&LOGIN_FAILURE_WINDOW, seconds(1, 86_400));
     Limits {
-        failures: FailureLimits {
-            per_pair,
-            per_account,
-            window,
-        },
+        failures: FailureLimits { per_pair, per_account, window },
         logins: NetworkLimit::new("logins-per-network", logins),
         registrations: NetworkLimit::new("registrations-per-network", registrations),
     }
@@ -374,9 +367,7 @@ fn database(url: &str) -> Result<Database, String> {
 
 fn scheme(source: &mut Source) -> Scheme {
     let number = |number| u32::try_from(number).unwrap_or(u32::MAX);
-    let bcrypt = Scheme::Bcrypt {
-        cost: number(source.value(&BCRYPT_COST, integer(10, 16))),
-    };
+    let bcrypt = Scheme::Bcrypt { cost: number(source.value(&BCRYPT_COST, integer(10, 16))) };
     let argon2id = Scheme::Argon2id {
         memory_kib: number(source.value(&ARGON2_MEMORY_KIB, integer(7168, 4_194_304))),
         iterations: number(source.value(&ARGON2_ITERATIONS, integer(1, 64))),
@@ -449,40 +440,28 @@ fn keys(source: &mut Source) -> Option<KeySource> {
 }
 
 fn algorithm(name: &str) -> Result<Algorithm, String> {
-    [
-        Algorithm::Rs256,
-        Algorithm::Es256,
-        Algorithm::EdDsa,
-        Algorithm::Hs256,
-    ]
-    .into_iter()
-    .find(|algorithm| algorithm.as_str() == name)
-    .ok_or_else(|| "is not RS256, ES256, EdDSA or HS256".to_owned())
+    [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa, Algorithm::Hs256]
+        .into_iter()
+        .find(|algorithm| algorithm.as_str() == name)
+        .ok_or_else(|| "is not RS256, ES256, EdDSA or HS256".to_owned())
 }
 
 fn read_key(source: &mut Source, path: &PathBuf) -> Option<SigningKey> {
     let key = fs::read(path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))
         .and_then(|pem| SigningKey::from_pem(&pem).map_err(|error| error.to_string()));
-    key.map_err(|what| source.fault(&JWT_SIGNING_KEY_FILE, what))
-        .ok()
+    key.map_err(|what| source.fault(&JWT_SIGNING_KEY_FILE, what)).ok()
 }
 
 fn retired_keys(source: &mut Source) -> Vec<VerificationKey> {
-    let paths = source
-        .optional(&JWT_RETIRED_KEY_FILES, text)
-        .unwrap_or_default();
+    let paths = source.optional(&JWT_RETIRED_KEY_FILES, text).unwrap_or_default();
     let mut keys = Vec::new();
-    for path in paths
-        .split(',')
-        .map(str::trim)
-        .filter(|path| !path.is_empty())
-    {
-        let key = fs::read(path)
-            .map_err(|error| format!("cannot read {path}: {error}"))
-            .and_then(|pem| {
+    for path in paths.split(',').map(str::trim).filter(|path| !path.is_empty()) {
+        let key = fs::read(path).map_err(|error| format!("cannot read {path}: {error}")).and_then(
+            |pem| {
                 VerificationKey::from_public_pem(&pem).map_err(|error| format!("{path}: {error}"))
-            });
+            },
+        );
         match key {
             Ok(key) => keys.push(key),
             Err(what) => source.fault(&JWT_RETIRED_KEY_FILES, what),

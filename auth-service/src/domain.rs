@@ -53,10 +53,7 @@ impl Email {
         if valid {
             Ok(Self(text.to_ascii_lowercase()))
         } else {
-            Err((
-                "invalid_email",
-                "must be an email address such as name@example.com",
-            ))
+            Err(("invalid_email", "must be an email address such as name@example.com"))
         }
     }
 
@@ -74,11 +71,7 @@ impl Email {
 /// Emails are personal data: logs show no more than the domain.
 impl fmt::Debug for Email {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "[redacted]@{}",
-            self.0.split('@').nth(1).unwrap_or_default()
-        )
+        write!(formatter, "[redacted]@{}", self.0.split('@').nth(1).unwrap_or_default())
     }
 }
 
@@ -97,9 +90,7 @@ fn is_domain(domain: &str) -> bool {
         (1..=LABEL_MAX_BYTES).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     })
 }
 
@@ -147,16 +138,10 @@ impl Password {
     ) -> Result<Self, (&'static str, String)> {
         let password = Self::normalize(text);
         if password.0.len() > PASSWORD_MAX_BYTES {
-            return Err((
-                "password_too_long",
-                "must be at most 1,024 bytes".to_owned(),
-            ));
+            return Err(("password_too_long", "must be at most 1,024 bytes".to_owned()));
         }
         if password.0.contains('\0') {
-            return Err((
-                "password_has_nul",
-                "must not contain a NUL character".to_owned(),
-            ));
+            return Err(("password_has_nul", "must not contain a NUL character".to_owned()));
         }
         if password.0.chars().count() < rules.min_length {
             let text = format!("must be at least {} characters", rules.min_length);
@@ -170,10 +155,7 @@ impl Password {
             ));
         }
         if rules.blocklist.contains(&folded) {
-            return Err((
-                "password_common",
-                "is one of the most common passwords".to_owned(),
-            ));
+            return Err(("password_common", "is one of the most common passwords".to_owned()));
         }
         Ok(password)
     }
@@ -204,19 +186,14 @@ impl Registration {
         faults: &mut Vec<Fault>,
     ) -> Option<Self> {
         let email = email.and_then(|text| {
-            Email::parse(text)
-                .map_err(|(code, rule)| faults.push(fault("email", code, rule)))
-                .ok()
+            Email::parse(text).map_err(|(code, rule)| faults.push(fault("email", code, rule))).ok()
         });
         let password = password.and_then(|text| {
             Password::parse_new(text, email.as_ref(), rules)
                 .map_err(|(code, rule)| faults.push(fault("password", code, rule)))
                 .ok()
         });
-        Some(Self {
-            email: email?,
-            password: password?,
-        })
+        Some(Self { email: email?, password: password? })
     }
 }
 
@@ -231,24 +208,10 @@ mod tests {
     #[test]
     fn emails_of_the_grammar_are_accepted_in_lower_case() {
         let local = "l".repeat(64);
-        let long = format!(
-            "{local}@{}.{}.{}",
-            "a".repeat(63),
-            "b".repeat(63),
-            "c".repeat(61)
-        );
+        let long = format!("{local}@{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(61));
         assert_eq!(long.len(), 254);
-        for text in [
-            "A@B.com",
-            "a+b@x.com",
-            "a@localhost",
-            "!#$%&'*+/=?^_`{|}~-@x",
-            &long,
-        ] {
-            assert_eq!(
-                Email::parse(text).unwrap().as_str(),
-                text.to_ascii_lowercase()
-            );
+        for text in ["A@B.com", "a+b@x.com", "a@localhost", "!#$%&'*+/=?^_`{|}~-@x", &long] {
+            assert_eq!(Email::parse(text).unwrap().as_str(), text.to_ascii_lowercase());
         }
     }
 
@@ -282,11 +245,7 @@ mod tests {
             "a@b_c.d",
         ];
         for text in texts {
-            assert_eq!(
-                Email::parse(text).unwrap_err().0,
-                "invalid_email",
-                "{text:?}"
-            );
+            assert_eq!(Email::parse(text).unwrap_err().0, "invalid_email", "{text:?}");
         }
         let long_local = format!("{}@b.c", "a".repeat(65));
         assert!(Email::parse(&long_local).is_err());
@@ -298,9 +257,7 @@ mod tests {
 
     fn refused(password: &str) -> &'static str {
         let email = Email::parse("jane.doe@example.com").unwrap();
-        Password::parse_new(password, Some(&email), &rules())
-            .unwrap_err()
-            .0
+        Password::parse_new(password, Some(&email), &rules()).unwrap_err().0
     }
 
     #[test]
@@ -336,9 +293,6 @@ mod tests {
             &mut Vec::new(),
         );
         let printed = format!("{registration:?}");
-        assert!(
-            !printed.contains("jane") && !printed.contains("horse"),
-            "{printed}"
-        );
+        assert!(!printed.contains("jane") && !printed.contains("horse"), "{printed}");
     }
 }

@@ -47,11 +47,7 @@ pub enum Error {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        if error.is_transient() {
-            Self::DatabaseUnavailable
-        } else {
-            Self::Internal
-        }
+        if error.is_transient() { Self::DatabaseUnavailable } else { Self::Internal }
     }
 }
 
@@ -98,27 +94,17 @@ impl From<Error> for ApiError {
 
 /// Tells of a limit in the fields of draft-ietf-httpapi-ratelimit-headers-10.
 fn limited(code: Code, text: String, exhausted: Exhausted) -> ApiError {
-    let Exhausted {
-        policy,
-        quota,
-        window,
-        retry_after,
-    } = exhausted;
+    let Exhausted { policy, quota, window, retry_after } = exhausted;
     let delay = whole_seconds(retry_after);
     let window = window.as_secs();
     let error = ApiError::new(code, text).retry_after(retry_after);
     [
         (RATE_LIMIT, format!("\"{policy}\";r=0;t={delay}")),
-        (
-            RATE_LIMIT_POLICY,
-            format!("\"{policy}\";q={quota};w={window}"),
-        ),
+        (RATE_LIMIT_POLICY, format!("\"{policy}\";q={quota};w={window}")),
     ]
     .into_iter()
-    .fold(error, |error, (name, value)| {
-        match HeaderValue::from_str(&value) {
-            Ok(value) => error.header(name, value),
-            Err(_) => error,
-        }
+    .fold(error, |error, (name, value)| match HeaderValue::from_str(&value) {
+        Ok(value) => error.header(name, value),
+        Err(_) => error,
     })
 }

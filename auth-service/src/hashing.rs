@@ -54,24 +54,17 @@ impl Hashing {
         let state = Arc::new(State::default());
         for number in 0..workers {
             let (jobs, state) = (receiver.clone(), Arc::clone(&state));
-            thread::Builder::new()
-                .name(format!("hash-{number}"))
-                .spawn(move || {
-                    while let Ok(Job(job)) = jobs.recv_blocking() {
-                        let started = Instant::now();
-                        if job() {
-                            state.record(started.elapsed());
-                        }
-                        state.pending.fetch_sub(1, Relaxed);
+            thread::Builder::new().name(format!("hash-{number}")).spawn(move || {
+                while let Ok(Job(job)) = jobs.recv_blocking() {
+                    let started = Instant::now();
+                    if job() {
+                        state.record(started.elapsed());
                     }
-                })?;
+                    state.pending.fetch_sub(1, Relaxed);
+                }
+            })?;
         }
-        Ok(Self {
-            jobs: sender,
-            state,
-            workers,
-            timeout,
-        })
+        Ok(Self { jobs: sender, state, workers, timeout })
     }
 
     /// Runs `work` on a hashing thread and waits for its result. Dropping the future, as happens
@@ -115,11 +108,7 @@ impl Hashing {
 
     /// How long a job that came now would wait before it starts.
     fn expected_wait(&self) -> Duration {
-        let before = self
-            .state
-            .pending
-            .load(Relaxed)
-            .saturating_sub(self.workers - 1);
+        let before = self.state.pending.load(Relaxed).saturating_sub(self.workers - 1);
         let typical = self.state.typical.load(Relaxed);
         Duration::from_micros(typical.saturating_mul(before as u64) / self.workers as u64)
     }
@@ -130,11 +119,7 @@ impl State {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         // Threads may overwrite each other's share of the average, which does not matter.
         let before = self.typical.load(Relaxed);
-        let after = if before == 0 {
-            took
-        } else {
-            before - before / 8 + took / 8
-        };
+        let after = if before == 0 { took } else { before - before / 8 + took / 8 };
         self.typical.store(after, Relaxed);
     }
 }
@@ -178,9 +163,6 @@ mod tests {
         hashing.state.typical.store(30_000_000, Relaxed);
         hashing.state.pending.store(3, Relaxed);
         let refused = tokio::time::timeout(Duration::from_secs(5), hashing.run(|| ())).await;
-        assert_eq!(
-            refused.unwrap(),
-            Err(Refused::Overloaded(Duration::from_secs(30)))
-        );
+        assert_eq!(refused.unwrap(), Err(Refused::Overloaded(Duration::from_secs(30))));
     }
 }

@@ -38,9 +38,7 @@ impl KeyRing {
     #[must_use]
     pub fn new(mut keys: Vec<ScheduledKey>, retired: Vec<VerificationKey>) -> Self {
         keys.sort_by_key(|scheduled| scheduled.activates_at);
-        let published = keys
-            .iter()
-            .map(|scheduled| scheduled.key.verification_key().clone());
+        let published = keys.iter().map(|scheduled| scheduled.key.verification_key().clone());
         let verification = KeySet::new(published.chain(retired).collect());
         Self { keys, verification }
     }
@@ -48,21 +46,14 @@ impl KeyRing {
     /// A ring of one key that signs from the beginning of time.
     #[must_use]
     pub fn of_one(key: SigningKey, retired: Vec<VerificationKey>) -> Self {
-        let scheduled = ScheduledKey {
-            key: Arc::new(key),
-            activates_at: DateTime::<Utc>::MIN_UTC,
-        };
+        let scheduled = ScheduledKey { key: Arc::new(key), activates_at: DateTime::<Utc>::MIN_UTC };
         Self::new(vec![scheduled], retired)
     }
 
     /// The key to sign with at `now`: the last that has been activated.
     #[must_use]
     pub fn active(&self, now: DateTime<Utc>) -> Option<&Arc<SigningKey>> {
-        self.keys
-            .iter()
-            .rev()
-            .find(|scheduled| scheduled.activates_at <= now)
-            .map(|s| &s.key)
+        self.keys.iter().rev().find(|scheduled| scheduled.activates_at <= now).map(|s| &s.key)
     }
 
     /// The keys that verify tokens of this service.

@@ -18,9 +18,7 @@ use crate::{
 #[expect(clippy::print_stdout, reason = "the answer of a command")]
 pub async fn run(settings: Settings, flags: &ArgMatches) -> Result<(), BuildError> {
     let Some(keys) = managed_keys(settings).await? else {
-        return Err(BuildError::System(
-            "the signing keys are given in the settings".to_owned(),
-        ));
+        return Err(BuildError::System("the signing keys are given in the settings".to_owned()));
     };
     let now = sql_kit::now();
     match flags.subcommand() {
@@ -40,16 +38,10 @@ pub async fn run(settings: Settings, flags: &ArgMatches) -> Result<(), BuildErro
             println!("{} keys rewrapped", keys.rewrap(&sealer).await?);
         }
         _ => {
-            println!(
-                "{:<43}  {:<9}  {:<7}  activates",
-                "kid", "algorithm", "state"
-            );
+            println!("{:<43}  {:<9}  {:<7}  activates", "kid", "algorithm", "state");
             for (record, state) in keys.list(now).await? {
                 let activates = record.activates_at.to_rfc3339();
-                println!(
-                    "{:<43}  {:<9}  {state:<7}  {activates}",
-                    record.kid, record.algorithm
-                );
+                println!("{:<43}  {:<9}  {state:<7}  {activates}", record.kid, record.algorithm);
             }
         }
     }

@@ -22,7 +22,9 @@ use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use axum::Router;
 pub use error::Error;
 use service_kit::{
+    edge::Edge,
     health::{Check, Health},
+    metrics::Metrics,
     runtime::Listeners,
 };
 use tokio_util::sync::CancellationToken;
@@ -85,6 +87,7 @@ pub struct App {
     listeners: Listeners,
     rest: Router,
     grpc: Router,
+    metrics: Metrics,
     health: Health,
     preparation: Preparation,
     prepared: bool,
@@ -103,6 +106,7 @@ impl App {
         settings: Settings,
         shutdown: CancellationToken,
     ) -> Result<Self, BuildError> {
+        let metrics = Metrics::new();
         let store = open_store(&settings)?;
         let hashing = Hashing::start(settings.hash_workers, settings.hash_queue_timeout)
             .map_err(|error| BuildError::System(format!("HASH_WORKERS: {error}")))?;
@@ -126,9 +130,13 @@ impl App {
             Ok(Err(_)) | Err(_) => false,
         };
 
-        let listeners = Listeners::bind(NAME, settings.http_addr, settings.grpc_addr)
-            .await
-            .map_err(BuildError::System)?;
+        let listeners =
+            Listeners::bind(NAME, settings.addresses).await.map_err(BuildError::System)?;
+        let shared = Edge {
+            service: NAME,
+            metrics: metrics.clone(),
+            allowed_origins: settings.runtime.allowed_origins.clone(),
+        };
         let health = Health::start(
             NAME,
             VERSION,
@@ -136,6 +144,7 @@ impl App {
             shutdown.clone(),
         );
         let rest = edge::rest::router(
+            &shared,
             Arc::clone(&service),
             settings.trusted_proxies.clone(),
             &health,
@@ -152,18 +161,9 @@ impl App {
             service_kit::grpc::add_reflection(&mut routes, edge::grpc::DESCRIPTORS)
                 .map_err(|error| BuildError::System(error.to_string()))?;
         }
-        let grpc = service_kit::grpc::finish(NAME, routes.routes(), shutdown.clone());
+        let grpc = service_kit::grpc::finish(&shared, routes.routes(), shutdown.clone());
         let grace = settings.runtime.shutdown_grace;
-        Ok(Self {
-            listeners,
-            rest,
-            grpc,
-            health,
-            preparation,
-            prepared,
-            shutdown,
-            grace,
-        })
+        Ok(Self { listeners, rest, grpc, metrics, health, preparation, prepared, shutdown, grace })
     }
 
     /// The address of the REST edge.
@@ -176,6 +176,12 @@ impl App {
     #[must_use]
     pub const fn grpc_address(&self) -> SocketAddr {
         self.listeners.grpc_address()
+    }
+
+    /// The address of the metrics, if they are on.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.listeners.metrics_address()
     }
 
     /// The state of the service's health.
@@ -191,17 +197,9 @@ impl App {
     ///
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
-        let Self {
-            listeners,
-            rest,
-            grpc,
-            preparation,
-            prepared,
-            shutdown,
-            grace,
-            ..
-        } = self;
-        let mut serving = pin!(listeners.serve(rest, grpc, shutdown.clone(), grace));
+        let Self { listeners, rest, grpc, metrics, preparation, prepared, shutdown, grace, .. } =
+            self;
+        let mut serving = pin!(listeners.serve(rest, grpc, &metrics, shutdown.clone(), grace));
         let result = tokio::select! {
             () = &mut serving => Ok(()),
             error = preparation.keep(prepared) => {
@@ -261,11 +259,7 @@ enum Keys {
 
 fn keys(store: &Arc<dyn Store>, source: KeySource) -> Keys {
     match source {
-        KeySource::Managed {
-            sealer,
-            algorithm,
-            schedule,
-        } => Keys::Managed(ManagedKeys::new(
+        KeySource::Managed { sealer, algorithm, schedule } => Keys::Managed(ManagedKeys::new(
             Arc::clone(store),
             Arc::new(sealer),
             algorithm,
@@ -340,8 +334,7 @@ impl Preparation {
         let keys = async {
             match &self.keys {
                 Keys::Managed(keys) => {
-                    keys.keep_current(|ring| self.service.publish_keys(ring))
-                        .await
+                    keys.keep_current(|ring| self.service.publish_keys(ring)).await
                 }
                 Keys::Given(_) => std::future::pending().await,
             }

@@ -39,9 +39,7 @@ fn keys_command() -> Command {
             .action(ArgAction::SetTrue)
             .help("Sign with it at once, not after verifiers have had time to see it")
     };
-    let file = |name: &'static str| {
-        Arg::new(name).long(name).value_name("FILE").required(true)
-    };
+    let file = |name: &'static str| Arg::new(name).long(name).value_name("FILE").required(true);
     Command::new("keys")
         .about("Manage the signing keys in the database")
         .subcommand_required(true)
@@ -83,12 +81,7 @@ async fn run(matches: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
     match name {
         "migrate" => auth_service::migrate(&settings).await?,
         "keys" => auth_service::keys_command::run(settings, flags).await?,
-        _ => {
-            App::build(settings, shutdown::on_signal()?)
-                .await?
-                .run()
-                .await?
-        }
+        _ => App::build(settings, shutdown::on_signal()?).await?.run().await?,
     }
     Ok(())
 }

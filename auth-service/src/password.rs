@@ -37,15 +37,8 @@ impl fmt::Display for Scheme {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bcrypt { cost } => write!(formatter, "bcrypt:{cost}"),
-            Self::Argon2id {
-                memory_kib,
-                iterations,
-                parallelism,
-            } => {
-                write!(
-                    formatter,
-                    "argon2id:{memory_kib},{iterations},{parallelism}"
-                )
+            Self::Argon2id { memory_kib, iterations, parallelism } => {
+                write!(formatter, "argon2id:{memory_kib},{iterations},{parallelism}")
             }
         }
     }
@@ -56,18 +49,13 @@ impl std::str::FromStr for Scheme {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let (name, parameters) = text.split_once(':').ok_or(())?;
-        let numbers: Vec<u32> = parameters
-            .split(',')
-            .map(str::parse)
-            .collect::<Result<_, _>>()
-            .map_err(|_| ())?;
+        let numbers: Vec<u32> =
+            parameters.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| ())?;
         match (name, numbers.as_slice()) {
             ("bcrypt", &[cost]) => Ok(Self::Bcrypt { cost }),
-            ("argon2id", &[memory_kib, iterations, parallelism]) => Ok(Self::Argon2id {
-                memory_kib,
-                iterations,
-                parallelism,
-            }),
+            ("argon2id", &[memory_kib, iterations, parallelism]) => {
+                Ok(Self::Argon2id { memory_kib, iterations, parallelism })
+            }
             _ => Err(()),
         }
     }
@@ -106,11 +94,7 @@ impl Scheme {
                     .map(|parts| parts.format_for_version(bcrypt::Version::TwoB))
                     .map_err(|_| HashError)
             }
-            Self::Argon2id {
-                memory_kib,
-                iterations,
-                parallelism,
-            } => {
+            Self::Argon2id { memory_kib, iterations, parallelism } => {
                 let parameters = Params::new(memory_kib, iterations, parallelism, None)
                     .map_err(|_| HashError)?;
                 Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
@@ -138,9 +122,7 @@ impl Scheme {
         let mut parts = stored.split('$').skip(1);
         let version = parts.next()?;
         let cost = parts.next()?.parse().ok()?;
-        ["2a", "2b", "2x", "2y"]
-            .contains(&version)
-            .then_some(Self::Bcrypt { cost })
+        ["2a", "2b", "2x", "2y"].contains(&version).then_some(Self::Bcrypt { cost })
     }
 }
 
@@ -157,9 +139,7 @@ pub fn verify(password: &Password, stored: &str) -> Result<bool, HashError> {
         let hash = PasswordHash::new(stored).map_err(|_| HashError)?;
         let parameters = Params::try_from(&hash).map_err(|_| HashError)?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters);
-        return Ok(argon2
-            .verify_password(password.as_str().as_bytes(), &hash)
-            .is_ok());
+        return Ok(argon2.verify_password(password.as_str().as_bytes(), &hash).is_ok());
     }
     // A hash made elsewhere may be of a longer password, cut at 72 bytes as bcrypt does.
     bcrypt::verify(password.as_str(), stored).map_err(|_| HashError)
@@ -178,10 +158,7 @@ impl Work {
     /// The work for the scheme of new hashes and those of the stored ones.
     #[must_use]
     pub fn new(current: Scheme, stored: impl IntoIterator<Item = Scheme>) -> Self {
-        let mut work = Self {
-            bcrypt_cost: None,
-            argon2id: Vec::new(),
-        };
+        let mut work = Self { bcrypt_cost: None, argon2id: Vec::new() };
         for scheme in std::iter::once(current).chain(stored) {
             match scheme {
                 Scheme::Bcrypt { cost } => work.bcrypt_cost = work.bcrypt_cost.max(Some(cost)),
@@ -234,11 +211,7 @@ mod tests {
 
     const QUICK: [Scheme; 2] = [
         Scheme::Bcrypt { cost: 4 },
-        Scheme::Argon2id {
-            memory_kib: 64,
-            iterations: 1,
-            parallelism: 1,
-        },
+        Scheme::Argon2id { memory_kib: 64, iterations: 1, parallelism: 1 },
     ];
 
     #[test]
@@ -260,38 +233,21 @@ mod tests {
     fn hashes_made_elsewhere_verify() {
         let hashes = [
             // OpenBSD's test vector, and Argon2's reference implementation.
-            (
-                "U*U",
-                "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
-            ),
+            ("U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
             (
                 "password",
                 "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
             ),
         ];
         for (password, stored) in hashes {
-            assert_eq!(
-                verify(&Password::normalize(password), stored),
-                Ok(true),
-                "{stored}"
-            );
-            assert_eq!(
-                verify(&Password::normalize("other"), stored),
-                Ok(false),
-                "{stored}"
-            );
+            assert_eq!(verify(&Password::normalize(password), stored), Ok(true), "{stored}");
+            assert_eq!(verify(&Password::normalize("other"), stored), Ok(false), "{stored}");
         }
     }
 
     #[test]
     fn what_is_no_hash_is_an_error() {
-        for stored in [
-            "",
-            "plain",
-            "$2b$",
-            "$argon2id$",
-            "$bcrypt-sha256$v=2,t=2b,r=12$x$y",
-        ] {
+        for stored in ["", "plain", "$2b$", "$argon2id$", "$bcrypt-sha256$v=2,t=2b,r=12$x$y"] {
             assert_eq!(
                 verify(&Password::normalize("password"), stored),
                 Err(HashError),
@@ -305,26 +261,14 @@ mod tests {
         let [bcrypt, argon2id] = QUICK;
         let costly = Scheme::Bcrypt { cost: 6 };
         let work = Work::new(bcrypt, [costly, argon2id, argon2id, bcrypt]);
-        assert_eq!(
-            work,
-            Work {
-                bcrypt_cost: Some(6),
-                argon2id: vec![argon2id]
-            }
-        );
+        assert_eq!(work, Work { bcrypt_cost: Some(6), argon2id: vec![argon2id] });
 
         let password = Password::normalize("password");
         for scheme in [bcrypt, argon2id, costly] {
             let stored = scheme.hash(&password).unwrap();
             assert_eq!(work.check(&password, Some(&stored)), Ok(true));
-            assert_eq!(
-                work.check(&Password::normalize("other"), Some(&stored)),
-                Ok(false)
-            );
-            assert_eq!(
-                work.check(&Password::normalize(""), Some(&stored)),
-                Ok(false)
-            );
+            assert_eq!(work.check(&Password::normalize("other"), Some(&stored)), Ok(false));
+            assert_eq!(work.check(&Password::normalize(""), Some(&stored)), Ok(false));
         }
         assert_eq!(work.check(&password, None), Ok(false));
     }

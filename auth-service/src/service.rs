@@ -67,16 +67,7 @@ impl Service {
     ) -> Self {
         let work = RwLock::new(Arc::new(Work::new(scheme, [])));
         let keys = RwLock::new(None);
-        Self {
-            store,
-            hashing,
-            scheme,
-            issuer,
-            limits,
-            password_rules,
-            keys,
-            work,
-        }
+        Self { store, hashing, scheme, issuer, limits, password_rules, keys, work }
     }
 
     /// What a new password must be.
@@ -87,19 +78,14 @@ impl Service {
 
     /// Takes up the present signing keys.
     pub fn publish_keys(&self, ring: KeyRing) {
-        *self
-            .keys
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::new(ring));
+        *self.keys.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(Arc::new(ring));
     }
 
     /// The present signing keys, if they have been loaded.
     #[must_use]
     pub fn keys(&self) -> Option<Arc<KeyRing>> {
-        self.keys
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        self.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Takes up which schemes the stored hashes have.
@@ -109,14 +95,8 @@ impl Service {
     /// Where the database is away.
     pub async fn refresh_work(&self) -> Result<(), Error> {
         let stored = self.store.hash_schemes().await?;
-        let work = Work::new(
-            self.scheme,
-            stored.iter().filter_map(|scheme| scheme.parse().ok()),
-        );
-        *self
-            .work
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(work);
+        let work = Work::new(self.scheme, stored.iter().filter_map(|scheme| scheme.parse().ok()));
+        *self.work.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(work);
         Ok(())
     }
 
@@ -169,9 +149,7 @@ impl Service {
         throttled(self.limits.logins.admit(network, Instant::now()))?;
         let subject = Subject::of(email);
         self.count_attempt(subject, network).await?;
-        let account = self
-            .authenticate(email, Password::normalize(password))
-            .await;
+        let account = self.authenticate(email, Password::normalize(password)).await;
         let outcome = match &account {
             Ok(Some(_)) => Some(Outcome::Succeeded),
             Ok(None) => None,
@@ -180,11 +158,7 @@ impl Service {
         let now = sql_kit::now();
         if let Some(outcome) = outcome {
             // A failure costs the person one of their tries, not the login.
-            if let Err(error) = self
-                .store
-                .settle_attempt(subject, network, outcome, now)
-                .await
-            {
+            if let Err(error) = self.store.settle_attempt(subject, network, outcome, now).await {
                 tracing::warn!(%error, "cannot take back a counted attempt");
             }
         }
@@ -193,18 +167,13 @@ impl Service {
             return Err(Error::InvalidCredentials);
         };
         let key = ring.active(now).ok_or(Error::DatabaseUnavailable)?;
-        let access_token = self
-            .issuer
-            .issue(account.id, &account.email, key, now)
-            .map_err(|error| {
+        let access_token =
+            self.issuer.issue(account.id, &account.email, key, now).map_err(|error| {
                 tracing::error!(%error, "signing failed");
                 Error::Internal
             })?;
         tracing::info!(event = "login.ok", account = %account.id, "login ok");
-        Ok(Issued {
-            access_token,
-            expires_in: self.issuer.ttl.as_secs(),
-        })
+        Ok(Issued { access_token, expires_in: self.issuer.ttl.as_secs() })
     }
 
     /// Counts an attempt as failed, unless the account has had its share.
@@ -214,25 +183,19 @@ impl Service {
             return Ok(());
         }
         let now = sql_kit::now();
-        let (policy, quota, until) = match self
-            .store
-            .count_attempt(subject, network, limits, now)
-            .await?
-        {
-            Attempt::Counted => return Ok(()),
-            Attempt::PairExhausted { until } => ("login-failures-per-pair", limits.per_pair, until),
-            Attempt::AccountExhausted { until } => {
-                ("login-failures-per-account", limits.per_account, until)
-            }
-        };
+        let (policy, quota, until) =
+            match self.store.count_attempt(subject, network, limits, now).await? {
+                Attempt::Counted => return Ok(()),
+                Attempt::PairExhausted { until } => {
+                    ("login-failures-per-pair", limits.per_pair, until)
+                }
+                Attempt::AccountExhausted { until } => {
+                    ("login-failures-per-account", limits.per_account, until)
+                }
+            };
         tracing::warn!(event = "login.throttled", policy, "login throttled");
         let retry_after = (until - now).to_std().unwrap_or_default();
-        let exhausted = Exhausted {
-            policy,
-            quota,
-            window: limits.window,
-            retry_after,
-        };
+        let exhausted = Exhausted { policy, quota, window: limits.window, retry_after };
         Err(Error::TooManyAttempts(exhausted))
     }
 
@@ -263,25 +226,15 @@ impl Service {
         account: Option<AccountRecord>,
         password: Password,
     ) -> Result<Option<AccountRecord>, Error> {
-        let work = Arc::clone(
-            &self
-                .work
-                .read()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
+        let work = Arc::clone(&self.work.read().unwrap_or_else(std::sync::PoisonError::into_inner));
         let scheme = self.scheme;
-        let stored = account
-            .as_ref()
-            .map(|account| account.password_hash.clone());
+        let stored = account.as_ref().map(|account| account.password_hash.clone());
         let (right, replacement) = self
             .hashing
             .run(move || {
                 let right = work.check(&password, stored.as_deref())?;
                 let outdated = right
-                    && stored
-                        .as_deref()
-                        .and_then(Scheme::of)
-                        .is_none_or(|used| used != scheme);
+                    && stored.as_deref().and_then(Scheme::of).is_none_or(|used| used != scheme);
                 let replacement = outdated.then(|| scheme.hash(&password)).transpose()?;
                 Ok::<_, crate::password::HashError>((right, replacement))
             })
@@ -293,11 +246,7 @@ impl Service {
             let before = &account.password_hash;
             let name = scheme.to_string();
             // A failure only postpones it to the next login.
-            match self
-                .store
-                .replace_password_hash(account.id, before, &after, &name)
-                .await
-            {
+            match self.store.replace_password_hash(account.id, before, &after, &name).await {
                 Ok(true) => tracing::info!(
                     event = "password_hash.replaced", account = %account.id, "password hash replaced"
                 ),
@@ -337,9 +286,7 @@ impl Service {
     pub async fn delete_account(&self, id: AccountId) -> Result<(), Error> {
         self.loaded_keys()?;
         if let Some(email) = self.store.delete_account(id).await? {
-            self.store
-                .forget_attempts(Subject::of(email.as_str()))
-                .await?;
+            self.store.forget_attempts(Subject::of(email.as_str())).await?;
             tracing::info!(event = "account.deleted", account = %id, "account deleted");
         }
         Ok(())
@@ -353,11 +300,7 @@ impl Service {
 
 fn throttled(admitted: Result<(), Exhausted>) -> Result<(), Error> {
     admitted.map_err(|exhausted| {
-        tracing::warn!(
-            event = "request.throttled",
-            policy = exhausted.policy,
-            "request throttled"
-        );
+        tracing::warn!(event = "request.throttled", policy = exhausted.policy, "request throttled");
         Error::TooManyRequests(exhausted)
     })
 }

@@ -76,11 +76,7 @@ impl NetworkLimit {
     /// A limit of `quota` requests a minute; 0 for none.
     #[must_use]
     pub fn new(policy: &'static str, quota: u32) -> Self {
-        Self {
-            policy,
-            quota,
-            windows: Mutex::default(),
-        }
+        Self { policy, quota, windows: Mutex::default() }
     }
 
     /// Counts a request.
@@ -96,16 +92,10 @@ impl NetworkLimit {
         if windows.len() >= MAX_NETWORKS && !windows.contains_key(&network) {
             make_room(&mut windows, now);
         }
-        let window = windows.entry(network).or_insert(Window {
-            started: now,
-            count: 0,
-        });
+        let window = windows.entry(network).or_insert(Window { started: now, count: 0 });
         let age = now.saturating_duration_since(window.started);
         if age >= MINUTE {
-            *window = Window {
-                started: now,
-                count: 0,
-            };
+            *window = Window { started: now, count: 0 };
         } else if window.count >= self.quota {
             return Err(Exhausted {
                 policy: self.policy,
@@ -147,9 +137,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(limit.admit(network(1), start), Ok(()));
         }
-        let exhausted = limit
-            .admit(network(1), start + Duration::from_secs(20))
-            .unwrap_err();
+        let exhausted = limit.admit(network(1), start + Duration::from_secs(20)).unwrap_err();
         assert_eq!(exhausted.retry_after, Duration::from_secs(40));
         assert_eq!(limit.admit(network(2), start), Ok(()));
         assert_eq!(limit.admit(network(1), start + MINUTE), Ok(()));

@@ -34,7 +34,10 @@ const STYLE: Asset = Asset::gzip(CSS, include_bytes!("../assets/swagger-ui/swagg
 pub fn routes(openapi: &'static str) -> Router {
     let document = Asset::plain("application/json", openapi.as_bytes());
     Router::new()
-        .route("/openapi.json", get(move |headers: HeaderMap| async move { document.answer(&headers) }))
+        .route(
+            "/openapi.json",
+            get(move |headers: HeaderMap| async move { document.answer(&headers) }),
+        )
         .route("/docs", get(page))
         .route("/docs/{file}", get(file))
 }

@@ -48,9 +48,7 @@ impl std::str::FromStr for TrustedProxies {
             .map(str::trim)
             .filter(|entry| !entry.is_empty())
             .map(|entry| {
-                let network = entry
-                    .parse()
-                    .or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
+                let network = entry.parse().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
                 network.map_err(|_| format!("{entry} is not a network such as 10.0.0.0/8"))
             })
             .collect::<Result<_, _>>()
@@ -72,9 +70,7 @@ impl TrustedProxies {
     pub fn client(&self, headers: &HeaderMap, extensions: &Extensions) -> Network {
         let peer = extensions
             .get::<Peer>()
-            .map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |Peer(address)| {
-                address.ip()
-            });
+            .map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |Peer(address)| address.ip());
         if !self.contains(peer) {
             return Network::of(peer);
         }
@@ -117,11 +113,7 @@ fn elements<'a>(
 fn address(text: &str) -> Option<IpAddr> {
     text.parse()
         .ok()
-        .or_else(|| {
-            text.parse()
-                .ok()
-                .map(|address: std::net::SocketAddr| address.ip())
-        })
+        .or_else(|| text.parse().ok().map(|address: std::net::SocketAddr| address.ip()))
         .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
 }
 
@@ -129,8 +121,7 @@ fn address(text: &str) -> Option<IpAddr> {
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     element.split(';').find_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
-        name.eq_ignore_ascii_case("for")
-            .then(|| address(value.trim_matches('"')))?
+        name.eq_ignore_ascii_case("for").then(|| address(value.trim_matches('"')))?
     })
 }
 
@@ -165,27 +156,17 @@ mod tests {
         assert_eq!(of("1.2.3.4:5678"), "1.2.3.4");
         assert_eq!(of("10.1.1.1"), "10.0.0.1");
         assert_eq!(of("1.2.3.4, garbage"), "10.0.0.1");
-        let two = [
-            ("x-forwarded-for", "9.9.9.9"),
-            ("x-forwarded-for", "1.2.3.4"),
-        ];
+        let two = [("x-forwarded-for", "9.9.9.9"), ("x-forwarded-for", "1.2.3.4")];
         assert_eq!(client(trusted, "10.0.0.1", &two), "1.2.3.4");
         let of = |value| client(trusted, "::ffff:10.0.0.1", &[("forwarded", value)]);
-        assert_eq!(
-            of("for=9.9.9.9, For=\"[2001:db8:1:2:3::4]:80\";proto=https"),
-            "2001:db8:1:2::"
-        );
+        assert_eq!(of("for=9.9.9.9, For=\"[2001:db8:1:2:3::4]:80\";proto=https"), "2001:db8:1:2::");
         assert_eq!(of("proto=https"), "10.0.0.1");
     }
 
     #[test]
     fn two_fields_that_differ_are_not_believed() {
         let both = |one, other| {
-            client(
-                "10.0.0.1",
-                "10.0.0.1",
-                &[("x-forwarded-for", one), ("forwarded", other)],
-            )
+            client("10.0.0.1", "10.0.0.1", &[("x-forwarded-for", one), ("forwarded", other)])
         };
         assert_eq!(both("1.2.3.4", "for=1.2.3.4"), "1.2.3.4");
         assert_eq!(both("1.2.3.4", "for=9.9.9.9"), "10.0.0.1");

@@ -50,17 +50,12 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 fn is_request_id(id: &str) -> bool {
     (1..=128).contains(&id.len())
-        && id
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._:+/=-".contains(&b))
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:+/=-".contains(&b))
 }
 
 /// The trace id of a `traceparent`, if all of it is valid.
 fn trace_id(traceparent: &str) -> Option<&str> {
-    let hex = |text: &str| {
-        text.bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
+    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let nonzero = |text: &str| text.bytes().any(|b| b != b'0');
 
     let mut parts = traceparent.split('-');

@@ -24,9 +24,10 @@ use tonic::{Code as GrpcCode, Status};
 use tracing::{Instrument as _, Span};
 
 use crate::{
-    access::{self, Access},
-    code::{Code, grpc_name},
+    access::{self, Access, Ending},
+    code::Code,
     context::{RequestContext, X_REQUEST_ID},
+    edge::Edge,
     error::ApiError,
 };
 
@@ -35,25 +36,16 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_DETAILS: &str = "grpc-status-details-bin";
 
-#[derive(Debug, Clone)]
-struct Edge {
-    service: &'static str,
-    shutdown: CancellationToken,
-}
-
-/// Completes the gRPC routes of `service`. Streams end with UNAVAILABLE on `shutdown`.
+/// Completes the gRPC routes of a service. Streams end with UNAVAILABLE on `shutdown`.
 pub fn finish(
-    service: &'static str,
+    shared: &Edge,
     routes: tonic::service::Routes,
     shutdown: CancellationToken,
 ) -> Router {
     routes
         .prepare()
         .into_axum_router()
-        .layer(axum::middleware::from_fn_with_state(
-            Edge { service, shutdown },
-            edge,
-        ))
+        .layer(axum::middleware::from_fn_with_state((shared.clone(), shutdown), edge))
 }
 
 /// Adds server reflection, v1 and v1alpha, for the services in `descriptors` (an encoded
@@ -78,14 +70,19 @@ pub fn add_reflection(
     Ok(())
 }
 
-async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
+async fn edge(
+    State((shared, shutdown)): State<(Edge, CancellationToken)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Edge { service, metrics, .. } = shared;
     let context = RequestContext::from_headers(request.headers());
     let path = request.uri().path().to_owned();
-    let access = Access::start(path.clone(), "GRPC");
+    let access = Access::start(metrics, path.clone(), "GRPC");
     let streaming = is_streaming(&path);
     let deadline = deadline(request.headers(), streaming);
     request.extensions_mut().insert(context.clone());
-    let span = access::span(edge.service, &context);
+    let span = access::span(service, &context);
 
     async {
         let call = AssertUnwindSafe(next.run(request)).catch_unwind();
@@ -101,9 +98,7 @@ async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) -> Res
                 "the deadline passed before the answer was ready",
             )),
         };
-        response
-            .headers_mut()
-            .insert(X_REQUEST_ID, context.request_id_value());
+        response.headers_mut().insert(X_REQUEST_ID, context.request_id_value());
         let status = status_of(response.headers());
         if let Some(status) = status {
             log(access, status);
@@ -115,7 +110,7 @@ async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) -> Res
             inner: body,
             access: Some(access),
             span: span.clone(),
-            stop: streaming.then(|| Box::pin(edge.shutdown.cancelled_owned())),
+            stop: streaming.then(|| Box::pin(shutdown.cancelled_owned())),
         };
         Response::from_parts(parts, Body::new(body))
     }
@@ -130,19 +125,13 @@ fn is_streaming(path: &str) -> bool {
 }
 
 fn log(access: Access, status: GrpcCode) {
-    // Names of methods that do not exist are the client's invention; the log's must stay few.
-    let endpoint = (status == GrpcCode::Unimplemented).then_some("unmatched");
-    let failed = matches!(
-        status,
-        GrpcCode::Internal | GrpcCode::Unknown | GrpcCode::Unavailable | GrpcCode::DataLoss
-    );
-    access.log(endpoint, grpc_name(status), failed);
+    let unmatched = status == GrpcCode::Unimplemented;
+    let access = if unmatched { access.unmatched() } else { access };
+    access.end(Ending::Grpc(status));
 }
 
 fn status_of(headers: &HeaderMap) -> Option<GrpcCode> {
-    headers
-        .get(GRPC_STATUS)
-        .map(|value| GrpcCode::from_bytes(value.as_bytes()))
+    headers.get(GRPC_STATUS).map(|value| GrpcCode::from_bytes(value.as_bytes()))
 }
 
 fn refuse(error: ApiError) -> Response {
@@ -157,19 +146,16 @@ fn correct(response: Response) -> Response {
     }
     match status_of(headers) {
         // A message over the limit.
-        Some(GrpcCode::OutOfRange) => refuse(ApiError::new(
-            Code::PayloadTooLarge,
-            "the message is over 4 MiB",
-        )),
+        Some(GrpcCode::OutOfRange) => {
+            refuse(ApiError::new(Code::PayloadTooLarge, "the message is over 4 MiB"))
+        }
         // A message that is not what its type says.
-        Some(GrpcCode::Internal) => refuse(ApiError::new(
-            Code::MalformedRequest,
-            "the message cannot be decoded",
-        )),
-        Some(GrpcCode::Unimplemented) => refuse(ApiError::new(
-            Code::Unimplemented,
-            "the service has no such method",
-        )),
+        Some(GrpcCode::Internal) => {
+            refuse(ApiError::new(Code::MalformedRequest, "the message cannot be decoded"))
+        }
+        Some(GrpcCode::Unimplemented) => {
+            refuse(ApiError::new(Code::Unimplemented, "the service has no such method"))
+        }
         _ => response,
     }
 }
@@ -177,10 +163,8 @@ fn correct(response: Response) -> Response {
 /// The time that is left for the call: the client's `grpc-timeout` (gRPC over HTTP/2, Requests) or
 /// the default.
 fn deadline(headers: &HeaderMap, streaming: bool) -> Option<Duration> {
-    let stated = headers
-        .get("grpc-timeout")
-        .and_then(|value| value.to_str().ok())
-        .and_then(timeout);
+    let stated =
+        headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(timeout);
     match stated {
         Some(stated) => Some(stated),
         None => (!streaming).then_some(DEFAULT_DEADLINE),
@@ -241,25 +225,15 @@ impl http_body::Body for Watched {
             }
             return Poll::Ready(frame);
         }
-        let stopped = self
-            .stop
-            .as_mut()
-            .is_some_and(|stop| stop.as_mut().poll(context).is_ready());
+        let stopped = self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(context).is_ready());
         if stopped && self.access.is_some() {
             self.finish(GrpcCode::Unavailable);
             let mut trailers = HeaderMap::new();
             trailers.insert(GRPC_STATUS, HeaderValue::from(GrpcCode::Unavailable as i32));
-            trailers.insert(
-                "grpc-message",
-                HeaderValue::from_static("the service is stopping"),
-            );
+            trailers.insert("grpc-message", HeaderValue::from_static("the service is stopping"));
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        if stopped {
-            Poll::Ready(None)
-        } else {
-            Poll::Pending
-        }
+        if stopped { Poll::Ready(None) } else { Poll::Pending }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -36,19 +36,13 @@ impl Check {
         P: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = bool> + Send + 'static,
     {
-        Self {
-            name,
-            probe: Box::new(move || Box::pin(probe())),
-        }
+        Self { name, probe: Box::new(move || Box::pin(probe())) }
     }
 }
 
 impl fmt::Debug for Check {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Check")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Check").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -105,18 +99,12 @@ impl Health {
         checks: Vec<Check>,
         shutdown: CancellationToken,
     ) -> Self {
-        let unavailable = CheckReport {
-            status: Status::Unavailable,
-            latency_ms: 0.0,
-        };
+        let unavailable = CheckReport { status: Status::Unavailable, latency_ms: 0.0 };
         let (sender, report) = watch::channel(Report {
             status: Status::Unavailable,
             service,
             version,
-            checks: checks
-                .iter()
-                .map(|check| (check.name, unavailable))
-                .collect(),
+            checks: checks.iter().map(|check| (check.name, unavailable)).collect(),
         });
         tokio::spawn(async move {
             let draining = async {
@@ -149,11 +137,7 @@ impl Health {
     /// Waits until the service can do its work.
     pub async fn ready(&self) {
         // An error means that checking has ended, which it only does with the process.
-        let _ = self
-            .report
-            .clone()
-            .wait_for(|report| report.status == Status::Ok)
-            .await;
+        let _ = self.report.clone().wait_for(|report| report.status == Status::Ok).await;
     }
 
     /// The probes: `/livez`, `/readyz` and `/health`.
@@ -166,14 +150,8 @@ impl Health {
             .route(
                 "/livez",
                 get(move || async move {
-                    let Report {
-                        service, version, ..
-                    } = live;
-                    Json(Live {
-                        status: Status::Ok,
-                        service,
-                        version,
-                    })
+                    let Report { service, version, .. } = live;
+                    Json(Live { status: Status::Ok, service, version })
                 }),
             )
     }
@@ -216,11 +194,7 @@ struct Live {
 }
 
 async fn report_grpc(reporter: &HealthReporter, services: &[&str], ready: bool) {
-    let status = if ready {
-        ServingStatus::Serving
-    } else {
-        ServingStatus::NotServing
-    };
+    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
     for service in services.iter().chain(&[""]) {
         reporter.set_service_status(service, status).await;
     }
@@ -232,12 +206,7 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
         Status::Ok => StatusCode::OK,
         Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (
-        status,
-        Verbatim,
-        [(http::header::CACHE_CONTROL, "no-store")],
-        Json(report),
-    )
+    (status, Verbatim, [(http::header::CACHE_CONTROL, "no-store")], Json(report))
 }
 
 /// Marks an answer whose body is right although its status is an error's.
@@ -262,18 +231,12 @@ async fn check_forever(service: &'static str, checks: &[Check], sender: &watch::
         let results = futures_util::future::join_all(checks.iter().map(run)).await;
         sender.send_modify(|report| {
             for (name, result) in &results {
-                let before = report
-                    .checks
-                    .insert(name, *result)
-                    .map(|check| check.status);
+                let before = report.checks.insert(name, *result).map(|check| check.status);
                 if before != Some(result.status) {
                     log_change(service, name, result.status);
                 }
             }
-            report.status = results
-                .iter()
-                .all(|(_, check)| check.status == Status::Ok)
-                .into();
+            report.status = results.iter().all(|(_, check)| check.status == Status::Ok).into();
             started |= report.status == Status::Ok;
         });
         tokio::time::sleep(if started { INTERVAL } else { START_INTERVAL }).await;
@@ -282,17 +245,9 @@ async fn check_forever(service: &'static str, checks: &[Check], sender: &watch::
 
 async fn run(check: &Check) -> (&'static str, CheckReport) {
     let started = Instant::now();
-    let works = tokio::time::timeout(CHECK_TIMEOUT, (check.probe)())
-        .await
-        .unwrap_or(false);
+    let works = tokio::time::timeout(CHECK_TIMEOUT, (check.probe)()).await.unwrap_or(false);
     let latency_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-    (
-        check.name,
-        CheckReport {
-            status: works.into(),
-            latency_ms,
-        },
-    )
+    (check.name, CheckReport { status: works.into(), latency_ms })
 }
 
 fn log_change(service: &'static str, check: &'static str, status: Status) {
@@ -341,9 +296,7 @@ mod tests {
         assert_eq!(report.checks["other"].status, Status::Ok);
 
         hangs.store(false, Ordering::Relaxed);
-        tokio::time::timeout(Duration::from_secs(4), health.ready())
-            .await
-            .unwrap();
+        tokio::time::timeout(Duration::from_secs(4), health.ready()).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -34,14 +34,7 @@ pub async fn read(request: Request, accepted: &[&str]) -> Result<Fields, ApiErro
         .headers()
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
-        .map(|value| {
-            value
-                .split(';')
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .to_ascii_lowercase()
-        });
+        .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
     if !media_type.is_some_and(|found| accepted.contains(&found.as_str())) {
         return Err(ApiError::new(
             Code::UnsupportedMediaType,
@@ -73,10 +66,7 @@ async fn collect(mut body: axum::body::Body) -> Result<Bytes, ApiError> {
         }
     }
     if discarded > 0 {
-        return Err(ApiError::new(
-            Code::PayloadTooLarge,
-            "the body is over 64 KiB",
-        ));
+        return Err(ApiError::new(Code::PayloadTooLarge, "the body is over 64 KiB"));
     }
     Ok(kept.freeze())
 }
@@ -141,11 +131,7 @@ impl Fields {
     /// Adds a fault for each member that nobody took.
     pub fn finish(self, faults: &mut Vec<Fault>) {
         for name in self.members.keys() {
-            faults.push(fault(
-                name,
-                "unknown_member",
-                "is not a member of this object",
-            ));
+            faults.push(fault(name, "unknown_member", "is not a member of this object"));
         }
     }
 }
@@ -155,11 +141,7 @@ impl Fields {
 pub fn fault(name: &str, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Fault {
     // RFC 6901, section 3.
     let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-    Fault {
-        pointer,
-        code,
-        detail: detail.into(),
-    }
+    Fault { pointer, code, detail: detail.into() }
 }
 
 /// Any JSON value, but with no member twice and no NUL in a string.
@@ -175,11 +157,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
 
 fn text<E: de::Error>(text: String) -> Result<String, E> {
     // Postgres cannot store it, and no text of ours needs it.
-    if text.contains('\0') {
-        Err(E::custom("NUL in a string"))
-    } else {
-        Ok(text)
-    }
+    if text.contains('\0') { Err(E::custom("NUL in a string")) } else { Ok(text) }
 }
 
 impl<'de> Visitor<'de> for Strict {
@@ -202,9 +180,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("number out of range"))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
@@ -248,20 +224,10 @@ mod tests {
     fn one_object_is_read() {
         let mut fields = Fields::parse(br#" {"a":"x","b":1} "#).unwrap();
         let mut faults = Vec::new();
-        assert_eq!(
-            fields.required_string("a", &mut faults).as_deref(),
-            Some("x")
-        );
+        assert_eq!(fields.required_string("a", &mut faults).as_deref(), Some("x"));
         assert_eq!(faults, []);
         fields.finish(&mut faults);
-        assert_eq!(
-            faults,
-            [fault(
-                "b",
-                "unknown_member",
-                "is not a member of this object"
-            )]
-        );
+        assert_eq!(faults, [fault("b", "unknown_member", "is not a member of this object")]);
     }
 
     #[test]
@@ -294,12 +260,7 @@ mod tests {
         ];
         for body in bodies {
             let error = Fields::parse(body).unwrap_err();
-            assert_eq!(
-                error.code(),
-                Code::MalformedJson,
-                "{:?}",
-                String::from_utf8_lossy(body)
-            );
+            assert_eq!(error.code(), Code::MalformedJson, "{:?}", String::from_utf8_lossy(body));
         }
     }
 

@@ -22,11 +22,7 @@ pub async fn ready(address: SocketAddr) -> Result<(), String> {
         .await
         .map_err(|_| format!("{address} does not answer in {} s", TIMEOUT.as_secs()))?
         .map_err(|error| format!("{address}: {error}"))?;
-    if status.is_success() {
-        Ok(())
-    } else {
-        Err(format!("{address} is not ready: {status}"))
-    }
+    if status.is_success() { Ok(()) } else { Err(format!("{address} is not ready: {status}")) }
 }
 
 /// One can listen on "any address" but not connect to it.

@@ -17,9 +17,10 @@ use serde::Serialize;
 use tracing::Instrument as _;
 
 use crate::{
-    access::{self, Access},
+    access::{self, Access, Ending, UNMATCHED},
     code::{Code, catalogue_markdown},
     context::{RequestContext, X_REQUEST_ID},
+    edge::Edge,
     error::ApiError,
     health::Verbatim,
 };
@@ -27,43 +28,40 @@ use crate::{
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Completes the router of `service`: adds `GET /errors`, answers what no route matches, and wraps
+/// Completes the router of a service: adds `GET /errors`, answers what no route matches, and wraps
 /// everything in what this module is for. Nothing may be added to the router afterwards.
-pub fn finish(service: &'static str, routes: Router) -> Router {
-    routes
+pub fn finish(shared: &Edge, routes: Router) -> Router {
+    let mut routes = routes
         .route("/errors", get(errors))
-        .fallback(|| async { ApiError::new(Code::NotFound, "there is nothing at this path") })
-        .layer(axum::middleware::from_fn_with_state(service, edge))
+        .fallback(|| async { ApiError::new(Code::NotFound, "there is nothing at this path") });
+    if !shared.allowed_origins.is_empty() {
+        routes = routes.layer(shared.cors());
+    }
+    routes.layer(axum::middleware::from_fn_with_state(shared.clone(), edge))
 }
 
 async fn errors() -> Response {
-    (
-        [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")],
-        catalogue_markdown(),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], catalogue_markdown()).into_response()
 }
 
-async fn edge(State(service): State<&'static str>, mut request: Request, next: Next) -> Response {
+async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> Response {
     let context = RequestContext::from_headers(request.headers());
     // The route, never the raw path: a path can hold anything, and names must stay few.
     let endpoint = request
         .extensions()
         .get::<MatchedPath>()
-        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
-    let access = Access::start(endpoint, method_name(request.method()));
+        .map_or_else(|| UNMATCHED.to_owned(), |path| path.as_str().to_owned());
+    let Edge { service, metrics, .. } = shared;
+    let access = Access::start(metrics, endpoint, method_name(request.method()));
     request.extensions_mut().insert(context.clone());
 
     async {
         let mut response = match repeated_parameter(request.uri().query()) {
             Some(error) => error.into_response(),
-            None => AssertUnwindSafe(next.run(request))
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|_| {
-                    // The panic hook has logged the message and the place.
-                    ApiError::new(Code::Internal, "the service failed").into_response()
-                }),
+            None => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+                // The panic hook has logged the message and the place.
+                ApiError::new(Code::Internal, "the service failed").into_response()
+            }),
         };
         let status = response.status();
         let is_error = status.is_client_error() || status.is_server_error();
@@ -72,11 +70,8 @@ async fn edge(State(service): State<&'static str>, mut request: Request, next: N
         }
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, context.request_id_value());
-        headers.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
-        access.log(None, status.as_str(), status.is_server_error());
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        access.end(Ending::Http(status));
         response
     }
     .instrument(access::span(service, &context))
@@ -128,10 +123,7 @@ struct ProblemFault<'a> {
 /// status says which it is, and their text, made for programmers, is dropped.
 fn problem(response: Response, context: &RequestContext) -> Response {
     let (mut parts, _) = response.into_parts();
-    let error = parts
-        .extensions
-        .remove::<ApiError>()
-        .unwrap_or_else(|| of_framework(parts.status));
+    let error = parts.extensions.remove::<ApiError>().unwrap_or_else(|| of_framework(parts.status));
     let code = error.code();
     let document = Problem {
         r#type: format!("/errors#{}", code.as_str()),
@@ -160,20 +152,18 @@ fn problem(response: Response, context: &RequestContext) -> Response {
 fn of_framework(status: StatusCode) -> ApiError {
     match status {
         StatusCode::NOT_FOUND => ApiError::new(Code::NotFound, "there is nothing at this path"),
-        StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
-            Code::MethodNotAllowed,
-            "this path does not have this method",
-        ),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ApiError::new(Code::MethodNotAllowed, "this path does not have this method")
+        }
         StatusCode::REQUEST_TIMEOUT => {
             ApiError::new(Code::RequestTimeout, "the request did not arrive in time")
         }
         StatusCode::PAYLOAD_TOO_LARGE => {
             ApiError::new(Code::PayloadTooLarge, "the body is over 64 KiB")
         }
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::new(
-            Code::UnsupportedMediaType,
-            "this path does not read this media type",
-        ),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ApiError::new(Code::UnsupportedMediaType, "this path does not read this media type")
+        }
         status if status.is_client_error() => {
             ApiError::new(Code::MalformedRequest, "the request is malformed")
         }

@@ -1,23 +1,23 @@
 //! Running a service: the settings that every one has, its two listeners, and their end.
 
-use std::{io, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use axum::Router;
+use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    edge::{self, CORS_ALLOWED_ORIGINS},
     listen::{Listener, Protocol},
+    metrics::Metrics,
     settings::{Setting, Source, boolean, parsed, seconds, text},
     shutdown,
     telemetry::{self, LogFormat},
 };
 
 /// `GRPC_REFLECTION`.
-pub const GRPC_REFLECTION: Setting = Setting::new(
-    "GRPC_REFLECTION",
-    "true",
-    "Whether gRPC server reflection is on: true or false",
-);
+pub const GRPC_REFLECTION: Setting =
+    Setting::new("GRPC_REFLECTION", "true", "Whether gRPC server reflection is on: true or false");
 /// `LOG_FORMAT`.
 pub const LOG_FORMAT: Setting = Setting::optional(
     "LOG_FORMAT",
@@ -59,6 +59,7 @@ pub const SETTINGS: &[Setting] = &[
     DATABASE_MAX_CONNECTIONS,
     DATABASE_ACQUIRE_TIMEOUT,
     MIGRATE_ON_START,
+    CORS_ALLOWED_ORIGINS,
     GRPC_REFLECTION,
     SHUTDOWN_GRACE,
     LOG_FORMAT,
@@ -74,6 +75,8 @@ pub struct RuntimeSettings {
     pub database_acquire_timeout: Duration,
     /// Whether the database is migrated at start.
     pub migrate_on_start: bool,
+    /// The origins whose pages may call the REST edge.
+    pub allowed_origins: Vec<HeaderValue>,
     /// Whether server reflection is on.
     pub reflection: bool,
     /// How long accepted requests may go on after the stop signal.
@@ -93,6 +96,7 @@ impl RuntimeSettings {
             database_max_connections: u32::try_from(max_connections).unwrap_or(1),
             database_acquire_timeout: source.value(&DATABASE_ACQUIRE_TIMEOUT, seconds(1, 60)),
             migrate_on_start: source.value(&MIGRATE_ON_START, boolean),
+            allowed_origins: source.value(&CORS_ALLOWED_ORIGINS, edge::origins),
             reflection: source.value(&GRPC_REFLECTION, boolean),
             shutdown_grace: source.value(&SHUTDOWN_GRACE, seconds(0, 3600)),
             log_format: source
@@ -106,34 +110,51 @@ impl RuntimeSettings {
     }
 }
 
-/// The two listeners of a service, bound but not accepting yet.
+/// The addresses of a service's listeners.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// Of the REST edge.
+    pub http: SocketAddr,
+    /// Of the gRPC edge.
+    pub grpc: SocketAddr,
+    /// Of the metrics, if they are on.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// The listeners of a service, bound but not accepting yet.
 #[derive(Debug)]
 pub struct Listeners {
     rest: Listener,
     grpc: Listener,
+    metrics: Option<Listener>,
 }
 
 impl Listeners {
-    /// Binds both and logs the addresses.
+    /// Binds all and logs the addresses.
     ///
     /// # Errors
     ///
     /// A text with the address that cannot be bound.
-    pub async fn bind(
-        service: &'static str,
-        http: SocketAddr,
-        grpc: SocketAddr,
-    ) -> Result<Self, String> {
-        let failed = |what: &str, address, error: io::Error| {
-            format!("cannot listen on {address} ({what}): {error}")
+    pub async fn bind(service: &'static str, addresses: Addresses) -> Result<Self, String> {
+        let bind = async |name: &str, address, protocol| {
+            Listener::bind(address, protocol)
+                .await
+                .map_err(|error| format!("{name}: cannot listen on {address}: {error}"))
         };
-        let rest = Listener::bind(http, Protocol::Rest)
-            .await
-            .map_err(|error| failed("HTTP_ADDR", http, error))?;
-        let grpc = Listener::bind(grpc, Protocol::Grpc)
-            .await
-            .map_err(|error| failed("GRPC_ADDR", grpc, error))?;
-        tracing::info!(service, http = %rest.address(), grpc = %grpc.address(), "listening");
+        let rest = bind("HTTP_ADDR", addresses.http, Protocol::Rest).await?;
+        let grpc = bind("GRPC_ADDR", addresses.grpc, Protocol::Grpc).await?;
+        let metrics = match addresses.metrics {
+            Some(address) => Some(bind("METRICS_ADDR", address, Protocol::Rest).await?),
+            None => None,
+        };
+        let metrics_address = metrics.as_ref().map(|listener| listener.address().to_string());
+        tracing::info!(
+            service,
+            http = %rest.address(),
+            grpc = %grpc.address(),
+            metrics = metrics_address.as_deref().unwrap_or("off"),
+            "listening"
+        );
         for listener in [&rest, &grpc] {
             if !listener.address().ip().is_loopback() {
                 tracing::warn!(
@@ -143,7 +164,7 @@ impl Listeners {
                 );
             }
         }
-        Ok(Self { rest, grpc })
+        Ok(Self { rest, grpc, metrics })
     }
 
     /// The bound address of the REST edge.
@@ -158,29 +179,39 @@ impl Listeners {
         self.grpc.address()
     }
 
-    /// Serves both until `shutdown`, then lets accepted requests finish within `grace`.
+    /// The bound address of the metrics, if they are on.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(Listener::address)
+    }
+
+    /// Serves all until `shutdown`, then lets accepted requests finish within `grace`.
     pub async fn serve(
         self,
         rest: Router,
         grpc: Router,
+        metrics: &Metrics,
         shutdown: CancellationToken,
         grace: Duration,
     ) {
-        let both = async {
+        let scrapes = async {
+            if let Some(listener) = self.metrics {
+                listener.serve(metrics.router(), shutdown.clone()).await;
+            }
+        };
+        let all = async {
             tokio::join!(
                 self.rest.serve(rest, shutdown.clone()),
                 self.grpc.serve(grpc, shutdown.clone()),
+                scrapes,
             );
         };
-        shutdown::within_grace(&shutdown, grace, both).await;
+        shutdown::within_grace(&shutdown, grace, all).await;
     }
 }
 
 /// Ends a process: on failure with the reason on stderr and status 1.
-#[expect(
-    clippy::print_stderr,
-    reason = "the log may not have started, and people look here"
-)]
+#[expect(clippy::print_stderr, reason = "the log may not have started, and people look here")]
 pub fn exit<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

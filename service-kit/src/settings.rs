@@ -18,6 +18,8 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// What it is for, with its unit and range.
     pub help: &'static str,
+    /// Whether an empty value is one, rather than none.
+    pub may_be_empty: bool,
     /// Whether its value must never be shown. A secret can also be given as `<var>_FILE`.
     pub secret: bool,
 }
@@ -26,34 +28,19 @@ impl Setting {
     /// A setting that has a default.
     #[must_use]
     pub const fn new(var: &'static str, default: &'static str, help: &'static str) -> Self {
-        Self {
-            var,
-            default: Some(default),
-            help,
-            secret: false,
-        }
+        Self { var, default: Some(default), help, may_be_empty: false, secret: false }
     }
 
     /// A setting that may be absent.
     #[must_use]
     pub const fn optional(var: &'static str, help: &'static str) -> Self {
-        Self {
-            var,
-            default: None,
-            help,
-            secret: false,
-        }
+        Self { var, default: None, help, may_be_empty: false, secret: false }
     }
 
     /// A secret. It has no default.
     #[must_use]
     pub const fn secret(var: &'static str, help: &'static str) -> Self {
-        Self {
-            var,
-            default: None,
-            help,
-            secret: true,
-        }
+        Self { var, default: None, help, may_be_empty: false, secret: true }
     }
 
     /// The name of the flag, without the dashes before it.
@@ -67,28 +54,14 @@ impl Setting {
     }
 
     fn args(&self) -> Vec<Arg> {
-        let default = self
-            .default
-            .map(|value| format!(" [default: {value}]"))
-            .unwrap_or_default();
+        let default = self.default.map(|value| format!(" [default: {value}]")).unwrap_or_default();
         let help = format!("{}{default} [env: {}]", self.help, self.var);
-        let mut args = vec![
-            Arg::new(self.var)
-                .long(self.flag())
-                .value_name("VALUE")
-                .help(help)
-                .global(true),
-        ];
+        let mut args =
+            vec![Arg::new(self.var).long(self.flag()).value_name("VALUE").help(help).global(true)];
         if self.secret {
             let (var, flag) = (self.file_var(), format!("{}-file", self.flag()));
             let help = format!("A file with the value of {} [env: {var}]", self.var);
-            args.push(
-                Arg::new(var)
-                    .long(flag)
-                    .value_name("FILE")
-                    .help(help)
-                    .global(true),
-            );
+            args.push(Arg::new(var).long(flag).value_name("FILE").help(help).global(true));
         }
         args
     }
@@ -97,10 +70,7 @@ impl Setting {
 /// Adds a flag for each of `settings`.
 #[must_use]
 pub fn with_flags(command: Command, settings: &[Setting]) -> Command {
-    settings
-        .iter()
-        .flat_map(Setting::args)
-        .fold(command, Command::arg)
+    settings.iter().flat_map(Setting::args).fold(command, Command::arg)
 }
 
 /// A text that is wiped from memory when dropped and that never prints.
@@ -134,9 +104,7 @@ pub struct SettingsError(Vec<String>);
 impl fmt::Display for SettingsError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("invalid settings:")?;
-        self.0
-            .iter()
-            .try_for_each(|fault| write!(formatter, "\n  {fault}"))
+        self.0.iter().try_for_each(|fault| write!(formatter, "\n  {fault}"))
     }
 }
 
@@ -151,7 +119,7 @@ pub struct Source {
 
 impl Source {
     /// Collects the values of `settings` from the flags, the environment and `.env`. An empty value
-    /// counts as not given.
+    /// counts as not given, unless the setting says that it means something.
     #[must_use]
     pub fn from_process(settings: &[Setting], flags: &ArgMatches) -> Self {
         let mut source = Self::default();
@@ -160,13 +128,13 @@ impl Source {
             let flag = flags.try_get_one::<String>(var).ok().flatten().cloned();
             #[expect(clippy::disallowed_methods, reason = "the one place that reads them")]
             let value = flag.or_else(|| std::env::var(var).ok());
-            value
-                .or_else(|| dotenv.get(var).cloned())
-                .filter(|value| !value.is_empty())
+            value.or_else(|| dotenv.get(var).cloned())
         };
         for setting in settings {
-            let value = given(setting.var);
+            let value =
+                given(setting.var).filter(|value| setting.may_be_empty || !value.is_empty());
             let file = setting.secret.then(|| given(&setting.file_var())).flatten();
+            let file = file.filter(|path| !path.is_empty());
             match (value, file) {
                 (Some(_), Some(_)) => source.faults.push(format!(
                     "{}: is given both directly and as {}",
@@ -177,10 +145,9 @@ impl Source {
                 (None, Some(path)) => match fs::read_to_string(&path) {
                     // Editors end a file with a line feed that is no part of the secret.
                     Ok(text) => source.set(setting, text.trim_end_matches(['\r', '\n'])),
-                    Err(error) => source.faults.push(format!(
-                        "{}: cannot read {path}: {error}",
-                        setting.file_var()
-                    )),
+                    Err(error) => source
+                        .faults
+                        .push(format!("{}: cannot read {path}: {error}", setting.file_var())),
                 },
                 (None, None) => {}
             }
@@ -196,8 +163,7 @@ impl Source {
             Ok(values) => values,
             Err(_) => {
                 // The error would quote the line, which may hold a secret.
-                self.faults
-                    .push(".env: is not a list of NAME=value lines".to_owned());
+                self.faults.push(".env: is not a list of NAME=value lines".to_owned());
                 BTreeMap::new()
             }
         }
@@ -205,8 +171,7 @@ impl Source {
 
     /// Gives a value, over what was given before.
     pub fn set(&mut self, setting: &Setting, value: impl Into<String>) {
-        self.values
-            .insert(setting.var.to_owned(), Secret::new(value.into()));
+        self.values.insert(setting.var.to_owned(), Secret::new(value.into()));
     }
 
     /// Whether a value was given.
@@ -264,11 +229,7 @@ impl Source {
     ///
     /// All faults found so far.
     pub fn finish(&self) -> Result<(), SettingsError> {
-        if self.faults.is_empty() {
-            Ok(())
-        } else {
-            Err(SettingsError(self.faults.clone()))
-        }
+        if self.faults.is_empty() { Ok(()) } else { Err(SettingsError(self.faults.clone())) }
     }
 }
 
@@ -321,8 +282,7 @@ pub fn seconds(least: u64, most: u64) -> impl Fn(&str) -> Result<Duration, Strin
 ///
 /// Where it is neither.
 pub fn boolean(text: &str) -> Result<bool, String> {
-    text.parse()
-        .map_err(|_| "is neither true nor false".to_owned())
+    text.parse().map_err(|_| "is neither true nor false".to_owned())
 }
 
 /// Reads the address of a listener: `host:port`, with an IP address or `localhost` as the host, or
@@ -337,8 +297,7 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
         None if text.starts_with(':') => format!("0.0.0.0{text}"),
         None => text.to_owned(),
     };
-    full.parse()
-        .map_err(|_| "is not an address such as 127.0.0.1:3000".to_owned())
+    full.parse().map_err(|_| "is not an address such as 127.0.0.1:3000".to_owned())
 }
 
 #[cfg(test)]
@@ -356,10 +315,7 @@ mod tests {
 
     #[test]
     fn a_flag_is_read_and_a_default_stands_in() {
-        assert_eq!(
-            process(&["test", "--port", "2"]).value(&PORT, integer(1, 9)),
-            2
-        );
+        assert_eq!(process(&["test", "--port", "2"]).value(&PORT, integer(1, 9)), 2);
         assert_eq!(process(&["test"]).value(&PORT, integer(1, 9)), 1);
     }
 
@@ -374,29 +330,12 @@ mod tests {
 
     #[test]
     fn all_faults_are_told_by_name_and_no_secret_is_shown() {
-        let mut source = process(&[
-            "test",
-            "--port",
-            "x",
-            "--key",
-            "hidden",
-            "--key-file",
-            "/no",
-        ]);
+        let mut source = process(&["test", "--port", "x", "--key", "hidden", "--key-file", "/no"]);
         assert_eq!(source.value(&PORT, integer(1, 9)), 1);
         let told = source.finish().unwrap_err().to_string();
-        assert!(
-            told.contains("PORT: is not an integer from 1 to 9"),
-            "{told}"
-        );
-        assert!(
-            told.contains("KEY: is given both directly and as KEY_FILE"),
-            "{told}"
-        );
-        assert!(
-            !told.contains("hidden") && !format!("{source:?}").contains("hidden"),
-            "{told}"
-        );
+        assert!(told.contains("PORT: is not an integer from 1 to 9"), "{told}");
+        assert!(told.contains("KEY: is given both directly and as KEY_FILE"), "{told}");
+        assert!(!told.contains("hidden") && !format!("{source:?}").contains("hidden"), "{told}");
     }
 
     #[test]

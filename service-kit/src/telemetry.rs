@@ -3,8 +3,7 @@
 use std::{io::IsTerminal as _, panic};
 
 use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::LevelFilter, layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
+    EnvFilter, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
 /// How log lines are written.
@@ -32,11 +31,7 @@ impl LogFormat {
     /// Lines for people on a terminal, JSON elsewhere.
     #[must_use]
     pub fn of_stdout() -> Self {
-        if std::io::stdout().is_terminal() {
-            Self::Pretty
-        } else {
-            Self::Json
-        }
+        if std::io::stdout().is_terminal() { Self::Pretty } else { Self::Json }
     }
 }
 
@@ -51,29 +46,22 @@ pub const DEFAULT_LEVEL: &str = "info";
 /// Where `level` is not a filter.
 pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
     let filter = parse_level(level)?;
+    // The filter is for the whole registry. As the filter of one layer it would keep what sqlx only
+    // asks about ("would this be logged?") in mind and drop the thread's next line.
     let started = match format {
         LogFormat::Json => {
             let mut layer = json_subscriber::JsonLayer::stdout();
             layer
-                .with_timer(
-                    "timestamp",
-                    tracing_subscriber::fmt::time::ChronoUtc::rfc_3339(),
-                )
+                .with_timer("timestamp", tracing_subscriber::fmt::time::ChronoUtc::rfc_3339())
                 .with_level("level")
                 .with_target("target")
                 .with_flattened_event()
                 .with_top_level_flattened_span_list();
-            tracing_subscriber::registry()
-                .with(layer.with_filter(filter))
-                .try_init()
+            tracing_subscriber::registry().with(filter).with(layer).try_init()
         }
         LogFormat::Pretty => {
-            let layer = tracing_subscriber::fmt::layer()
-                .with_target(false)
-                .compact();
-            tracing_subscriber::registry()
-                .with(layer.with_filter(filter))
-                .try_init()
+            let layer = tracing_subscriber::fmt::layer().with_target(false).compact();
+            tracing_subscriber::registry().with(filter).with(layer).try_init()
         }
     };
     if started.is_ok() {
@@ -93,14 +81,13 @@ pub fn parse_level(level: &str) -> Result<EnvFilter, String> {
         .parse(level)
         .map_err(|_| "is not a log level or filter such as info or debug,access=off".to_owned())?;
     // At these levels the HTTP and database crates write header fields and values as they are.
-    ["h2", "hyper", "hyper_util", "sqlx", "rustls", "tower"]
-        .into_iter()
-        .try_fold(filter, |filter, name| {
-            let quiet = format!("{name}=info")
-                .parse()
-                .map_err(|_| "is not a filter".to_owned())?;
+    ["h2", "hyper", "hyper_util", "sqlx", "rustls", "tower"].into_iter().try_fold(
+        filter,
+        |filter, name| {
+            let quiet = format!("{name}=info").parse().map_err(|_| "is not a filter".to_owned())?;
             Ok(filter.add_directive(quiet))
-        })
+        },
+    )
 }
 
 /// Panics become log lines, with the place but without a backtrace for the client to see.

@@ -96,6 +96,5 @@ fn is_unavailable_code(code: &str) -> bool {
     }
     // The lowest byte of an extended result code is the primary one: busy, locked, read-only, I/O
     // error, full, cannot open, protocol.
-    code.parse::<u32>()
-        .is_ok_and(|code| [5, 6, 8, 10, 13, 14, 15].contains(&(code & 0xff)))
+    code.parse::<u32>().is_ok_and(|code| [5, 6, 8, 10, 13, 14, 15].contains(&(code & 0xff)))
 }

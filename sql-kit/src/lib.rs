@@ -56,14 +56,10 @@ impl std::str::FromStr for Database {
     /// password.
     fn from_str(url: &str) -> Result<Self, String> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let options = url
-                .parse()
-                .map_err(|_| "is not a valid Postgres URL".to_owned())?;
+            let options = url.parse().map_err(|_| "is not a valid Postgres URL".to_owned())?;
             Ok(Self::Postgres(Box::new(options)))
         } else if url.starts_with("sqlite:") {
-            let options = url
-                .parse()
-                .map_err(|_| "is not a valid SQLite URL".to_owned())?;
+            let options = url.parse().map_err(|_| "is not a valid SQLite URL".to_owned())?;
             Ok(Self::Sqlite(Box::new(options)))
         } else {
             Err("must start with postgres://, postgresql:// or sqlite:".to_owned())
@@ -76,8 +72,7 @@ impl std::str::FromStr for Database {
 #[must_use]
 pub fn now() -> DateTime<Utc> {
     let now = Utc::now();
-    now.duration_trunc(TimeDelta::microseconds(1))
-        .unwrap_or(now)
+    now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now)
 }
 
 /// Gives up an operation after [`OPERATION_TIMEOUT`].
@@ -91,10 +86,7 @@ pub async fn bounded<T>(
     match tokio::time::timeout(OPERATION_TIMEOUT, operation).await {
         Ok(result) => result.map_err(StoreError::from),
         Err(_) => {
-            tracing::warn!(
-                seconds = OPERATION_TIMEOUT.as_secs(),
-                "the database does not answer"
-            );
+            tracing::warn!(seconds = OPERATION_TIMEOUT.as_secs(), "the database does not answer");
             Err(StoreError::Unavailable)
         }
     }

@@ -31,16 +31,10 @@ pub fn migrator(migrations: &[MigrationSource]) -> Migrator {
 
 /// Compares the migrations that a database has with those that it should have.
 pub(crate) fn compare(migrator: &Migrator, applied: &[i64]) -> Result<(), StoreError> {
-    if let Some(unknown) = applied
-        .iter()
-        .find(|version| !migrator.version_exists(**version))
-    {
+    if let Some(unknown) = applied.iter().find(|version| !migrator.version_exists(**version)) {
         return Err(StoreError::Newer(*unknown));
     }
-    match migrator
-        .iter()
-        .find(|migration| !applied.contains(&migration.version))
-    {
+    match migrator.iter().find(|migration| !applied.contains(&migration.version)) {
         Some(missing) => Err(StoreError::NotMigrated(missing.version)),
         None => Ok(()),
     }

@@ -33,10 +33,7 @@ impl Postgres {
         let connect = connect
             .application_name(options.application)
             // The server gives up what we have given up, so that no query of ours outlives it.
-            .options([(
-                "statement_timeout",
-                format!("{}ms", OPERATION_TIMEOUT.as_millis()),
-            )]);
+            .options([("statement_timeout", format!("{}ms", OPERATION_TIMEOUT.as_millis()))]);
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
@@ -65,10 +62,7 @@ impl Postgres {
     /// Where none is free, or none can be made, in time.
     pub async fn lease(&self) -> Result<Lease, sqlx::Error> {
         let deadline = Instant::now() + OPERATION_TIMEOUT;
-        Ok(Lease {
-            connection: Some(self.pool.acquire().await?),
-            deadline,
-        })
+        Ok(Lease { connection: Some(self.pool.acquire().await?), deadline })
     }
 
     /// Runs the migrations that are missing, under a lock.
@@ -80,17 +74,13 @@ impl Postgres {
         let work = async {
             let mut connection = self.pool.acquire().await?;
             // Building an index on a large table may take longer than any request should.
-            sqlx::query("SET statement_timeout = 0")
-                .execute(&mut *connection)
-                .await?;
+            sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
             let migrated = migrator.run_direct(None, &mut *connection, false).await;
             // With our settings, and in case of an error with its lock, the connection ends here.
             drop(connection.detach());
             migrated.map_err(StoreError::from)
         };
-        tokio::time::timeout(MIGRATION_TIMEOUT, work)
-            .await
-            .unwrap_or(Err(StoreError::Unavailable))
+        tokio::time::timeout(MIGRATION_TIMEOUT, work).await.unwrap_or(Err(StoreError::Unavailable))
     }
 
     /// Checks that exactly the migrations of `migrator` have been run.
@@ -101,14 +91,8 @@ impl Postgres {
     pub async fn check_migrated(&self, migrator: &Migrator) -> Result<(), StoreError> {
         let applied = tokio::time::timeout(OPERATION_TIMEOUT, async {
             let mut connection = self.pool.acquire().await?;
-            connection
-                .ensure_migrations_table("_sqlx_migrations")
-                .await?;
-            Ok::<_, StoreError>(
-                connection
-                    .list_applied_migrations("_sqlx_migrations")
-                    .await?,
-            )
+            connection.ensure_migrations_table("_sqlx_migrations").await?;
+            Ok::<_, StoreError>(connection.list_applied_migrations("_sqlx_migrations").await?)
         })
         .await
         .unwrap_or(Err(StoreError::Unavailable))?;
@@ -159,17 +143,13 @@ impl Deref for Lease {
 
     fn deref(&self) -> &PgConnection {
         #[expect(clippy::expect_used, reason = "only drop takes it")]
-        self.connection
-            .as_ref()
-            .expect("a lease holds a connection")
+        self.connection.as_ref().expect("a lease holds a connection")
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut PgConnection {
         #[expect(clippy::expect_used, reason = "only drop takes it")]
-        self.connection
-            .as_mut()
-            .expect("a lease holds a connection")
+        self.connection.as_mut().expect("a lease holds a connection")
     }
 }

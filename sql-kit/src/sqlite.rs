@@ -30,10 +30,7 @@ impl Sqlite {
     /// Those of the file system.
     pub fn open(connect: SqliteConnectOptions, options: PoolOptions) -> std::io::Result<Self> {
         let in_memory = connect.get_filename() == Path::new(":memory:")
-            || connect
-                .get_filename()
-                .to_string_lossy()
-                .starts_with("file:sqlx-in-memory-");
+            || connect.get_filename().to_string_lossy().starts_with("file:sqlx-in-memory-");
         let connect = connect
             .create_if_missing(true)
             .foreign_keys(true)
@@ -101,12 +98,8 @@ impl Sqlite {
     /// [`StoreError::NotMigrated`] or [`StoreError::Newer`].
     pub async fn check_migrated(&self, migrator: &Migrator) -> Result<(), StoreError> {
         let mut connection = self.write.acquire().await?;
-        connection
-            .ensure_migrations_table("_sqlx_migrations")
-            .await?;
-        let applied = connection
-            .list_applied_migrations("_sqlx_migrations")
-            .await?;
+        connection.ensure_migrations_table("_sqlx_migrations").await?;
+        let applied = connection.list_applied_migrations("_sqlx_migrations").await?;
         let applied: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
         crate::migrate::compare(migrator, &applied)
     }
@@ -119,9 +112,7 @@ impl Sqlite {
     pub async fn ping(&self) -> Result<(), StoreError> {
         bounded(async {
             let mut connection = self.read().await?;
-            sqlx::query("SELECT count(*) FROM sqlite_schema")
-                .execute(&mut *connection)
-                .await?;
+            sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut *connection).await?;
             Ok(())
         })
         .await
@@ -139,22 +130,12 @@ impl Sqlite {
 fn create_private(file: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
-    if let Some(folder) = file
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty())
         && !folder.exists()
     {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    match fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-    {
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }

@@ -21,24 +21,15 @@ impl DataDir {
     /// Opens `path`, which is made, for its owner alone, where it does not exist.
     pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
         if !path.exists() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         }
-        Ok(Self {
-            path,
-            _temporary: None,
-        })
+        Ok(Self { path, _temporary: None })
     }
 
     /// Makes a temporary folder.
     pub(crate) fn ephemeral() -> io::Result<Self> {
         let temporary = tempfile::Builder::new().prefix("latchkey-").tempdir()?;
-        Ok(Self {
-            path: temporary.path().to_owned(),
-            _temporary: Some(temporary),
-        })
+        Ok(Self { path: temporary.path().to_owned(), _temporary: Some(temporary) })
     }
 
     /// The URL of a SQLite file in the folder.
@@ -62,11 +53,7 @@ fn make_secret(path: &Path) -> io::Result<String> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).map_err(|_| io::Error::other("the system has no random bytes"))?;
     let text = STANDARD.encode(bytes);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{text}")?;
     file.sync_all()?;
     Ok(text)

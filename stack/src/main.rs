@@ -9,44 +9,53 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use service_kit::{
     runtime,
-    settings::{self, Setting, Source, address, parsed},
+    settings::{self, Setting, Source, address, parsed, text},
     shutdown, telemetry,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::data::DataDir;
 
-const AUTH_HTTP_ADDR: Setting = Setting::new(
-    "AUTH_HTTP_ADDR",
-    "127.0.0.1:3000",
-    "The address of the auth service's REST edge",
-);
+const AUTH_HTTP_ADDR: Setting =
+    Setting::new("AUTH_HTTP_ADDR", "127.0.0.1:3000", "The address of the auth service's REST edge");
 const AUTH_GRPC_ADDR: Setting = Setting::new(
     "AUTH_GRPC_ADDR",
     "127.0.0.1:50051",
     "The address of the auth service's gRPC edge",
 );
-const USER_HTTP_ADDR: Setting = Setting::new(
-    "USER_HTTP_ADDR",
-    "127.0.0.1:4000",
-    "The address of the user service's REST edge",
-);
+const USER_HTTP_ADDR: Setting =
+    Setting::new("USER_HTTP_ADDR", "127.0.0.1:4000", "The address of the user service's REST edge");
 const USER_GRPC_ADDR: Setting = Setting::new(
     "USER_GRPC_ADDR",
     "127.0.0.1:50052",
     "The address of the user service's gRPC edge",
 );
-const DATA_DIR: Setting = Setting::new(
-    "DATA_DIR",
-    "data",
-    "The folder of the databases and generated keys",
-);
+const AUTH_METRICS_ADDR: Setting = Setting {
+    may_be_empty: true,
+    ..Setting::new(
+        "AUTH_METRICS_ADDR",
+        "127.0.0.1:9464",
+        "The address of the auth service's metrics; empty or off: none",
+    )
+};
+const USER_METRICS_ADDR: Setting = Setting {
+    may_be_empty: true,
+    ..Setting::new(
+        "USER_METRICS_ADDR",
+        "127.0.0.1:9465",
+        "The address of the user service's metrics; empty or off: none",
+    )
+};
+const DATA_DIR: Setting =
+    Setting::new("DATA_DIR", "data", "The folder of the databases and generated keys");
 
 const OWN_SETTINGS: &[Setting] = &[
     AUTH_HTTP_ADDR,
     AUTH_GRPC_ADDR,
+    AUTH_METRICS_ADDR,
     USER_HTTP_ADDR,
     USER_GRPC_ADDR,
+    USER_METRICS_ADDR,
     DATA_DIR,
 ];
 
@@ -54,11 +63,13 @@ const OWN_SETTINGS: &[Setting] = &[
 const DECIDED: &[Setting] = &[
     auth_service::config::HTTP_ADDR,
     auth_service::config::GRPC_ADDR,
+    auth_service::config::METRICS_ADDR,
     auth_service::config::DATABASE_URL,
     auth_service::config::KEY_ENCRYPTION_KEY,
     auth_service::config::SERVICE_TOKEN,
     user_service::config::HTTP_ADDR,
     user_service::config::GRPC_ADDR,
+    user_service::config::METRICS_ADDR,
     user_service::config::DATABASE_URL,
     user_service::config::JWKS_URL,
     user_service::config::AUTH_GRPC_URL,
@@ -68,16 +79,10 @@ const DECIDED: &[Setting] = &[
 /// What may be set for the services here: everything that the stack does not decide, each once.
 fn service_settings() -> Vec<Setting> {
     let mut all: Vec<Setting> = Vec::new();
-    let services = [
-        auth_service::config::SETTINGS,
-        user_service::config::SETTINGS,
-        runtime::SETTINGS,
-    ];
+    let services =
+        [auth_service::config::SETTINGS, user_service::config::SETTINGS, runtime::SETTINGS];
     for setting in services.concat() {
-        let taken = all
-            .iter()
-            .chain(DECIDED)
-            .any(|other| other.var == setting.var);
+        let taken = all.iter().chain(DECIDED).any(|other| other.var == setting.var);
         if !taken {
             all.push(setting);
         }
@@ -111,14 +116,13 @@ async fn run(flags: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
         auth_grpc: source.value(&AUTH_GRPC_ADDR, address),
         user_http: source.value(&USER_HTTP_ADDR, address),
         user_grpc: source.value(&USER_GRPC_ADDR, address),
+        auth_metrics: source.value(&AUTH_METRICS_ADDR, text),
+        user_metrics: source.value(&USER_METRICS_ADDR, text),
     };
     let folder = source.value(&DATA_DIR, parsed::<PathBuf>("a path"));
     source.finish()?;
-    let data = if flags.get_flag("ephemeral") {
-        DataDir::ephemeral()?
-    } else {
-        DataDir::open(folder)?
-    };
+    let data =
+        if flags.get_flag("ephemeral") { DataDir::ephemeral()? } else { DataDir::open(folder)? };
 
     let auth = auth_settings(flags, &addresses, &data)?;
     telemetry::init(auth.runtime.log_format, &auth.runtime.log_level)?;
@@ -131,6 +135,8 @@ struct Addresses {
     auth_grpc: SocketAddr,
     user_http: SocketAddr,
     user_grpc: SocketAddr,
+    auth_metrics: String,
+    user_metrics: String,
 }
 
 fn auth_settings(
@@ -143,11 +149,9 @@ fn auth_settings(
     let mut source = Source::from_process(&service_settings(), flags);
     source.set(&config::HTTP_ADDR, addresses.auth_http.to_string());
     source.set(&config::GRPC_ADDR, addresses.auth_grpc.to_string());
+    source.set(&config::METRICS_ADDR, &addresses.auth_metrics);
     source.set(&config::DATABASE_URL, data.database_url("auth.db"));
-    source.set(
-        &config::KEY_ENCRYPTION_KEY,
-        data.secret("key-encryption-key")?,
-    );
+    source.set(&config::KEY_ENCRYPTION_KEY, data.secret("key-encryption-key")?);
     source.set(&config::SERVICE_TOKEN, data.secret("service-token")?);
     Ok(config::Settings::read(&mut source)?)
 }
@@ -164,14 +168,12 @@ fn user_settings(
     let mut source = Source::from_process(&service_settings(), flags);
     source.set(&config::HTTP_ADDR, addresses.user_http.to_string());
     source.set(&config::GRPC_ADDR, addresses.user_grpc.to_string());
+    source.set(&config::METRICS_ADDR, &addresses.user_metrics);
     source.set(&config::DATABASE_URL, data.database_url("user.db"));
     source.set(&config::SERVICE_TOKEN, data.secret("service-token")?);
     source.set(&config::JWT_ISSUER, &issuer.issuer);
     source.set(&config::JWT_AUDIENCE, &issuer.audience);
-    source.set(
-        &config::AUTH_GRPC_URL,
-        format!("http://{}", auth.grpc_address()),
-    );
+    source.set(&config::AUTH_GRPC_URL, format!("http://{}", auth.grpc_address()));
     let jwks = format!("http://{}/.well-known/jwks.json", auth.http_address());
     if !source.is_set(&config::JWT_SECRET) && !source.is_set(&config::JWT_PUBLIC_KEY_FILE) {
         source.set(&config::JWKS_URL, jwks);
@@ -236,10 +238,7 @@ Register, log in, and read the profile:
     )
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the banner is for the person at the terminal"
-)]
+#[expect(clippy::print_stdout, reason = "the banner is for the person at the terminal")]
 fn print(text: &str) {
     println!("{text}");
 }

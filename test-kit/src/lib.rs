@@ -1,6 +1,8 @@
-//! What the integration tests of both services share: a fresh database on each engine, and a REST
-//! client whose answers are easy to look at.
+//! What the integration tests of both services share: a fresh database on each engine, a REST client
+//! whose answers are easy to look at, and the check of an OpenAPI document.
 #![expect(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+pub mod openapi;
 
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
@@ -65,10 +67,7 @@ async fn create_postgres() -> String {
         .expect("a new database");
     let (address, parameters) = server.split_once('?').unwrap_or((&server, ""));
     // postgres://user@host:port/database: what follows the third slash is replaced.
-    let end = address
-        .match_indices('/')
-        .nth(2)
-        .map_or(address.len(), |(at, _)| at);
+    let end = address.match_indices('/').nth(2).map_or(address.len(), |(at, _)| at);
     let separator = if parameters.is_empty() { "" } else { "?" };
     format!("{}/{name}{separator}{parameters}", &address[..end])
 }
@@ -96,10 +95,7 @@ impl Answer {
     /// A header field, or an empty text.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
@@ -114,10 +110,7 @@ impl Client {
     /// A client of the service at `address`.
     #[must_use]
     pub fn new(address: std::net::SocketAddr) -> Self {
-        Self {
-            base: format!("http://{address}"),
-            http: reqwest::Client::new(),
-        }
+        Self { base: format!("http://{address}"), http: reqwest::Client::new() }
     }
 
     /// Starts a request, to add to and then [`send`].
@@ -145,12 +138,7 @@ pub async fn send(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.expect("a body");
-    Answer {
-        status,
-        headers,
-        json: serde_json::from_str(&text).unwrap_or(Value::Null),
-        text,
-    }
+    Answer { status, headers, json: serde_json::from_str(&text).unwrap_or(Value::Null), text }
 }
 
 /// A gRPC channel to the service at `address`.
@@ -178,14 +166,9 @@ pub async fn raw_grpc(
     message: &[u8],
     headers: &[(&str, &str)],
 ) -> HeaderMap {
-    let http = reqwest::Client::builder()
-        .http2_prior_knowledge()
-        .build()
-        .expect("a client");
+    let http = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
     // Length-Prefixed-Message: not compressed, then the length.
-    let length = u32::try_from(message.len())
-        .expect("a short message")
-        .to_be_bytes();
+    let length = u32::try_from(message.len()).expect("a short message").to_be_bytes();
     let mut request = http
         .post(format!("http://{address}{path}"))
         .header("content-type", "application/grpc")

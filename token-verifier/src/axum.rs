@@ -23,11 +23,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Rejection> {
         let verifier = Verifier::from_ref(state);
-        verifier
-            .verify_authorization(&parts.headers)
-            .await
-            .map(Self)
-            .map_err(Rejection)
+        verifier.verify_authorization(&parts.headers).await.map(Self).map_err(Rejection)
     }
 }
 
@@ -56,9 +52,7 @@ impl IntoResponse for Rejection {
             (status, [(header::CONTENT_TYPE, json)], problem.to_string()).into_response();
         if let Some(challenge) = error.www_authenticate() {
             let challenge = HeaderValue::from_static(challenge);
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, challenge);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }

@@ -73,18 +73,13 @@ impl Fetcher {
                     .map_err(|_| JwksError::NoRoots)?
                     .with_root_certificates(RootCertStore::empty())
                     .with_no_client_auth();
-                builder
-                    .with_tls_config(tls)
-                    .https_or_http()
-                    .enable_http1()
-                    .build()
+                builder.with_tls_config(tls).https_or_http().enable_http1().build()
             }
             _ => return Err(JwksError::Scheme),
         };
         // A fetch every few minutes gains nothing from an idle connection, which may turn out dead.
-        let client = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(connector);
+        let client =
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
         Ok(Self { client, url })
     }
 
@@ -92,12 +87,7 @@ impl Fetcher {
     pub(crate) fn name(&self) -> String {
         let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
         let authority = self.url.authority().map(http::uri::Authority::as_str);
-        format!(
-            "{}://{}{}",
-            part(self.url.scheme_str()),
-            part(authority),
-            self.url.path()
-        )
+        format!("{}://{}{}", part(self.url.scheme_str()), part(authority), self.url.path())
     }
 
     pub(crate) async fn fetch(&self) -> Result<Fetched, FetchError> {
@@ -109,10 +99,7 @@ impl Fetcher {
     async fn request(&self) -> Result<Fetched, FetchError> {
         let request = Request::get(&self.url)
             .header(ACCEPT, "application/jwk-set+json, application/json")
-            .header(
-                USER_AGENT,
-                concat!("latchkey-token-verifier/", env!("CARGO_PKG_VERSION")),
-            )
+            .header(USER_AGENT, concat!("latchkey-token-verifier/", env!("CARGO_PKG_VERSION")))
             .body(Empty::new())
             .map_err(|error| FetchError::Connect(error.to_string()))?;
         let answer = self.client.request(request).await.map_err(|error| {
@@ -125,14 +112,9 @@ impl Fetcher {
             return Err(FetchError::Status(answer.status()));
         }
         let fresh_for = fresh_for(answer.headers());
-        let body = Limited::new(answer.into_body(), MAX_BODY_BYTES)
-            .collect()
-            .await;
+        let body = Limited::new(answer.into_body(), MAX_BODY_BYTES).collect().await;
         let body = body.map_err(|_| FetchError::Body)?.to_bytes();
-        Ok(Fetched {
-            keys: KeySet::from_jwks(&body)?,
-            fresh_for,
-        })
+        Ok(Fetched { keys: KeySet::from_jwks(&body)?, fresh_for })
     }
 }
 
@@ -145,23 +127,15 @@ fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
         .filter_map(|field| field.to_str().ok())
         .flat_map(|field| field.split(','));
     let lifetime = directives.filter_map(|directive| {
-        let (name, value) = directive
-            .trim()
-            .split_once('=')
-            .unwrap_or((directive.trim(), ""));
+        let (name, value) = directive.trim().split_once('=').unwrap_or((directive.trim(), ""));
         match name.to_ascii_lowercase().as_str() {
             "max-age" => value.trim_matches('"').parse::<u64>().ok(),
             "no-store" | "no-cache" => Some(0),
             _ => None,
         }
     });
-    let age = headers
-        .get(AGE)
-        .and_then(|age| age.to_str().ok()?.parse::<u64>().ok())
-        .unwrap_or(0);
-    lifetime
-        .min()
-        .map(|seconds| Duration::from_secs(seconds.saturating_sub(age)))
+    let age = headers.get(AGE).and_then(|age| age.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
+    lifetime.min().map(|seconds| Duration::from_secs(seconds.saturating_sub(age)))
 }
 
 #[cfg(test)]
@@ -176,10 +150,7 @@ mod tests {
     fn lifetime(fields: &[(&'static str, &'static str)]) -> Option<u64> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
-            headers.append(
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            );
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         fresh_for(&headers).map(|left| left.as_secs())
     }
@@ -188,27 +159,12 @@ mod tests {
     fn the_lifetime_is_the_shortest_that_is_promised() {
         assert_eq!(lifetime(&[]), None);
         assert_eq!(lifetime(&[("cache-control", "public")]), None);
+        assert_eq!(lifetime(&[("cache-control", "public, Max-Age=300")]), Some(300));
+        assert_eq!(lifetime(&[("cache-control", "max-age=300"), ("age", "100")]), Some(200));
+        assert_eq!(lifetime(&[("cache-control", "max-age=300"), ("age", "900")]), Some(0));
+        assert_eq!(lifetime(&[("cache-control", "max-age=60, no-store")]), Some(0));
         assert_eq!(
-            lifetime(&[("cache-control", "public, Max-Age=300")]),
-            Some(300)
-        );
-        assert_eq!(
-            lifetime(&[("cache-control", "max-age=300"), ("age", "100")]),
-            Some(200)
-        );
-        assert_eq!(
-            lifetime(&[("cache-control", "max-age=300"), ("age", "900")]),
-            Some(0)
-        );
-        assert_eq!(
-            lifetime(&[("cache-control", "max-age=60, no-store")]),
-            Some(0)
-        );
-        assert_eq!(
-            lifetime(&[
-                ("cache-control", "max-age=60"),
-                ("cache-control", "max-age=30")
-            ]),
+            lifetime(&[("cache-control", "max-age=60"), ("cache-control", "max-age=30")]),
             Some(30)
         );
         assert_eq!(lifetime(&[("cache-control", "max-age=-1")]), None);

@@ -59,9 +59,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("number out of range"))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -103,39 +101,20 @@ mod tests {
     #[test]
     fn objects_are_read_and_everything_else_is_not() {
         assert!(object(br#" {"a":1,"b":[{"a":null}],"c":-1.5,"d":true} "#).is_ok());
-        for text in [
-            "",
-            "1",
-            "[]",
-            "null",
-            "\"a\"",
-            "{",
-            "{}{}",
-            "{} x",
-            "{\"a\":1e999}",
-            "\u{feff}{}",
-        ] {
-            assert_eq!(
-                object(text.as_bytes()),
-                Err(JsonError::NotAnObject),
-                "{text}"
-            );
+        for text in
+            ["", "1", "[]", "null", "\"a\"", "{", "{}{}", "{} x", "{\"a\":1e999}", "\u{feff}{}"]
+        {
+            assert_eq!(object(text.as_bytes()), Err(JsonError::NotAnObject), "{text}");
         }
         assert_eq!(object(b"{\"a\":\"\xff\"}"), Err(JsonError::NotAnObject));
     }
 
     #[test]
     fn duplicates_are_found_at_any_depth_and_behind_escapes() {
-        for text in [
-            r#"{"a":1,"a":1}"#,
-            r#"{"a":[{"b":{"c":1,"c":2}}]}"#,
-            r#"{"alg":1,"\u0061lg":1}"#,
-        ] {
-            assert_eq!(
-                object(text.as_bytes()),
-                Err(JsonError::DuplicateMember),
-                "{text}"
-            );
+        for text in
+            [r#"{"a":1,"a":1}"#, r#"{"a":[{"b":{"c":1,"c":2}}]}"#, r#"{"alg":1,"\u0061lg":1}"#]
+        {
+            assert_eq!(object(text.as_bytes()), Err(JsonError::DuplicateMember), "{text}");
         }
     }
 }

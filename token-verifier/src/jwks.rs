@@ -100,10 +100,7 @@ impl JwksCache {
             wanted: Mutex::default(),
             wake: Notify::new(),
         };
-        Ok(Self {
-            shared: Arc::new(shared),
-            cooldown: REFETCH_COOLDOWN,
-        })
+        Ok(Self { shared: Arc::new(shared), cooldown: REFETCH_COOLDOWN })
     }
 
     /// Replaces the 10 s that lie at least between two fetches because of an unknown `kid`. Applies
@@ -224,10 +221,7 @@ impl JwksCache {
             return None;
         }
         if wanted.ticket <= served {
-            if wanted
-                .last
-                .is_some_and(|last| last.elapsed() < self.cooldown)
-            {
+            if wanted.last.is_some_and(|last| last.elapsed() < self.cooldown) {
                 return None;
             }
             wanted.ticket += 1;
@@ -254,10 +248,7 @@ impl JwksCache {
     }
 
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
-        self.shared
-            .wanted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -300,18 +291,12 @@ fn refresh_after(fresh_for: Option<Duration>, jitter: f64) -> Duration {
         Some(lifetime) => lifetime.min(Duration::from_secs(31_536_000)).mul_f64(0.8),
         None => DEFAULT_REFRESH,
     };
-    pause
-        .mul_f64(1.0 - 0.1 * jitter)
-        .clamp(MIN_REFRESH, MAX_REFRESH)
+    pause.mul_f64(1.0 - 0.1 * jitter).clamp(MIN_REFRESH, MAX_REFRESH)
 }
 
 /// The pause after the nth failure in a row, between half of the step and all of it.
 fn back_off(failures: u32, eager: bool, jitter: f64) -> Duration {
-    let doublings = if eager {
-        failures.saturating_sub(EAGER_RETRIES)
-    } else {
-        failures
-    };
+    let doublings = if eager { failures.saturating_sub(EAGER_RETRIES) } else { failures };
     let step = MIN_BACK_OFF * (1 << doublings.saturating_sub(1).min(10));
     step.min(MAX_BACK_OFF).mul_f64(1.0 - 0.5 * jitter)
 }
@@ -325,16 +310,10 @@ mod tests {
     #[test]
     fn a_refresh_comes_before_the_answer_is_stale_and_within_bounds() {
         let after = |seconds| refresh_after(Some(Duration::from_secs(seconds)), 0.0).as_secs();
-        assert_eq!(
-            [after(0), after(6), after(300), after(86_400)],
-            [5, 5, 240, 3600]
-        );
+        assert_eq!([after(0), after(6), after(300), after(86_400)], [5, 5, 240, 3600]);
         assert_eq!(after(u64::MAX), 3600);
         assert_eq!(refresh_after(None, 0.0), Duration::from_secs(300));
-        assert_eq!(
-            refresh_after(Some(Duration::from_secs(300)), 1.0),
-            Duration::from_secs(216)
-        );
+        assert_eq!(refresh_after(Some(Duration::from_secs(300)), 1.0), Duration::from_secs(216));
     }
 
     #[test]
@@ -346,9 +325,6 @@ mod tests {
         );
         assert_eq!(back_off(1, false, 1.0), Duration::from_millis(125));
         let eager = |failures| back_off(failures, true, 0.0).as_millis();
-        assert_eq!(
-            [eager(1), eager(40), eager(42), eager(u32::MAX)],
-            [250, 250, 500, 10_000]
-        );
+        assert_eq!([eager(1), eager(40), eager(42), eager(u32::MAX)], [250, 250, 500, 10_000]);
     }
 }

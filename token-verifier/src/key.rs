@@ -105,10 +105,7 @@ pub enum KeyError {
 #[derive(Clone)]
 enum Material {
     Secret(Box<hmac::Key>),
-    Public {
-        numbers: PublicKey,
-        prepared: ParsedPublicKey,
-    },
+    Public { numbers: PublicKey, prepared: ParsedPublicKey },
 }
 
 /// A key and the only algorithm that it may be used with (RFC 8725 section 3.1).
@@ -132,9 +129,7 @@ impl VerificationKey {
             return Err(KeyError::SecretIsPem);
         }
         if secret.len() < MIN_SECRET_BYTES {
-            return Err(KeyError::ShortSecret {
-                bytes: secret.len(),
-            });
+            return Err(KeyError::ShortSecret { bytes: secret.len() });
         }
         Ok(Self {
             material: Material::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret))),
@@ -185,10 +180,7 @@ impl VerificationKey {
     }
 
     fn from_file(numbers: PublicKey) -> Result<Self, KeyError> {
-        Ok(Self {
-            from_file: true,
-            ..Self::public(numbers)?
-        })
+        Ok(Self { from_file: true, ..Self::public(numbers)? })
     }
 
     fn public(numbers: PublicKey) -> Result<Self, KeyError> {
@@ -231,11 +223,7 @@ impl VerificationKey {
         };
         let mut jwk = numbers.required_members();
         if let Value::Object(members) = &mut jwk {
-            members.extend(
-                self.kid
-                    .clone()
-                    .map(|kid| ("kid".to_owned(), Value::String(kid))),
-            );
+            members.extend(self.kid.clone().map(|kid| ("kid".to_owned(), Value::String(kid))));
             members.insert("use".to_owned(), "sig".into());
             members.insert("alg".to_owned(), self.algorithm().as_str().into());
         }

@@ -42,18 +42,11 @@ impl KeySet {
     /// has an array `keys`; [`KeyError::TooManyKeys`] above 64 keys.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeyError> {
         let document = json::object(json).map_err(|_| KeyError::NotJwks)?;
-        let keys = document
-            .get("keys")
-            .and_then(Value::as_array)
-            .ok_or(KeyError::NotJwks)?;
+        let keys = document.get("keys").and_then(Value::as_array).ok_or(KeyError::NotJwks)?;
         if keys.len() > MAX_KEYS {
             return Err(KeyError::TooManyKeys { keys: keys.len() });
         }
-        Ok(Self::new(
-            keys.iter()
-                .filter_map(|jwk| VerificationKey::from_jwk(jwk).ok())
-                .collect(),
-        ))
+        Ok(Self::new(keys.iter().filter_map(|jwk| VerificationKey::from_jwk(jwk).ok()).collect()))
     }
 
     /// Whether there is no key at all, so that no token can be valid.

@@ -43,10 +43,7 @@ impl PublicKey {
         if !sound || e.last().is_none_or(|last| last % 2 == 0) {
             return Err(KeyError::Malformed);
         }
-        Ok(Self::Rsa {
-            n: n.to_vec(),
-            e: e.to_vec(),
-        })
+        Ok(Self::Rsa { n: n.to_vec(), e: e.to_vec() })
     }
 
     /// Two coordinates of 32 bytes. Whether the point is on the curve is checked by `prepare`.
@@ -54,10 +51,7 @@ impl PublicKey {
         if x.len() != 32 || y.len() != 32 {
             return Err(KeyError::Malformed);
         }
-        Ok(Self::P256 {
-            x: x.to_vec(),
-            y: y.to_vec(),
-        })
+        Ok(Self::P256 { x: x.to_vec(), y: y.to_vec() })
     }
 
     /// A compressed point of 32 bytes (RFC 8032 section 5.1.5).
@@ -70,10 +64,7 @@ impl PublicKey {
 
     /// Reads a JWK and refuses one that is private or not meant for signatures.
     pub(crate) fn from_jwk(jwk: &Map<String, Value>) -> Result<Self, KeyError> {
-        if PRIVATE_MEMBERS
-            .iter()
-            .any(|member| jwk.contains_key(*member))
-        {
+        if PRIVATE_MEMBERS.iter().any(|member| jwk.contains_key(*member)) {
             return Err(KeyError::PrivateKey);
         }
         // RFC 7517 sections 4.2 and 4.3.
@@ -87,13 +78,8 @@ impl PublicKey {
             }
         }
         let number = |name: &str| {
-            let text = jwk
-                .get(name)
-                .and_then(Value::as_str)
-                .ok_or(KeyError::Malformed)?;
-            URL_SAFE_NO_PAD
-                .decode(text)
-                .map_err(|_| KeyError::Malformed)
+            let text = jwk.get(name).and_then(Value::as_str).ok_or(KeyError::Malformed)?;
+            URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyError::Malformed)
         };
         let text = |name: &str| jwk.get(name).and_then(Value::as_str);
         let key = match (text("kty").ok_or(KeyError::Malformed)?, text("crv")) {
@@ -167,36 +153,19 @@ mod tests {
             "R0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bF",
             "TWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw")});
         let key = PublicKey::from_jwk(rsa.as_object().unwrap()).unwrap();
-        assert_eq!(
-            key.thumbprint(),
-            "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
-        ); // RFC 7638 3.1
+        assert_eq!(key.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"); // RFC 7638 3.1
 
         let okp = json!({"kty": "OKP", "crv": "Ed25519",
             "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
         let key = PublicKey::from_jwk(okp.as_object().unwrap()).unwrap();
-        assert_eq!(
-            key.thumbprint(),
-            "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
-        ); // RFC 8037 A.3
+        assert_eq!(key.thumbprint(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"); // RFC 8037 A.3
     }
 
     #[test]
     fn unsound_rsa_numbers_are_refused() {
         let n = [0xff; 256];
-        for e in [
-            &[][..],
-            &[0],
-            &[1],
-            &[2],
-            &[0, 3],
-            &[1, 0],
-            &[1, 0, 0, 0, 1],
-        ] {
-            assert!(
-                matches!(PublicKey::rsa(&n, e), Err(KeyError::Malformed)),
-                "{e:?}"
-            );
+        for e in [&[][..], &[0], &[1], &[2], &[0, 3], &[1, 0], &[1, 0, 0, 0, 1]] {
+            assert!(matches!(PublicKey::rsa(&n, e), Err(KeyError::Malformed)), "{e:?}");
         }
         assert!(PublicKey::rsa(&n, &[3]).is_ok());
         assert!(PublicKey::rsa(&n, &[1, 0, 1]).is_ok());

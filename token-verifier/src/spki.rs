@@ -33,9 +33,7 @@ pub(crate) fn from_pem(pem: &[u8]) -> Result<PublicKey, KeyError> {
     let Some(body) = block.strip_prefix("PUBLIC KEY-----") else {
         return Err(KeyError::NotSpki);
     };
-    let (body, _) = body
-        .split_once("-----END PUBLIC KEY-----")
-        .ok_or(KeyError::NotPem)?;
+    let (body, _) = body.split_once("-----END PUBLIC KEY-----").ok_or(KeyError::NotPem)?;
     let base64: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     from_der(&STANDARD.decode(base64).map_err(|_| KeyError::NotPem)?)
 }
@@ -45,9 +43,7 @@ pub(crate) fn from_der(der: &[u8]) -> Result<PublicKey, KeyError> {
     let info = Der(der).only(SEQUENCE).ok_or(KeyError::NotSpki)?;
     let (algorithm, rest) = Der(info).next(SEQUENCE).ok_or(KeyError::NotSpki)?;
     // The first byte counts the unused bits of the last one: a key has none.
-    let key = Der(rest)
-        .only(BIT_STRING)
-        .and_then(|bits| bits.strip_prefix(&[0]));
+    let key = Der(rest).only(BIT_STRING).and_then(|bits| bits.strip_prefix(&[0]));
     let key = key.ok_or(KeyError::NotSpki)?;
     match algorithm {
         RSA => {
@@ -96,8 +92,6 @@ impl<'a> Der<'a> {
 
     /// The content of the only element.
     fn only(self, tag: u8) -> Option<&'a [u8]> {
-        self.next(tag)
-            .filter(|(_, rest)| rest.is_empty())
-            .map(|(content, _)| content)
+        self.next(tag).filter(|(_, rest)| rest.is_empty()).map(|(content, _)| content)
     }
 }

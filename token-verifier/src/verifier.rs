@@ -101,17 +101,12 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthError> {
         (Some(field), None) => field.as_bytes(),
         (Some(_), Some(_)) => return Err(AuthError::Ambiguous),
     };
-    let scheme_ends = field
-        .iter()
-        .position(|byte| *byte == b' ')
-        .unwrap_or(field.len());
+    let scheme_ends = field.iter().position(|byte| *byte == b' ').unwrap_or(field.len());
     let (scheme, token) = field.split_at(scheme_ends);
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Err(AuthError::Missing);
     }
-    let token = std::str::from_utf8(token)
-        .map_err(|_| AuthError::Malformed)?
-        .trim_matches(' ');
+    let token = std::str::from_utf8(token).map_err(|_| AuthError::Malformed)?.trim_matches(' ');
     let is_token_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
     if token.is_empty() || !token.bytes().all(is_token_byte) {
         return Err(AuthError::Malformed);
@@ -150,20 +145,13 @@ impl Verifier {
     }
 
     fn new(source: Source, rules: Rules) -> Self {
-        Self {
-            source,
-            rules: Arc::new(rules),
-            clock: Arc::new(unix_now),
-        }
+        Self { source, rules: Arc::new(rules), clock: Arc::new(unix_now) }
     }
 
     /// Replaces the system's clock, for tests. It tells seconds since the Unix epoch.
     #[must_use]
     pub fn with_clock(self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
-        Self {
-            clock: Arc::new(clock),
-            ..self
-        }
+        Self { clock: Arc::new(clock), ..self }
     }
 
     /// Validates a token. A token of an unknown key makes a JWKS source fetch its document again, at
@@ -230,8 +218,7 @@ impl Verifier {
             Source::Jwks(cache) => cache.keys(),
         };
         // Without a single key a good token looks like a bad one; that is not the client's fault.
-        keys.filter(|keys| !keys.is_empty())
-            .ok_or(AuthError::KeysUnavailable)
+        keys.filter(|keys| !keys.is_empty()).ok_or(AuthError::KeysUnavailable)
     }
 
     fn check(&self, token: &str, keys: &KeySet) -> Result<Claims, VerifyError> {
@@ -241,16 +228,12 @@ impl Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier")
-            .field("rules", &self.rules)
-            .finish_non_exhaustive()
+        f.debug_struct("Verifier").field("rules", &self.rules).finish_non_exhaustive()
     }
 }
 
 /// A clock before 1970 reads as 1970, when no token of today is valid yet.
 fn unix_now() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -151,10 +151,7 @@ pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: i64) -> Result<Cla
     let (algorithm, kid) = read_header(&json::object(&decode(header)?)?)?;
     let candidates = keys.candidates(algorithm, kid.as_deref())?;
     let signature = decode(signature)?;
-    if !candidates
-        .iter()
-        .any(|key| key.signed(signed.as_bytes(), &signature))
-    {
+    if !candidates.iter().any(|key| key.signed(signed.as_bytes(), &signature)) {
         return Err(VerifyError::BadSignature);
     }
 
@@ -166,9 +163,7 @@ pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: i64) -> Result<Cla
 
 /// Refuses padding, other alphabets and left-over bits, so that one token has one text only.
 fn decode(segment: &str) -> Result<Vec<u8>, VerifyError> {
-    URL_SAFE_NO_PAD
-        .decode(segment)
-        .map_err(|_| VerifyError::BadBase64)
+    URL_SAFE_NO_PAD.decode(segment).map_err(|_| VerifyError::BadBase64)
 }
 
 fn read_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<String>), VerifyError> {
@@ -184,19 +179,14 @@ fn read_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<String>
     }
     // Media types are compared without regard to case (RFC 7515 section 4.1.9).
     let is_access_token = |typ: &str| {
-        ["JWT", "at+jwt", "application/at+jwt"]
-            .iter()
-            .any(|known| typ.eq_ignore_ascii_case(known))
+        ["JWT", "at+jwt", "application/at+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known))
     };
     match header.get("typ") {
         None => {}
         Some(Value::String(typ)) if is_access_token(typ) => {}
         Some(_) => return Err(VerifyError::WrongType),
     }
-    let algorithm = header
-        .get("alg")
-        .and_then(Value::as_str)
-        .and_then(Algorithm::from_name);
+    let algorithm = header.get("alg").and_then(Value::as_str).and_then(Algorithm::from_name);
     let algorithm = algorithm.ok_or(VerifyError::UnsupportedAlgorithm)?;
     match header.get("kid") {
         None => Ok((algorithm, None)),
@@ -209,10 +199,7 @@ fn read_claims(claims: &Map<String, Value>) -> Result<Claims, VerifyError> {
     let sub = text(claims, "sub")?.ok_or(VerifyError::MissingClaim("sub"))?;
     let sub = canonical_uuid(&sub).ok_or(VerifyError::InvalidClaim("sub"))?;
     let email = text(claims, "email")?;
-    if email
-        .as_ref()
-        .is_some_and(|email| email.len() > MAX_EMAIL_BYTES)
-    {
+    if email.as_ref().is_some_and(|email| email.len() > MAX_EMAIL_BYTES) {
         return Err(VerifyError::InvalidClaim("email"));
     }
     Ok(Claims {
@@ -253,10 +240,9 @@ fn audience(claims: &Map<String, Value>) -> Result<Vec<String>, VerifyError> {
     match claims.get("aud") {
         None => Ok(Vec::new()),
         Some(Value::String(one)) => Ok(vec![one.clone()]),
-        Some(Value::Array(many)) => many
-            .iter()
-            .map(|one| one.as_str().map(str::to_owned).ok_or(invalid))
-            .collect(),
+        Some(Value::Array(many)) => {
+            many.iter().map(|one| one.as_str().map(str::to_owned).ok_or(invalid)).collect()
+        }
         Some(_) => Err(invalid),
     }
 }
@@ -264,11 +250,7 @@ fn audience(claims: &Map<String, Value>) -> Result<Vec<String>, VerifyError> {
 /// One account has one spelling: lower case with hyphens (RFC 9562 section 4), and it is not nil.
 fn canonical_uuid(text: &str) -> Option<Uuid> {
     let uuid = Uuid::try_parse(text).ok().filter(|uuid| !uuid.is_nil())?;
-    (uuid
-        .as_hyphenated()
-        .encode_lower(&mut Uuid::encode_buffer())
-        == text)
-        .then_some(uuid)
+    (uuid.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text).then_some(uuid)
 }
 
 fn check_times(claims: &Claims, rules: &Rules, now: i64) -> Result<(), VerifyError> {

@@ -1,9 +1,10 @@
 //! The settings of the user service.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use service_kit::{
-    runtime::RuntimeSettings,
+    metrics,
+    runtime::{Addresses, RuntimeSettings},
     settings::{Secret, Setting, SettingsError, Source, address, parsed, seconds, text},
 };
 use sql_kit::Database;
@@ -18,6 +19,15 @@ pub const HTTP_ADDR: Setting =
 /// `GRPC_ADDR`.
 pub const GRPC_ADDR: Setting =
     Setting::new("GRPC_ADDR", "0.0.0.0:50052", "The address of the gRPC edge");
+/// `METRICS_ADDR`.
+pub const METRICS_ADDR: Setting = Setting {
+    may_be_empty: true,
+    ..Setting::new(
+        "METRICS_ADDR",
+        "127.0.0.1:9465",
+        "The address of the Prometheus metrics, at /metrics; empty or off: none",
+    )
+};
 /// `DATABASE_URL`.
 pub const DATABASE_URL: Setting = Setting {
     secret: true,
@@ -84,6 +94,7 @@ pub const SERVICE_TOKEN: Setting = Setting::secret(
 pub const SETTINGS: &[Setting] = &[
     HTTP_ADDR,
     GRPC_ADDR,
+    METRICS_ADDR,
     DATABASE_URL,
     JWKS_URL,
     JWT_PUBLIC_KEY_FILE,
@@ -111,10 +122,8 @@ pub enum KeySource {
 /// The settings of the user service, valid.
 #[derive(Debug)]
 pub struct Settings {
-    /// The address of the REST edge.
-    pub http_addr: SocketAddr,
-    /// The address of the gRPC edge.
-    pub grpc_addr: SocketAddr,
+    /// Where it listens.
+    pub addresses: Addresses,
     /// The database.
     pub database: Database,
     /// Where the keys come from.
@@ -149,16 +158,18 @@ impl Settings {
             exp_leeway: source.value(&JWT_EXP_LEEWAY, seconds(0, 300)),
             clock_skew: source.value(&JWT_CLOCK_SKEW, seconds(0, 300)),
         };
-        let http_addr = source.value(&HTTP_ADDR, address);
-        let grpc_addr = source.value(&GRPC_ADDR, address);
+        let addresses = Addresses {
+            http: source.value(&HTTP_ADDR, address),
+            grpc: source.value(&GRPC_ADDR, address),
+            metrics: source.value(&METRICS_ADDR, metrics::address),
+        };
         let database = source.value(&DATABASE_URL, |url| url.parse());
         let email_visibility = source.value(&PROFILE_EMAIL_VISIBILITY, parsed("owner or members"));
         let auth_grpc = source.optional(&AUTH_GRPC_URL, endpoint);
         let runtime = RuntimeSettings::read(source);
         source.finish()?;
         Ok(Self {
-            http_addr,
-            grpc_addr,
+            addresses,
             database,
             // Without a fault there is a source.
             keys: keys.ok_or_else(SettingsError::default)?,

@@ -16,7 +16,9 @@ use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use axum::Router;
 pub use error::Error;
 use service_kit::{
+    edge::Edge,
     health::{Check, Health},
+    metrics::Metrics,
     runtime::Listeners,
 };
 use token_verifier::{KeySet, Rules, Verifier};
@@ -60,6 +62,7 @@ pub struct App {
     listeners: Listeners,
     rest: Router,
     grpc: Router,
+    metrics: Metrics,
     health: Health,
     background: Background,
     shutdown: CancellationToken,
@@ -77,6 +80,7 @@ impl App {
         settings: Settings,
         shutdown: CancellationToken,
     ) -> Result<Self, BuildError> {
+        let metrics = Metrics::new();
         let store = open_store(&settings)?;
         let deleted = Arc::new(Notify::new());
         let service =
@@ -96,14 +100,18 @@ impl App {
             Ok(Err(_)) | Err(_) => false,
         };
 
-        let listeners = Listeners::bind(NAME, settings.http_addr, settings.grpc_addr)
-            .await
-            .map_err(BuildError::System)?;
+        let listeners =
+            Listeners::bind(NAME, settings.addresses).await.map_err(BuildError::System)?;
         let verifier = verifier(settings.keys, settings.rules, &shutdown);
         let checks =
             vec![database_check(store, Arc::clone(&service)), signing_keys_check(verifier.clone())];
+        let shared = Edge {
+            service: NAME,
+            metrics: metrics.clone(),
+            allowed_origins: settings.runtime.allowed_origins.clone(),
+        };
         let health = Health::start(NAME, VERSION, checks, shutdown.clone());
-        let rest = edge::rest::router(Arc::clone(&service), verifier.clone(), &health);
+        let rest = edge::rest::router(&shared, Arc::clone(&service), verifier.clone(), &health);
         let mut routes = tonic::service::Routes::builder();
         edge::grpc::add_services(&mut routes, service, verifier);
         routes.add_service(health.grpc_server(edge::grpc::SERVICES).await);
@@ -111,9 +119,9 @@ impl App {
             service_kit::grpc::add_reflection(&mut routes, edge::grpc::DESCRIPTORS)
                 .map_err(|error| BuildError::System(error.to_string()))?;
         }
-        let grpc = service_kit::grpc::finish(NAME, routes.routes(), shutdown.clone());
+        let grpc = service_kit::grpc::finish(&shared, routes.routes(), shutdown.clone());
         let grace = settings.runtime.shutdown_grace;
-        Ok(Self { listeners, rest, grpc, health, background, shutdown, grace })
+        Ok(Self { listeners, rest, grpc, metrics, health, background, shutdown, grace })
     }
 
     /// The address of the REST edge.
@@ -126,6 +134,12 @@ impl App {
     #[must_use]
     pub const fn grpc_address(&self) -> SocketAddr {
         self.listeners.grpc_address()
+    }
+
+    /// The address of the metrics, if they are on.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.listeners.metrics_address()
     }
 
     /// The state of the service's health.
@@ -141,8 +155,8 @@ impl App {
     ///
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
-        let Self { listeners, rest, grpc, background, shutdown, grace, .. } = self;
-        let mut serving = pin!(listeners.serve(rest, grpc, shutdown.clone(), grace));
+        let Self { listeners, rest, grpc, metrics, background, shutdown, grace, .. } = self;
+        let mut serving = pin!(listeners.serve(rest, grpc, &metrics, shutdown.clone(), grace));
         let result = tokio::select! {
             () = &mut serving => Ok(()),
             error = background.run() => {

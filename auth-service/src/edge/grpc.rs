@@ -37,11 +37,7 @@ pub fn add_services(
     trusted_proxies: TrustedProxies,
     service_token: Option<Secret>,
 ) {
-    let api = Api {
-        service,
-        trusted_proxies,
-        service_token: service_token.map(Arc::new),
-    };
+    let api = Api { service, trusted_proxies, service_token: service_token.map(Arc::new) };
     routes.add_service(AuthServiceServer::new(api.clone()));
     routes.add_service(AccountServiceServer::new(api));
 }
@@ -55,8 +51,7 @@ struct Api {
 
 impl Api {
     fn network<T>(&self, request: &Request<T>) -> Network {
-        self.trusted_proxies
-            .client(request.metadata().as_ref(), request.extensions())
+        self.trusted_proxies.client(request.metadata().as_ref(), request.extensions())
     }
 
     /// Lets only services pass: those that present the service token.
@@ -68,11 +63,7 @@ impl Api {
             }
             _ => false,
         };
-        if known {
-            Ok(())
-        } else {
-            Err(refused(Error::UnknownService))
-        }
+        if known { Ok(()) } else { Err(refused(Error::UnknownService)) }
     }
 }
 
@@ -96,11 +87,7 @@ impl AuthService for Api {
             &mut faults,
         );
         let registration = registration.ok_or_else(|| refused(Error::Invalid(faults)))?;
-        let account = self
-            .service
-            .register(registration, network)
-            .await
-            .map_err(refused)?;
+        let account = self.service.register(registration, network).await.map_err(refused)?;
         Ok(Response::new(RegisterResponse {
             id: account.id.to_string(),
             email: account.email.as_str().to_owned(),
@@ -117,11 +104,7 @@ impl AuthService for Api {
     ) -> Result<Response<LoginResponse>, Status> {
         let network = self.network(&request);
         let LoginRequest { email, password } = request.into_inner();
-        let issued = self
-            .service
-            .login(&email, &password, network)
-            .await
-            .map_err(refused)?;
+        let issued = self.service.login(&email, &password, network).await.map_err(refused)?;
         Ok(Response::new(LoginResponse {
             access_token: issued.access_token,
             token_type: "Bearer".to_owned(),
@@ -134,14 +117,9 @@ impl AuthService for Api {
         request: Request<IntrospectTokenRequest>,
     ) -> Result<Response<IntrospectTokenResponse>, Status> {
         self.admit_service(request.metadata())?;
-        let claims = self
-            .service
-            .introspect(&request.get_ref().token)
-            .await
-            .map_err(refused)?;
-        Ok(Response::new(claims.map_or_else(
-            IntrospectTokenResponse::default,
-            |claims| IntrospectTokenResponse {
+        let claims = self.service.introspect(&request.get_ref().token).await.map_err(refused)?;
+        Ok(Response::new(claims.map_or_else(IntrospectTokenResponse::default, |claims| {
+            IntrospectTokenResponse {
                 active: true,
                 sub: claims.sub.to_string(),
                 email: claims.email.unwrap_or_default(),
@@ -150,8 +128,8 @@ impl AuthService for Api {
                 iss: claims.iss.unwrap_or_default(),
                 aud: claims.aud,
                 jti: claims.jti.unwrap_or_default(),
-            },
-        )))
+            }
+        })))
     }
 }
 
@@ -163,16 +141,9 @@ impl AccountService for Api {
     ) -> Result<Response<DeleteAccountResponse>, Status> {
         self.admit_service(request.metadata())?;
         let id = Uuid::try_parse(&request.get_ref().id).map_err(|_| {
-            refused(Error::Invalid(vec![fault(
-                "id",
-                "not_a_uuid",
-                "must be a UUID",
-            )]))
+            refused(Error::Invalid(vec![fault("id", "not_a_uuid", "must be a UUID")]))
         })?;
-        self.service
-            .delete_account(AccountId(id))
-            .await
-            .map_err(refused)?;
+        self.service.delete_account(AccountId(id)).await.map_err(refused)?;
         Ok(Response::new(DeleteAccountResponse {}))
     }
 }

@@ -11,29 +11,34 @@ use axum::{
 use chrono::{DateTime, SecondsFormat, Utc};
 use http::{StatusCode, header};
 use serde::Serialize;
-use service_kit::{api_docs, client_address::TrustedProxies, error::ApiError, health::Health, json, rest};
+use service_kit::{
+    api_docs, client_address::TrustedProxies, edge::Edge, error::ApiError, health::Health, json,
+    rest,
+};
 
 use crate::{domain::Registration, error::Error, keys::JWKS_MAX_AGE, service::Service};
 
 #[derive(Clone)]
-struct Edge {
+struct Api {
     service: Arc<Service>,
     trusted_proxies: TrustedProxies,
 }
 
 /// The routes of the auth service.
-pub fn router(service: Arc<Service>, trusted_proxies: TrustedProxies, health: &Health) -> Router {
+pub fn router(
+    shared: &Edge,
+    service: Arc<Service>,
+    trusted_proxies: TrustedProxies,
+    health: &Health,
+) -> Router {
     let routes = Router::new()
         .route("/auth/register", post(register))
         .route("/auth/login", post(login))
         .route("/.well-known/jwks.json", get(jwks))
-        .with_state(Edge {
-            service,
-            trusted_proxies,
-        })
+        .with_state(Api { service, trusted_proxies })
         .merge(health.routes())
         .merge(api_docs::routes(include_str!("../../openapi.json")));
-    rest::finish(crate::NAME, routes)
+    rest::finish(shared, routes)
 }
 
 #[derive(Serialize)]
@@ -44,10 +49,7 @@ struct Account {
 }
 
 async fn register(
-    State(Edge {
-        service,
-        trusted_proxies,
-    }): State<Edge>,
+    State(Api { service, trusted_proxies }): State<Api>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let network = trusted_proxies.client(request.headers(), request.extensions());
@@ -62,9 +64,7 @@ async fn register(
         service.password_rules(),
         &mut faults,
     );
-    let registration = registration
-        .filter(|_| faults.is_empty())
-        .ok_or(Error::Invalid(faults))?;
+    let registration = registration.filter(|_| faults.is_empty()).ok_or(Error::Invalid(faults))?;
     let account = service.register(registration, network).await?;
     let body = Account {
         id: account.id.to_string(),
@@ -82,10 +82,7 @@ struct Token {
 }
 
 async fn login(
-    State(Edge {
-        service,
-        trusted_proxies,
-    }): State<Edge>,
+    State(Api { service, trusted_proxies }): State<Api>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let network = trusted_proxies.client(request.headers(), request.extensions());
@@ -105,14 +102,10 @@ async fn login(
     Ok((rest::no_store(), Json(body)).into_response())
 }
 
-async fn jwks(State(Edge { service, .. }): State<Edge>) -> Result<Response, ApiError> {
+async fn jwks(State(Api { service, .. }): State<Api>) -> Result<Response, ApiError> {
     let ring = service.keys().ok_or(Error::DatabaseUnavailable)?;
     let cache = format!("public, max-age={JWKS_MAX_AGE}");
-    Ok((
-        [(header::CACHE_CONTROL, cache)],
-        Json(ring.verification().to_jwks()),
-    )
-        .into_response())
+    Ok(([(header::CACHE_CONTROL, cache)], Json(ring.verification().to_jwks())).into_response())
 }
 
 /// RFC 3339 in UTC, to the microsecond.

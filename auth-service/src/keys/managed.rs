@@ -70,12 +70,7 @@ impl ManagedKeys {
         algorithm: Algorithm,
         schedule: Schedule,
     ) -> Self {
-        Self {
-            store,
-            sealer,
-            algorithm,
-            schedule,
-        }
+        Self { store, sealer, algorithm, schedule }
     }
 
     /// Loads the keys; adds one where none is there or the next one is due, and removes those that
@@ -105,11 +100,7 @@ impl ManagedKeys {
     ///
     /// As [`ManagedKeys::load`].
     pub async fn rotate(&self, immediately: bool, now: DateTime<Utc>) -> Result<String, KeysError> {
-        let activates_at = if immediately {
-            now
-        } else {
-            now + Schedule::lead()
-        };
+        let activates_at = if immediately { now } else { now + Schedule::lead() };
         loop {
             let records = self.store.signing_keys().await?;
             self.open(&records)?;
@@ -158,7 +149,11 @@ impl ManagedKeys {
                 keys.push((record.kid, record.sealed_key, after));
             }
             if self.store.reseal_signing_keys(&keys).await? {
-                tracing::info!(event = "signing_key.rewrapped", count = keys.len(), "keys rewrapped");
+                tracing::info!(
+                    event = "signing_key.rewrapped",
+                    count = keys.len(),
+                    "keys rewrapped"
+                );
                 return Ok(keys.len());
             }
         }
@@ -175,19 +170,13 @@ impl ManagedKeys {
         now: DateTime<Utc>,
     ) -> Result<Vec<(KeyRecord, &'static str)>, KeysError> {
         let records = self.store.signing_keys().await?;
-        let active = records
-            .iter()
-            .rposition(|record| record.activates_at <= now);
+        let active = records.iter().rposition(|record| record.activates_at <= now);
         let state = |at: usize| match active {
             Some(active) if at < active => "retired",
             Some(active) if at == active => "active",
             _ => "next",
         };
-        Ok(records
-            .into_iter()
-            .enumerate()
-            .map(|(at, record)| (record, state(at)))
-            .collect())
+        Ok(records.into_iter().enumerate().map(|(at, record)| (record, state(at))).collect())
     }
 
     /// Keeps `publish` told of the keys until the future is dropped. A failure keeps the last ring.
@@ -207,10 +196,7 @@ impl ManagedKeys {
             .map(|record| {
                 let der = self.sealer.open(&record.kid, &record.sealed_key)?;
                 let key = Arc::new(SigningKey::from_der(&der)?);
-                Ok(ScheduledKey {
-                    key,
-                    activates_at: record.activates_at,
-                })
+                Ok(ScheduledKey { key, activates_at: record.activates_at })
             })
             .collect::<Result<_, KeysError>>()?;
         Ok(KeyRing::new(keys, Vec::new()))
@@ -224,9 +210,7 @@ impl ManagedKeys {
         if newest.algorithm != self.algorithm.as_str() {
             return Some(now + Schedule::lead());
         }
-        let end = newest
-            .activates_at
-            .checked_add_signed(self.schedule.rotation_period())?;
+        let end = newest.activates_at.checked_add_signed(self.schedule.rotation_period())?;
         (end - Schedule::lead() <= now).then(|| end.max(now + Schedule::lead()))
     }
 
@@ -250,10 +234,7 @@ impl ManagedKeys {
         activates_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Option<String>, KeysError> {
-        let (kid, pkcs8) = key
-            .kid()
-            .zip(key.pkcs8())
-            .ok_or(super::KeyFileError::Unsupported)?;
+        let (kid, pkcs8) = key.kid().zip(key.pkcs8()).ok_or(super::KeyFileError::Unsupported)?;
         let record = KeyRecord {
             kid: kid.to_owned(),
             algorithm: self.algorithm.as_str().to_owned(),

@@ -33,11 +33,7 @@ impl Sealer {
     ///
     /// [`SealError::BadKey`].
     pub fn from_base64(text: &str) -> Result<Self, SealError> {
-        let key = Zeroizing::new(
-            STANDARD
-                .decode(text.trim())
-                .map_err(|_| SealError::BadKey)?,
-        );
+        let key = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| SealError::BadKey)?);
         let key = RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| SealError::BadKey)?;
         Ok(Self(key))
     }
@@ -62,9 +58,7 @@ impl Sealer {
     ///
     /// [`SealError::WrongKey`].
     pub fn open(&self, kid: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let (nonce, sealed) = sealed
-            .split_at_checked(NONCE_LENGTH)
-            .ok_or(SealError::WrongKey)?;
+        let (nonce, sealed) = sealed.split_at_checked(NONCE_LENGTH).ok_or(SealError::WrongKey)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::WrongKey)?;
         let mut plain = Zeroizing::new(sealed.to_vec());
         let length = self
@@ -89,34 +83,18 @@ mod tests {
     fn only_the_same_key_and_name_open_what_was_sealed() {
         let sealed = sealer(1).seal("kid", b"private").unwrap();
         assert!(!sealed.windows(7).any(|window| window == b"private"));
-        assert_eq!(
-            sealer(1).open("kid", &sealed).unwrap().as_slice(),
-            b"private"
-        );
+        assert_eq!(sealer(1).open("kid", &sealed).unwrap().as_slice(), b"private");
         assert_eq!(sealer(2).open("kid", &sealed), Err(SealError::WrongKey));
         assert_eq!(sealer(1).open("other", &sealed), Err(SealError::WrongKey));
-        assert_eq!(
-            sealer(1).open("kid", &sealed[..20]),
-            Err(SealError::WrongKey)
-        );
+        assert_eq!(sealer(1).open("kid", &sealed[..20]), Err(SealError::WrongKey));
         assert_eq!(sealer(1).open("kid", b""), Err(SealError::WrongKey));
         assert_ne!(sealed, sealer(1).seal("kid", b"private").unwrap());
     }
 
     #[test]
     fn a_key_is_32_bytes() {
-        for text in [
-            "",
-            "x",
-            "c2hvcnQ=",
-            &STANDARD.encode([0; 31]),
-            &STANDARD.encode([0; 33]),
-        ] {
-            assert_eq!(
-                Sealer::from_base64(text).unwrap_err(),
-                SealError::BadKey,
-                "{text}"
-            );
+        for text in ["", "x", "c2hvcnQ=", &STANDARD.encode([0; 31]), &STANDARD.encode([0; 33])] {
+            assert_eq!(Sealer::from_base64(text).unwrap_err(), SealError::BadKey, "{text}");
         }
     }
 }

@@ -109,44 +109,23 @@ impl SigningKey {
 
     fn from_rsa(pair: &RsaKeyPair) -> Result<Self, KeyFileError> {
         let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(pair).map_err(|_| KeyFileError::Unsupported)?;
-        let public: PublicKeyX509Der<'_> = pair
-            .public_key()
-            .as_der()
-            .map_err(|_| KeyFileError::Unsupported)?;
-        Self::new(
-            JwtAlgorithm::RS256,
-            EncodingKey::from_rsa_pem,
-            pkcs8.as_ref(),
-            public.as_ref(),
-        )
+        let public: PublicKeyX509Der<'_> =
+            pair.public_key().as_der().map_err(|_| KeyFileError::Unsupported)?;
+        Self::new(JwtAlgorithm::RS256, EncodingKey::from_rsa_pem, pkcs8.as_ref(), public.as_ref())
     }
 
     fn from_p256(pair: &EcdsaKeyPair) -> Result<Self, KeyFileError> {
         let pkcs8 = pair.to_pkcs8v1().map_err(|_| KeyFileError::Unsupported)?;
-        let public: PublicKeyX509Der<'_> = pair
-            .public_key()
-            .as_der()
-            .map_err(|_| KeyFileError::Unsupported)?;
-        Self::new(
-            JwtAlgorithm::ES256,
-            EncodingKey::from_ec_pem,
-            pkcs8.as_ref(),
-            public.as_ref(),
-        )
+        let public: PublicKeyX509Der<'_> =
+            pair.public_key().as_der().map_err(|_| KeyFileError::Unsupported)?;
+        Self::new(JwtAlgorithm::ES256, EncodingKey::from_ec_pem, pkcs8.as_ref(), public.as_ref())
     }
 
     fn from_ed25519(pair: &Ed25519KeyPair) -> Result<Self, KeyFileError> {
         let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(pair).map_err(|_| KeyFileError::Unsupported)?;
-        let public: PublicKeyX509Der<'_> = pair
-            .public_key()
-            .as_der()
-            .map_err(|_| KeyFileError::Unsupported)?;
-        Self::new(
-            JwtAlgorithm::EdDSA,
-            EncodingKey::from_ed_pem,
-            pkcs8.as_ref(),
-            public.as_ref(),
-        )
+        let public: PublicKeyX509Der<'_> =
+            pair.public_key().as_der().map_err(|_| KeyFileError::Unsupported)?;
+        Self::new(JwtAlgorithm::EdDSA, EncodingKey::from_ed_pem, pkcs8.as_ref(), public.as_ref())
     }
 
     fn new(

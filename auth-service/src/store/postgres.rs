@@ -19,16 +19,8 @@ use crate::{
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     migrator(&[
-        (
-            1,
-            "accounts",
-            include_str!("../../migrations/postgres/0001_accounts.sql"),
-        ),
-        (
-            2,
-            "throttle",
-            include_str!("../../migrations/postgres/0002_throttle.sql"),
-        ),
+        (1, "accounts", include_str!("../../migrations/postgres/0001_accounts.sql")),
+        (2, "throttle", include_str!("../../migrations/postgres/0002_throttle.sql")),
     ])
 });
 
@@ -39,9 +31,7 @@ pub(super) struct PostgresStore {
 
 impl PostgresStore {
     pub(super) fn open(connect: PgConnectOptions, options: PoolOptions) -> Self {
-        Self {
-            database: Postgres::open(connect, options),
-        }
+        Self { database: Postgres::open(connect, options) }
     }
 }
 

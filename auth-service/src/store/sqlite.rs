@@ -23,16 +23,8 @@ use crate::{
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     migrator(&[
-        (
-            1,
-            "accounts",
-            include_str!("../../migrations/sqlite/0001_accounts.sql"),
-        ),
-        (
-            2,
-            "throttle",
-            include_str!("../../migrations/sqlite/0002_throttle.sql"),
-        ),
+        (1, "accounts", include_str!("../../migrations/sqlite/0001_accounts.sql")),
+        (2, "throttle", include_str!("../../migrations/sqlite/0002_throttle.sql")),
     ])
 });
 
@@ -43,9 +35,7 @@ pub(super) struct SqliteStore {
 
 impl SqliteStore {
     pub(super) fn open(connect: SqliteConnectOptions, options: PoolOptions) -> io::Result<Self> {
-        Ok(Self {
-            database: Sqlite::open(connect, options)?,
-        })
+        Ok(Self { database: Sqlite::open(connect, options)? })
     }
 }
 

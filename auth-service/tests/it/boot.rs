@@ -19,10 +19,7 @@ fn settings_that_cannot_work_are_refused_by_name() {
     let cases: [(&[(Setting, &str)], &str); 13] = [
         (&[(config::JWT_ALGORITHM, "none")], "JWT_ALGORITHM"),
         (&[(config::JWT_ALGORITHM, "RS512")], "JWT_ALGORITHM"),
-        (
-            &[(config::JWT_ALGORITHM, "HS256")],
-            "JWT_SECRET: is required",
-        ),
+        (&[(config::JWT_ALGORITHM, "HS256")], "JWT_SECRET: is required"),
         (
             &[
                 (config::JWT_ALGORITHM, "HS256"),
@@ -31,18 +28,9 @@ fn settings_that_cannot_work_are_refused_by_name() {
             "JWT_SECRET: is under 32 bytes",
         ),
         (&[(config::JWT_SECRET, "hidden")], "JWT_SECRET: is only for"),
-        (
-            &[(config::KEY_ENCRYPTION_KEY, "hidden")],
-            "KEY_ENCRYPTION_KEY",
-        ),
-        (
-            &[(config::JWT_SIGNING_KEY_FILE, "/nonexistent")],
-            "JWT_SIGNING_KEY_FILE: cannot read",
-        ),
-        (
-            &[(config::DATABASE_URL, "mysql://u:hidden@h/d")],
-            "DATABASE_URL",
-        ),
+        (&[(config::KEY_ENCRYPTION_KEY, "hidden")], "KEY_ENCRYPTION_KEY"),
+        (&[(config::JWT_SIGNING_KEY_FILE, "/nonexistent")], "JWT_SIGNING_KEY_FILE: cannot read"),
+        (&[(config::DATABASE_URL, "mysql://u:hidden@h/d")], "DATABASE_URL"),
         (&[(config::BCRYPT_COST, "9")], "BCRYPT_COST"),
         (&[(config::ACCESS_TOKEN_TTL, "3601")], "ACCESS_TOKEN_TTL"),
         (&[(config::PASSWORD_HASH, "md5")], "PASSWORD_HASH"),
@@ -55,10 +43,7 @@ fn settings_that_cannot_work_are_refused_by_name() {
         assert!(!told.contains("hidden"), "{told}");
     }
     let told = faults(&[(config::BCRYPT_COST, "x"), (config::HTTP_ADDR, "y")]);
-    assert!(
-        told.contains("BCRYPT_COST") && told.contains("HTTP_ADDR"),
-        "{told}"
-    );
+    assert!(told.contains("BCRYPT_COST") && told.contains("HTTP_ADDR"), "{told}");
     assert!(
         Settings::read(&mut Source::default())
             .unwrap_err()
@@ -75,34 +60,24 @@ async fn a_key_file_of_each_type_signs_and_a_small_rsa_key_is_refused() {
     let pem = pem(key.pkcs8().unwrap());
     std::fs::write(&path, pem).unwrap();
     let file = path.to_str().unwrap().to_owned();
-    let mismatch = [
-        (config::JWT_SIGNING_KEY_FILE, file.as_str()),
-        (config::JWT_ALGORITHM, "RS256"),
-    ];
+    let mismatch =
+        [(config::JWT_SIGNING_KEY_FILE, file.as_str()), (config::JWT_ALGORITHM, "RS256")];
     assert!(faults(&mismatch).contains("JWT_ALGORITHM"));
 
-    let matching = [
-        (config::JWT_SIGNING_KEY_FILE, file.as_str()),
-        (config::JWT_ALGORITHM, "EdDSA"),
-    ];
+    let matching =
+        [(config::JWT_SIGNING_KEY_FILE, file.as_str()), (config::JWT_ALGORITHM, "EdDSA")];
     let service = Running::start_on(database, &matching).await;
     let jwks = service.rest.get("/.well-known/jwks.json").await;
     assert_eq!(jwks.json["keys"][0]["kid"], key.kid().unwrap());
 
-    std::fs::write(
-        &path,
-        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-    )
-    .unwrap();
+    std::fs::write(&path, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+        .unwrap();
     assert!(faults(&[(config::JWT_SIGNING_KEY_FILE, &file)]).contains("JWT_SIGNING_KEY_FILE"));
 }
 
 fn pem(der: &[u8]) -> String {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    format!(
-        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
-        STANDARD.encode(der)
-    )
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(der))
 }
 
 #[tokio::test]
@@ -112,10 +87,7 @@ async fn the_wrong_encryption_key_ends_the_start() {
     let other = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     let mut source = settings(&database.url, &[(config::KEY_ENCRYPTION_KEY, other)]);
     let settings = Settings::read(&mut source).unwrap();
-    let error = App::build(settings, CancellationToken::new())
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = App::build(settings, CancellationToken::new()).await.unwrap_err().to_string();
     assert!(error.starts_with("KEY_ENCRYPTION_KEY: "), "{error}");
 }
 

@@ -19,24 +19,16 @@ async fn client(service: &Running) -> AuthServiceClient<Channel> {
 
 fn as_service<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
-    request
-        .metadata_mut()
-        .insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     request
 }
 
 fn registration(email: &str, password: &str) -> RegisterRequest {
-    RegisterRequest {
-        email: email.to_owned(),
-        password: password.to_owned(),
-    }
+    RegisterRequest { email: email.to_owned(), password: password.to_owned() }
 }
 
 fn login(email: &str, password: &str) -> LoginRequest {
-    LoginRequest {
-        email: email.to_owned(),
-        password: password.to_owned(),
-    }
+    LoginRequest { email: email.to_owned(), password: password.to_owned() }
 }
 
 #[tokio::test]
@@ -44,29 +36,15 @@ async fn an_account_lives_from_registration_to_deletion() {
     for engine in ENGINES {
         let service = Running::start(engine).await;
         let mut client = client(&service).await;
-        let account = client
-            .register(registration("A@b.com", PASSWORD))
-            .await
-            .unwrap()
-            .into_inner();
+        let account =
+            client.register(registration("A@b.com", PASSWORD)).await.unwrap().into_inner();
         assert_eq!(account.email, "a@b.com");
-        let issued = client
-            .login(login("a@b.com", PASSWORD))
-            .await
-            .unwrap()
-            .into_inner();
-        assert_eq!(
-            (issued.token_type.as_str(), issued.expires_in),
-            ("Bearer", 3600)
-        );
+        let issued = client.login(login("a@b.com", PASSWORD)).await.unwrap().into_inner();
+        assert_eq!((issued.token_type.as_str(), issued.expires_in), ("Bearer", 3600));
 
-        let question = IntrospectTokenRequest {
-            token: issued.access_token.clone(),
-        };
-        let answer = client
-            .introspect_token(as_service(question.clone(), SERVICE_TOKEN))
-            .await
-            .unwrap();
+        let question = IntrospectTokenRequest { token: issued.access_token.clone() };
+        let answer =
+            client.introspect_token(as_service(question.clone(), SERVICE_TOKEN)).await.unwrap();
         let answer = answer.into_inner();
         assert!(answer.active);
         assert_eq!(answer.sub, account.id);
@@ -76,20 +54,12 @@ async fn an_account_lives_from_registration_to_deletion() {
 
         let mut accounts = AccountServiceClient::new(channel(service.grpc).await);
         for _ in 0..2 {
-            let request = DeleteAccountRequest {
-                id: account.id.clone(),
-            };
-            accounts
-                .delete_account(as_service(request, SERVICE_TOKEN))
-                .await
-                .unwrap();
+            let request = DeleteAccountRequest { id: account.id.clone() };
+            accounts.delete_account(as_service(request, SERVICE_TOKEN)).await.unwrap();
         }
         let refused = client.login(login("a@b.com", PASSWORD)).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated);
-        let answer = client
-            .introspect_token(as_service(question, SERVICE_TOKEN))
-            .await
-            .unwrap();
+        let answer = client.introspect_token(as_service(question, SERVICE_TOKEN)).await.unwrap();
         assert_eq!(answer.into_inner(), Default::default());
     }
 }
@@ -98,18 +68,9 @@ async fn an_account_lives_from_registration_to_deletion() {
 async fn errors_carry_the_code_and_the_faults() {
     let service = Running::start(Engine::Sqlite).await;
     let mut client = client(&service).await;
-    client
-        .register(registration("a@b.com", PASSWORD))
-        .await
-        .unwrap();
-    let duplicate = client
-        .register(registration("A@B.com", PASSWORD))
-        .await
-        .unwrap_err();
-    let invalid = client
-        .register(registration("bad", "short"))
-        .await
-        .unwrap_err();
+    client.register(registration("a@b.com", PASSWORD)).await.unwrap();
+    let duplicate = client.register(registration("A@B.com", PASSWORD)).await.unwrap_err();
+    let invalid = client.register(registration("bad", "short")).await.unwrap_err();
     let wrong = client.login(login("a@b.com", "wrong")).await.unwrap_err();
     let cases = [
         (&duplicate, Code::AlreadyExists, "email_already_registered"),
@@ -119,10 +80,7 @@ async fn errors_carry_the_code_and_the_faults() {
     for (status, code, reason) in cases {
         assert_eq!(status.code(), code);
         let info = status.get_details_error_info().unwrap();
-        assert_eq!(
-            (info.reason.as_str(), info.domain.as_str()),
-            (reason, "latchkey")
-        );
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "latchkey"));
         assert!(status.metadata().contains_key("x-request-id"));
     }
     let fields: Vec<_> = invalid
@@ -141,38 +99,20 @@ async fn introspection_and_deletion_are_for_services_alone() {
     let mut client = client(&service).await;
     let mut accounts = AccountServiceClient::new(channel(service.grpc).await);
     for token in ["", "wrong", &SERVICE_TOKEN[1..]] {
-        let question = IntrospectTokenRequest {
-            token: "x".to_owned(),
-        };
-        let refused = client
-            .introspect_token(as_service(question, token))
-            .await
-            .unwrap_err();
+        let question = IntrospectTokenRequest { token: "x".to_owned() };
+        let refused = client.introspect_token(as_service(question, token)).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{token:?}");
         let request = DeleteAccountRequest { id: "x".to_owned() };
-        let refused = accounts
-            .delete_account(as_service(request, token))
-            .await
-            .unwrap_err();
+        let refused = accounts.delete_account(as_service(request, token)).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{token:?}");
     }
     for token in ["", "x", "a.b.c", &"x".repeat(100_000)] {
-        let question = IntrospectTokenRequest {
-            token: token.to_owned(),
-        };
-        let answer = client
-            .introspect_token(as_service(question, SERVICE_TOKEN))
-            .await
-            .unwrap();
+        let question = IntrospectTokenRequest { token: token.to_owned() };
+        let answer = client.introspect_token(as_service(question, SERVICE_TOKEN)).await.unwrap();
         assert!(!answer.into_inner().active);
     }
-    let request = DeleteAccountRequest {
-        id: "not a uuid".to_owned(),
-    };
-    let refused = accounts
-        .delete_account(as_service(request, SERVICE_TOKEN))
-        .await
-        .unwrap_err();
+    let request = DeleteAccountRequest { id: "not a uuid".to_owned() };
+    let refused = accounts.delete_account(as_service(request, SERVICE_TOKEN)).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
 
@@ -209,15 +149,9 @@ async fn what_tonic_itself_refuses_gets_a_status_of_the_contract() {
 async fn a_message_over_the_limit_is_refused() {
     let service = Running::start(Engine::Sqlite).await;
     let mut client = client(&service).await;
-    let status = client
-        .login(login("a@b.com", &"x".repeat(5_000_000)))
-        .await
-        .unwrap_err();
+    let status = client.login(login("a@b.com", &"x".repeat(5_000_000))).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-    let status = client
-        .login(login("a@b.com", &"x".repeat(3_000_000)))
-        .await
-        .unwrap_err();
+    let status = client.login(login("a@b.com", &"x".repeat(3_000_000))).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated, "{status}");
 }
 
@@ -225,9 +159,7 @@ async fn a_message_over_the_limit_is_refused() {
 async fn health_covers_every_service_and_streams_end_at_the_stop() {
     let service = Running::start(Engine::Sqlite).await;
     let mut health = HealthClient::new(channel(service.grpc).await);
-    let ask = |name: &str| HealthCheckRequest {
-        service: name.to_owned(),
-    };
+    let ask = |name: &str| HealthCheckRequest { service: name.to_owned() };
     for name in ["", "auth.v1.AuthService", "auth.v1.AccountService"] {
         let answer = health.check(ask(name)).await.unwrap().into_inner();
         assert_eq!(answer.status().as_str_name(), "SERVING", "{name}");
@@ -238,11 +170,7 @@ async fn health_covers_every_service_and_streams_end_at_the_stop() {
     let mut watch = health.watch(ask("")).await.unwrap().into_inner();
     let first = watch.message().await.unwrap().unwrap();
     assert_eq!(first.status().as_str_name(), "SERVING");
-    tokio::time::timeout(Duration::from_secs(5), service.stop())
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), service.stop()).await.unwrap();
     let rest = async { while let Ok(Some(_)) = watch.message().await {} };
-    tokio::time::timeout(Duration::from_secs(5), rest)
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), rest).await.unwrap();
 }

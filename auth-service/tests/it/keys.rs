@@ -30,31 +30,14 @@ async fn store(database: &TestDatabase) -> Arc<dyn Store> {
 
 fn managed(store: &Arc<dyn Store>, key: &str, algorithm: Algorithm) -> ManagedKeys {
     let sealer = Arc::new(Sealer::from_base64(key).unwrap());
-    ManagedKeys::new(
-        Arc::clone(store),
-        sealer,
-        algorithm,
-        Schedule {
-            rotation_period: DAY,
-        },
-    )
+    ManagedKeys::new(Arc::clone(store), sealer, algorithm, Schedule { rotation_period: DAY })
 }
 
 fn token(ring: &KeyRing, now: DateTime<Utc>) -> String {
-    let issuer = Issuer {
-        issuer: "i".to_owned(),
-        audience: "a".to_owned(),
-        ttl: Duration::from_secs(3600),
-    };
+    let issuer =
+        Issuer { issuer: "i".to_owned(), audience: "a".to_owned(), ttl: Duration::from_secs(3600) };
     let email = Email::parse("a@b.com").unwrap();
-    issuer
-        .issue(
-            AccountId::generate(),
-            &email,
-            ring.active(now).unwrap(),
-            now,
-        )
-        .unwrap()
+    issuer.issue(AccountId::generate(), &email, ring.active(now).unwrap(), now).unwrap()
 }
 
 #[tokio::test]
@@ -71,13 +54,7 @@ async fn replicas_that_start_at_once_share_one_key() {
         let mut kids = std::collections::BTreeSet::new();
         for replica in replicas {
             let ring = replica.await.unwrap();
-            kids.insert(
-                ring.active(sql_kit::now())
-                    .unwrap()
-                    .kid()
-                    .unwrap()
-                    .to_owned(),
-            );
+            kids.insert(ring.active(sql_kit::now()).unwrap().kid().unwrap().to_owned());
         }
         assert_eq!(kids.len(), 1, "{engine:?}");
     }
@@ -87,16 +64,9 @@ async fn replicas_that_start_at_once_share_one_key() {
 async fn no_private_key_is_in_the_database_in_the_clear() {
     let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
     let store = store(&database).await;
-    let ring = managed(&store, ENCRYPTION_KEY, Algorithm::Es256)
-        .load(sql_kit::now())
-        .await
-        .unwrap();
-    let pkcs8 = ring
-        .active(sql_kit::now())
-        .unwrap()
-        .pkcs8()
-        .unwrap()
-        .to_vec();
+    let ring =
+        managed(&store, ENCRYPTION_KEY, Algorithm::Es256).load(sql_kit::now()).await.unwrap();
+    let pkcs8 = ring.active(sql_kit::now()).unwrap().pkcs8().unwrap().to_vec();
     store.close().await;
     let file = std::fs::read(database.folder().join("test.db")).unwrap();
     let secret = &pkcs8[pkcs8.len() - 16..];
@@ -108,19 +78,13 @@ async fn another_encryption_key_is_refused_and_changes_nothing() {
     for engine in ENGINES {
         let database = TestDatabase::create(engine).await;
         let store = store(&database).await;
-        managed(&store, ENCRYPTION_KEY, Algorithm::Es256)
-            .load(sql_kit::now())
-            .await
-            .unwrap();
+        managed(&store, ENCRYPTION_KEY, Algorithm::Es256).load(sql_kit::now()).await.unwrap();
         let before = store.signing_keys().await.unwrap();
         let other = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
         let keys = managed(&store, other, Algorithm::Es256);
         let error = keys.load(sql_kit::now()).await.unwrap_err();
         assert!(matches!(error, KeysError::Seal(_)), "{error}");
-        assert!(matches!(
-            keys.rotate(true, sql_kit::now()).await,
-            Err(KeysError::Seal(_))
-        ));
+        assert!(matches!(keys.rotate(true, sql_kit::now()).await, Err(KeysError::Seal(_))));
         assert_eq!(store.signing_keys().await.unwrap(), before);
     }
 }
@@ -142,19 +106,12 @@ async fn rotation_never_outruns_a_verifier() {
         let ring = keys.load(now).await.unwrap();
         let token = token(&ring, now);
         let stale = verify(&token, &seen, &rules, now.timestamp());
-        assert!(
-            stale.is_ok(),
-            "a key signed before it was seen, at step {step}: {stale:?}"
-        );
-        if let Some((token, issued)) = earlier
-            .take()
-            .filter(|(_, at)| now - *at < TimeDelta::hours(1))
+        assert!(stale.is_ok(), "a key signed before it was seen, at step {step}: {stale:?}");
+        if let Some((token, issued)) =
+            earlier.take().filter(|(_, at)| now - *at < TimeDelta::hours(1))
         {
             let live = verify(&token, ring.verification(), &rules, now.timestamp());
-            assert!(
-                live.is_ok(),
-                "a token of {issued} is refused at {now}: {live:?}"
-            );
+            assert!(live.is_ok(), "a token of {issued} is refused at {now}: {live:?}");
             earlier = Some((token, issued));
         } else {
             earlier = Some((token, now));
@@ -163,11 +120,7 @@ async fn rotation_never_outruns_a_verifier() {
         seen = ring.verification().clone();
         assert!(seen.len() <= 3, "retired keys pile up");
     }
-    assert!(
-        (9..=11).contains(&kids.len()),
-        "{} keys in ten days",
-        kids.len()
-    );
+    assert!((9..=11).contains(&kids.len()), "{} keys in ten days", kids.len());
 }
 
 #[tokio::test]
@@ -175,20 +128,14 @@ async fn another_algorithm_takes_over_after_it_was_published() {
     let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
     let store = store(&database).await;
     let now = sql_kit::now();
-    managed(&store, ENCRYPTION_KEY, Algorithm::Es256)
-        .load(now)
-        .await
-        .unwrap();
+    managed(&store, ENCRYPTION_KEY, Algorithm::Es256).load(now).await.unwrap();
     let keys = managed(&store, ENCRYPTION_KEY, Algorithm::EdDsa);
     let active = |ring: &KeyRing, at| ring.active(at).unwrap().verification_key().algorithm();
     let ring = keys.load(now).await.unwrap();
     assert_eq!(active(&ring, now), Algorithm::Es256);
     assert_eq!(ring.verification().len(), 2);
     let later = now + TimeDelta::minutes(11);
-    assert_eq!(
-        active(&keys.load(later).await.unwrap(), later),
-        Algorithm::EdDsa
-    );
+    assert_eq!(active(&keys.load(later).await.unwrap(), later), Algorithm::EdDsa);
 }
 
 #[tokio::test]
@@ -233,20 +180,9 @@ async fn an_operator_rotates_at_once() {
     let store = store(&database).await;
     let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
     let now = sql_kit::now();
-    let first = keys
-        .load(now)
-        .await
-        .unwrap()
-        .active(now)
-        .unwrap()
-        .kid()
-        .unwrap()
-        .to_owned();
+    let first = keys.load(now).await.unwrap().active(now).unwrap().kid().unwrap().to_owned();
     let next = keys.rotate(false, now).await.unwrap();
-    let third = keys
-        .rotate(true, now + TimeDelta::seconds(1))
-        .await
-        .unwrap();
+    let third = keys.rotate(true, now + TimeDelta::seconds(1)).await.unwrap();
     let states: Vec<_> = keys
         .list(now + TimeDelta::seconds(2))
         .await
@@ -254,8 +190,5 @@ async fn an_operator_rotates_at_once() {
         .into_iter()
         .map(|(record, state)| (record.kid, state))
         .collect();
-    assert_eq!(
-        states,
-        [(first, "retired"), (third, "active"), (next, "next")]
-    );
+    assert_eq!(states, [(first, "retired"), (third, "active"), (next, "next")]);
 }

@@ -5,6 +5,7 @@
 mod boot;
 mod grpc;
 mod keys;
+mod openapi;
 mod rest;
 mod store;
 mod support;

@@ -16,10 +16,8 @@ fn credentials(email: &str, password: &str) -> Value {
 async fn a_person_registers_and_logs_in() {
     for engine in ENGINES {
         let service = Running::start(engine).await;
-        let registered = service
-            .rest
-            .post("/auth/register", &credentials("A@b.com", PASSWORD))
-            .await;
+        let registered =
+            service.rest.post("/auth/register", &credentials("A@b.com", PASSWORD)).await;
         assert_eq!(registered.status, 201, "{}", registered.text);
         assert_eq!(registered.json["email"], "a@b.com");
         let id = Uuid::parse_str(registered.json["id"].as_str().unwrap()).unwrap();
@@ -29,10 +27,7 @@ async fn a_person_registers_and_logs_in() {
         assert_eq!(registered.header("location"), "");
         assert_eq!(registered.header("x-content-type-options"), "nosniff");
 
-        let logged_in = service
-            .rest
-            .post("/auth/login", &credentials("a@B.com", PASSWORD))
-            .await;
+        let logged_in = service.rest.post("/auth/login", &credentials("a@B.com", PASSWORD)).await;
         assert_eq!(logged_in.status, 200, "{}", logged_in.text);
         assert_eq!(logged_in.header("cache-control"), "no-store");
         assert_eq!(logged_in.json["token_type"], "Bearer");
@@ -74,17 +69,11 @@ async fn every_algorithm_signs_tokens_that_the_jwks_verifies() {
 #[tokio::test]
 async fn under_hs256_the_jwks_is_empty_and_tokens_have_no_kid() {
     let secret = "a-shared-secret-of-32-bytes-or-so";
-    let overrides = [
-        (config::JWT_ALGORITHM, "HS256"),
-        (config::JWT_SECRET, secret),
-    ];
+    let overrides = [(config::JWT_ALGORITHM, "HS256"), (config::JWT_SECRET, secret)];
     let service = Running::start_with(Engine::Sqlite, &overrides).await;
     service.register("a@b.com").await;
     let token = service.login("a@b.com").await;
-    assert_eq!(
-        service.rest.get("/.well-known/jwks.json").await.json,
-        json!({"keys": []})
-    );
+    assert_eq!(service.rest.get("/.well-known/jwks.json").await.json, json!({"keys": []}));
     let key = token_verifier::VerificationKey::from_secret(secret.as_bytes()).unwrap();
     let keys = token_verifier::KeySet::new(vec![key]);
     let now = chrono::Utc::now().timestamp();
@@ -97,10 +86,7 @@ async fn an_email_registers_once_in_any_letter_case() {
     for engine in ENGINES {
         let service = Running::start(engine).await;
         service.register("a@b.com").await;
-        let again = service
-            .rest
-            .post("/auth/register", &credentials("A@B.COM", PASSWORD))
-            .await;
+        let again = service.rest.post("/auth/register", &credentials("A@B.COM", PASSWORD)).await;
         assert_eq!(again.status, 409);
         assert_eq!(again.code(), "email_already_registered");
         service.register("a+b@b.com").await;
@@ -126,10 +112,7 @@ async fn of_twenty_parallel_registrations_one_succeeds() {
         }
         statuses.sort_unstable();
         assert_eq!(statuses[0], 201, "{engine:?}");
-        assert!(
-            statuses[1..].iter().all(|status| *status == 409),
-            "{engine:?}: {statuses:?}"
-        );
+        assert!(statuses[1..].iter().all(|status| *status == 409), "{engine:?}: {statuses:?}");
     }
 }
 
@@ -167,18 +150,10 @@ async fn whatever_is_wrong_with_the_credentials_the_answer_is_the_same() {
 async fn passwords_are_used_exactly_as_they_are() {
     let service = Running::start(Engine::Sqlite).await;
     let long = "pass phrase ".repeat(20);
-    let passwords = [
-        " spaces around ",
-        "ünïcödé-пароль",
-        long.trim(),
-        &"y".repeat(1024),
-    ];
+    let passwords = [" spaces around ", "ünïcödé-пароль", long.trim(), &"y".repeat(1024)];
     for (number, password) in passwords.into_iter().enumerate() {
         let email = format!("p{number}@b.com");
-        let registered = service
-            .rest
-            .post("/auth/register", &credentials(&email, password))
-            .await;
+        let registered = service.rest.post("/auth/register", &credentials(&email, password)).await;
         assert_eq!(registered.status, 201, "{}", registered.text);
         let login = |password: &str| {
             let body = credentials(&email, password);
@@ -186,22 +161,13 @@ async fn passwords_are_used_exactly_as_they_are() {
             async move { rest.post("/auth/login", &body).await.status.as_u16() }
         };
         assert_eq!(login(password).await, 200);
-        assert_eq!(
-            login(password.trim()).await == 200,
-            password == password.trim()
-        );
+        assert_eq!(login(password.trim()).await == 200, password == password.trim());
         // The last character counts, also past bcrypt's 72 bytes.
         let (last, _) = password.char_indices().next_back().unwrap();
         assert_eq!(login(&format!("{}?", &password[..last])).await, 401);
     }
     // Composed and decomposed are the same password.
-    service
-        .rest
-        .post(
-            "/auth/register",
-            &credentials("nfc@b.com", "cafe\u{301} au lait"),
-        )
-        .await;
+    service.rest.post("/auth/register", &credentials("nfc@b.com", "cafe\u{301} au lait")).await;
     let body = credentials("nfc@b.com", "caf\u{e9} au lait");
     assert_eq!(service.rest.post("/auth/login", &body).await.status, 200);
 }
@@ -218,12 +184,7 @@ async fn all_faults_of_a_body_are_told_at_once() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|fault| {
-            (
-                fault["pointer"].as_str().unwrap(),
-                fault["code"].as_str().unwrap(),
-            )
-        })
+        .map(|fault| (fault["pointer"].as_str().unwrap(), fault["code"].as_str().unwrap()))
         .collect();
     faults.sort_unstable();
     assert_eq!(
@@ -234,16 +195,9 @@ async fn all_faults_of_a_body_are_told_at_once() {
             ("/password", "password_too_short"),
         ]
     );
-    let answer = service
-        .rest
-        .post("/auth/register", &json!({"email": 1}))
-        .await;
-    let faults: Vec<_> = answer.json["errors"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|f| f["code"].clone())
-        .collect();
+    let answer = service.rest.post("/auth/register", &json!({"email": 1})).await;
+    let faults: Vec<_> =
+        answer.json["errors"].as_array().unwrap().iter().map(|f| f["code"].clone()).collect();
     assert_eq!(faults, ["not_a_string", "required"]);
     // A password is never sent back.
     assert!(!answer.text.contains("short"));
@@ -257,35 +211,21 @@ async fn every_refusal_is_a_problem_document() {
     let huge = "x".repeat(1024 * 1024);
     let cases = [
         (request(Method::GET, "/nowhere"), 404, "not_found"),
-        (
-            request(Method::GET, "/auth/login"),
-            405,
-            "method_not_allowed",
-        ),
+        (request(Method::GET, "/auth/login"), 405, "method_not_allowed"),
         (request(Method::POST, "/livez"), 405, "method_not_allowed"),
+        (request(Method::POST, "/auth/login").body("{}"), 415, "unsupported_media_type"),
         (
-            request(Method::POST, "/auth/login").body("{}"),
+            request(Method::POST, "/auth/login").header("content-type", "text/plain").body("{}"),
             415,
             "unsupported_media_type",
         ),
         (
-            request(Method::POST, "/auth/login")
-                .header("content-type", "text/plain")
-                .body("{}"),
-            415,
-            "unsupported_media_type",
-        ),
-        (
-            request(Method::POST, "/auth/login")
-                .header(json_type.0, json_type.1)
-                .body(huge),
+            request(Method::POST, "/auth/login").header(json_type.0, json_type.1).body(huge),
             413,
             "payload_too_large",
         ),
         (
-            request(Method::POST, "/auth/login")
-                .header(json_type.0, json_type.1)
-                .body("{"),
+            request(Method::POST, "/auth/login").header(json_type.0, json_type.1).body("{"),
             400,
             "malformed_json",
         ),
@@ -303,11 +243,7 @@ async fn every_refusal_is_a_problem_document() {
             400,
             "malformed_json",
         ),
-        (
-            request(Method::GET, "/livez?a=1&a=2"),
-            400,
-            "malformed_request",
-        ),
+        (request(Method::GET, "/livez?a=1&a=2"), 400, "malformed_request"),
     ];
     for (request, status, code) in cases {
         let answer = send(request).await;
@@ -328,16 +264,9 @@ async fn every_refusal_is_a_problem_document() {
 #[tokio::test]
 async fn the_request_id_is_kept_or_made() {
     let service = Running::start(Engine::Sqlite).await;
-    let with_id = |id| {
-        service
-            .rest
-            .request(Method::GET, "/livez")
-            .header("x-request-id", id)
-    };
+    let with_id = |id| service.rest.request(Method::GET, "/livez").header("x-request-id", id);
     assert_eq!(
-        send(with_id("my-id:1/2=3+4.5_6"))
-            .await
-            .header("x-request-id"),
+        send(with_id("my-id:1/2=3+4.5_6")).await.header("x-request-id"),
         "my-id:1/2=3+4.5_6"
     );
     let made = send(with_id("not ok")).await;
@@ -373,9 +302,7 @@ async fn a_hash_of_another_scheme_is_replaced_at_login() {
     ];
     let service = Running::start_on(database, &argon2id).await;
     service.login("a@b.com").await;
-    let pool = sqlx::SqlitePool::connect(&service.database.url)
-        .await
-        .unwrap();
+    let pool = sqlx::SqlitePool::connect(&service.database.url).await.unwrap();
     let (hash, scheme): (String, String) =
         sqlx::query_as("SELECT password_hash, hash_scheme FROM accounts")
             .fetch_one(&pool)

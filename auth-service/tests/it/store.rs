@@ -47,10 +47,7 @@ async fn an_account_comes_back_as_it_was_stored() {
         store.migrate().await.unwrap();
         let (jane, other) = (account("jane@example.com"), account("other@example.com"));
         assert_eq!(store.create_account(&jane).await, Ok(true));
-        assert_eq!(
-            store.account_by_email(&jane.email).await,
-            Ok(Some(jane.clone()))
-        );
+        assert_eq!(store.account_by_email(&jane.email).await, Ok(Some(jane.clone())));
         assert_eq!(store.account_by_email(&other.email).await, Ok(None));
         assert_eq!(store.account_exists(jane.id).await, Ok(true));
         assert_eq!(store.account_exists(other.id).await, Ok(false));
@@ -90,10 +87,7 @@ async fn a_password_hash_is_replaced_only_where_it_is_still_the_one_that_was_rea
         };
         assert_eq!(replace("another", "new").await, Ok(false));
         assert_eq!(replace("hash of jane@example.com", "new").await, Ok(true));
-        assert_eq!(
-            replace("hash of jane@example.com", "newer").await,
-            Ok(false)
-        );
+        assert_eq!(replace("hash of jane@example.com", "newer").await, Ok(false));
         let stored = store.account_by_email(&jane.email).await.unwrap().unwrap();
         assert_eq!(stored.password_hash, "new");
         assert_eq!(stored.hash_scheme, "argon2id:1,2,3");
@@ -108,16 +102,10 @@ async fn a_deleted_account_is_gone_and_its_email_free() {
         store.migrate().await.unwrap();
         let jane = account("jane@example.com");
         store.create_account(&jane).await.unwrap();
-        assert_eq!(
-            store.delete_account(jane.id).await,
-            Ok(Some(jane.email.clone()))
-        );
+        assert_eq!(store.delete_account(jane.id).await, Ok(Some(jane.email.clone())));
         assert_eq!(store.delete_account(jane.id).await, Ok(None));
         assert_eq!(store.account_exists(jane.id).await, Ok(false));
-        assert_eq!(
-            store.create_account(&account("jane@example.com")).await,
-            Ok(true)
-        );
+        assert_eq!(store.create_account(&account("jane@example.com")).await, Ok(true));
     }
 }
 
@@ -149,10 +137,7 @@ async fn signing_keys_come_by_time_of_activation() {
         assert_eq!(store.add_signing_key(&first, None).await, Ok(true));
         assert_eq!(store.add_signing_key(&second, None).await, Ok(false));
         assert_eq!(store.add_signing_key(&second, Some("z")).await, Ok(true));
-        assert_eq!(
-            store.signing_keys().await,
-            Ok(vec![first.clone(), second.clone()])
-        );
+        assert_eq!(store.signing_keys().await, Ok(vec![first.clone(), second.clone()]));
         store.remove_signing_key("z").await.unwrap();
         assert_eq!(store.signing_keys().await, Ok(vec![second]));
     }
@@ -213,15 +198,7 @@ async fn a_database_of_a_newer_version_is_refused() {
                 sqlx::query(migration).execute(&pool).await.unwrap();
             }
         }
-        assert_eq!(
-            store.migrate().await,
-            Err(StoreError::Newer(9999)),
-            "{engine:?}"
-        );
-        assert_eq!(
-            store.check_migrated().await,
-            Err(StoreError::Newer(9999)),
-            "{engine:?}"
-        );
+        assert_eq!(store.migrate().await, Err(StoreError::Newer(9999)), "{engine:?}");
+        assert_eq!(store.check_migrated().await, Err(StoreError::Newer(9999)), "{engine:?}");
     }
 }

@@ -27,6 +27,7 @@ pub(crate) fn settings(database_url: &str, overrides: &[(Setting, &str)]) -> Sou
     source.set(&config::DATABASE_URL, database_url);
     source.set(&config::HTTP_ADDR, "127.0.0.1:0");
     source.set(&config::GRPC_ADDR, "127.0.0.1:0");
+    source.set(&config::METRICS_ADDR, "127.0.0.1:0");
     source.set(&config::KEY_ENCRYPTION_KEY, ENCRYPTION_KEY);
     source.set(&config::SERVICE_TOKEN, SERVICE_TOKEN);
     // The cheapest that may be set; ES256 makes keys in no time.
@@ -55,13 +56,7 @@ impl Running {
         let health = app.health().clone();
         let task = tokio::spawn(app.run());
         health.ready().await;
-        Self {
-            rest,
-            grpc,
-            database,
-            shutdown,
-            task,
-        }
+        Self { rest, grpc, database, shutdown, task }
     }
 
     /// Stops the service and hands back its database.

@@ -43,14 +43,9 @@ async fn after_enough_failures_even_the_right_password_is_refused() {
             assert_eq!(refused.code(), "too_many_attempts");
             let seconds: u64 = refused.header("retry-after").parse().unwrap();
             assert!((890..=900).contains(&seconds), "{seconds}");
-            assert_eq!(
-                refused.header("ratelimit-policy"),
-                "\"login-failures-per-pair\";q=3;w=900"
-            );
+            assert_eq!(refused.header("ratelimit-policy"), "\"login-failures-per-pair\";q=3;w=900");
             assert!(
-                refused
-                    .header("ratelimit")
-                    .starts_with("\"login-failures-per-pair\";r=0;t="),
+                refused.header("ratelimit").starts_with("\"login-failures-per-pair\";r=0;t="),
                 "{}",
                 refused.header("ratelimit")
             );
@@ -59,26 +54,13 @@ async fn after_enough_failures_even_the_right_password_is_refused() {
                 email: email.to_owned(),
                 password: PASSWORD.to_owned(),
             });
-            request
-                .metadata_mut()
-                .insert("x-forwarded-for", "1.1.1.1".parse().unwrap());
+            request.metadata_mut().insert("x-forwarded-for", "1.1.1.1".parse().unwrap());
             let status = client.login(request).await.unwrap_err();
             assert_eq!(status.code(), tonic::Code::ResourceExhausted);
-            assert!(
-                status
-                    .get_details_retry_info()
-                    .unwrap()
-                    .retry_delay
-                    .is_some()
-            );
+            assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
         }
         // Another network has its own budget.
-        assert_eq!(
-            login_from(&service, "2.2.2.2", "a@b.com", PASSWORD)
-                .await
-                .status,
-            200
-        );
+        assert_eq!(login_from(&service, "2.2.2.2", "a@b.com", PASSWORD).await.status, 200);
     }
 }
 
@@ -91,10 +73,7 @@ async fn many_at_once_get_no_more_tries_than_one_by_one() {
             .map(|_| {
                 let service = std::sync::Arc::clone(&service);
                 tokio::spawn(async move {
-                    login_from(&service, "1.1.1.1", "a@b.com", "wrong")
-                        .await
-                        .status
-                        .as_u16()
+                    login_from(&service, "1.1.1.1", "a@b.com", "wrong").await.status.as_u16()
                 })
             })
             .collect();
@@ -113,12 +92,7 @@ async fn a_success_resets_its_pair() {
         service.register("a@b.com").await;
         for _ in 0..3 {
             for _ in 0..2 {
-                assert_eq!(
-                    login_from(&service, "1.1.1.1", "a@b.com", "wrong")
-                        .await
-                        .status,
-                    401
-                );
+                assert_eq!(login_from(&service, "1.1.1.1", "a@b.com", "wrong").await.status, 401);
             }
             let right = login_from(&service, "1.1.1.1", "a@b.com", PASSWORD).await;
             if right.status == 200 {
@@ -135,27 +109,13 @@ async fn nobody_is_locked_out_of_a_network_they_have_logged_in_from() {
     for engine in ENGINES {
         let service = Running::start_with(engine, &FEW).await;
         service.register("a@b.com").await;
-        assert_eq!(
-            login_from(&service, "9.9.9.9", "a@b.com", PASSWORD)
-                .await
-                .status,
-            200
-        );
+        assert_eq!(login_from(&service, "9.9.9.9", "a@b.com", PASSWORD).await.status, 200);
         for network in ["1.1.1.1", "2.2.2.2", "3.3.3.3", "4.4.4.4", "5.5.5.5"] {
-            assert_eq!(
-                login_from(&service, network, "a@b.com", "wrong")
-                    .await
-                    .status,
-                401
-            );
+            assert_eq!(login_from(&service, network, "a@b.com", "wrong").await.status, 401);
         }
         let strange = login_from(&service, "6.6.6.6", "a@b.com", PASSWORD).await;
         assert_eq!(strange.status, 429, "{engine:?}");
-        assert!(
-            strange
-                .header("ratelimit")
-                .starts_with("\"login-failures-per-account\"")
-        );
+        assert!(strange.header("ratelimit").starts_with("\"login-failures-per-account\""));
         let known = login_from(&service, "9.9.9.9", "a@b.com", PASSWORD).await;
         assert_eq!(known.status, 200, "{engine:?}: {}", known.text);
     }
@@ -175,12 +135,7 @@ async fn the_window_ends_and_a_restart_does_not_end_it() {
         assert_eq!(refused.status, 429, "{engine:?}");
         let seconds: u64 = refused.header("retry-after").parse().unwrap();
         tokio::time::sleep(Duration::from_secs(seconds)).await;
-        assert_eq!(
-            login_from(&service, "1.1.1.1", "a@b.com", PASSWORD)
-                .await
-                .status,
-            200
-        );
+        assert_eq!(login_from(&service, "1.1.1.1", "a@b.com", PASSWORD).await.status, 200);
     }
 }
 
@@ -209,9 +164,6 @@ async fn a_network_has_its_share_of_requests_each_minute() {
             }
         }
         assert_eq!(statuses[2], 429, "{path}: {statuses:?}");
-        assert!(
-            statuses[..2].iter().all(|status| *status < 300),
-            "{path}: {statuses:?}"
-        );
+        assert!(statuses[..2].iter().all(|status| *status < 300), "{path}: {statuses:?}");
     }
 }

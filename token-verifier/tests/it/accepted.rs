@@ -39,20 +39,14 @@ fn every_algorithm_from_every_source() {
 fn the_smallest_token_has_four_claims_and_one_header_member() {
     let token = ISSUER.token_of("ES256", r#"{"alg":"ES256"}"#, &claims(""));
     let claims = accept(&token, &from_jwks(), &Rules::default());
-    assert_eq!(
-        (claims.iss, claims.aud, claims.nbf, claims.jti),
-        (None, vec![], None, None)
-    );
+    assert_eq!((claims.iss, claims.aud, claims.nbf, claims.jti), (None, vec![], None, None));
 }
 
 #[test]
 fn the_email_is_optional_and_never_printed() {
     let (iat, exp) = (NOW, NOW + 1);
     let without = format!(r#"{{"sub":"{SUB}","iat":{iat},"exp":{exp}}}"#);
-    assert_eq!(
-        accept(&signed(&without), &from_jwks(), &Rules::default()).email,
-        None
-    );
+    assert_eq!(accept(&signed(&without), &from_jwks(), &Rules::default()).email, None);
     let claims = accept(&ISSUER.token("EdDSA"), &from_jwks(), &Rules::default());
     assert!(!format!("{claims:?}").contains("ada"));
 }
@@ -74,10 +68,7 @@ fn all_claims_are_handed_over() {
     assert_eq!(claims.jti.as_deref(), Some("7"));
 
     let one = signed(&claims_with_aud("\"latchkey\""));
-    let rules = Rules {
-        audience: Some("latchkey".to_owned()),
-        ..Rules::default()
-    };
+    let rules = Rules { audience: Some("latchkey".to_owned()), ..Rules::default() };
     assert_eq!(accept(&one, &from_jwks(), &rules).aud, ["latchkey"]);
 }
 
@@ -87,40 +78,23 @@ fn claims_with_aud(aud: &str) -> String {
 
 #[test]
 fn the_type_may_be_written_in_any_case() {
-    for typ in [
-        "JWT",
-        "jwt",
-        "at+jwt",
-        "AT+JWT",
-        "application/at+jwt",
-        "Application/AT+jwt",
-    ] {
+    for typ in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "Application/AT+jwt"] {
         let header = format!(r#"{{"typ":"{typ}","alg":"RS256"}}"#);
-        accept(
-            &ISSUER.token_of("RS256", &header, &claims("")),
-            &from_jwks(),
-            &Rules::default(),
-        );
+        accept(&ISSUER.token_of("RS256", &header, &claims("")), &from_jwks(), &Rules::default());
     }
 }
 
 #[test]
 fn harmless_header_members_are_ignored() {
     let header = r#" { "alg" : "RS256", "cty":"json", "x5t#S256":"AAAA", "x":{"y":[null]} } "#;
-    accept(
-        &ISSUER.token_of("RS256", header, &claims("")),
-        &from_jwks(),
-        &Rules::default(),
-    );
+    accept(&ISSUER.token_of("RS256", header, &claims("")), &from_jwks(), &Rules::default());
 }
 
 #[test]
 fn times_are_taken_up_to_their_edge() {
     let rules = Rules::default();
     let at = |iat: String, exp: String, more: &str| {
-        signed(&format!(
-            r#"{{"sub":"{SUB}","iat":{iat},"exp":{exp}{more}}}"#
-        ))
+        signed(&format!(r#"{{"sub":"{SUB}","iat":{iat},"exp":{exp}{more}}}"#))
     };
     let text = |seconds: i64| seconds.to_string();
     for token in [
@@ -132,33 +106,15 @@ fn times_are_taken_up_to_their_edge() {
     ] {
         accept(&token, &from_jwks(), &rules);
     }
-    let fraction = accept(
-        &at(text(NOW), format!("{}.999", NOW + 1), ""),
-        &from_jwks(),
-        &rules,
-    );
+    let fraction = accept(&at(text(NOW), format!("{}.999", NOW + 1), ""), &from_jwks(), &rules);
     assert_eq!(fraction.exp, NOW + 1);
 
-    let rules = Rules {
-        exp_leeway: Duration::from_secs(5),
-        ..Rules::default()
-    };
+    let rules = Rules { exp_leeway: Duration::from_secs(5), ..Rules::default() };
     accept(&at(text(NOW - 9), text(NOW - 4), ""), &from_jwks(), &rules);
-    let rules = Rules {
-        clock_skew: Duration::from_secs(90),
-        ..Rules::default()
-    };
-    accept(
-        &at(text(NOW + 90), text(NOW + 99), ""),
-        &from_jwks(),
-        &rules,
-    );
+    let rules = Rules { clock_skew: Duration::from_secs(90), ..Rules::default() };
+    accept(&at(text(NOW + 90), text(NOW + 99), ""), &from_jwks(), &rules);
     // No setting makes the arithmetic overflow.
-    let rules = Rules {
-        exp_leeway: Duration::MAX,
-        clock_skew: Duration::MAX,
-        ..Rules::default()
-    };
+    let rules = Rules { exp_leeway: Duration::MAX, clock_skew: Duration::MAX, ..Rules::default() };
     accept(&at(text(NOW + 90), text(1), ""), &from_jwks(), &rules);
 }
 
@@ -189,10 +145,7 @@ fn of_several_keys_from_files_the_kid_chooses() {
     accept(&ISSUER.token("RS256"), &keys, &Rules::default());
     accept(&STRANGER.token("RS256"), &keys, &Rules::default());
     let renamed = ISSUER.token_of("RS256", &header("RS256", "another-name"), &claims(""));
-    assert_eq!(
-        verify(&renamed, &keys, &Rules::default(), NOW),
-        Err(VerifyError::UnknownKey)
-    );
+    assert_eq!(verify(&renamed, &keys, &Rules::default(), NOW), Err(VerifyError::UnknownKey));
 }
 
 #[test]
@@ -205,8 +158,6 @@ fn without_a_kid_all_keys_of_the_algorithm_are_tried() {
     }
     let secrets = [b"another-secret-another-secret-32".as_slice(), SECRET];
     let secrets = secrets.map(|secret| VerificationKey::from_secret(secret).unwrap());
-    let token = token(r#"{"alg":"HS256"}"#, claims(""), |message| {
-        ISSUER.sign("HS256", message)
-    });
+    let token = token(r#"{"alg":"HS256"}"#, claims(""), |message| ISSUER.sign("HS256", message));
     accept(&token, &KeySet::new(secrets.to_vec()), &Rules::default());
 }

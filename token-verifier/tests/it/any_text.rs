@@ -58,10 +58,7 @@ fn no_bit_of_a_token_can_be_flipped() {
                 forged[segment][bit / 8] ^= 1 << (bit % 8);
                 let forged: Vec<_> = forged.iter().map(b64).collect();
                 let outcome = verify(&forged.join("."), &keys, &Rules::default(), NOW);
-                assert!(
-                    outcome.is_err(),
-                    "{algorithm}: segment {segment}, bit {bit}"
-                );
+                assert!(outcome.is_err(), "{algorithm}: segment {segment}, bit {bit}");
             }
         }
     }
@@ -76,10 +73,7 @@ fn a_token_has_only_one_text() {
             let mut text = good.clone().into_bytes();
             if std::mem::replace(&mut text[at], byte) != byte {
                 let text = String::from_utf8(text).unwrap();
-                assert!(
-                    verify(&text, &keys, &Rules::default(), NOW).is_err(),
-                    "{byte} at {at}"
-                );
+                assert!(verify(&text, &keys, &Rules::default(), NOW).is_err(), "{byte} at {at}");
             }
         }
     }

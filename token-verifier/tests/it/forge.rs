@@ -38,24 +38,15 @@ impl Keys {
     }
 
     pub(crate) fn rsa_der(&self) -> Vec<u8> {
-        AsDer::as_der(self.rsa.public_key())
-            .unwrap()
-            .as_ref()
-            .to_vec()
+        AsDer::as_der(self.rsa.public_key()).unwrap().as_ref().to_vec()
     }
 
     pub(crate) fn p256_der(&self) -> Vec<u8> {
-        AsDer::as_der(self.p256.public_key())
-            .unwrap()
-            .as_ref()
-            .to_vec()
+        AsDer::as_der(self.p256.public_key()).unwrap().as_ref().to_vec()
     }
 
     pub(crate) fn ed25519_der(&self) -> Vec<u8> {
-        AsDer::as_der(self.ed25519.public_key())
-            .unwrap()
-            .as_ref()
-            .to_vec()
+        AsDer::as_der(self.ed25519.public_key()).unwrap().as_ref().to_vec()
     }
 
     pub(crate) fn public(&self) -> [VerificationKey; 3] {
@@ -69,22 +60,14 @@ impl Keys {
     }
 
     pub(crate) fn kid(&self, algorithm: &str) -> String {
-        let key = self
-            .public()
-            .into_iter()
-            .find(|key| key.algorithm().as_str() == algorithm);
+        let key = self.public().into_iter().find(|key| key.algorithm().as_str() == algorithm);
         key.unwrap().kid().unwrap().to_owned()
     }
 
     pub(crate) fn sign(&self, algorithm: &str, message: &[u8]) -> Vec<u8> {
         match algorithm {
             "RS256" => self.sign_rsa(&RSA_PKCS1_SHA256, message),
-            "ES256" => self
-                .p256
-                .sign(&SystemRandom::new(), message)
-                .unwrap()
-                .as_ref()
-                .to_vec(),
+            "ES256" => self.p256.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec(),
             "EdDSA" => self.ed25519.sign(message).as_ref().to_vec(),
             "HS256" => hs256(SECRET, message),
             _ => panic!("no such algorithm: {algorithm}"),
@@ -93,9 +76,7 @@ impl Keys {
 
     pub(crate) fn sign_rsa(&self, scheme: &'static dyn RsaEncoding, message: &[u8]) -> Vec<u8> {
         let mut signature = vec![0; self.rsa.public_modulus_len()];
-        self.rsa
-            .sign(scheme, &SystemRandom::new(), message, &mut signature)
-            .unwrap();
+        self.rsa.sign(scheme, &SystemRandom::new(), message, &mut signature).unwrap();
         signature
     }
 
@@ -104,33 +85,22 @@ impl Keys {
         let pkcs8 = self.p256.to_pkcs8v1().unwrap();
         let key =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref()).unwrap();
-        key.sign(&SystemRandom::new(), message)
-            .unwrap()
-            .as_ref()
-            .to_vec()
+        key.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
     }
 
     /// A token that is all right.
     pub(crate) fn token(&self, algorithm: &str) -> String {
-        self.token_of(
-            algorithm,
-            &header(algorithm, &self.kid(algorithm)),
-            &claims(""),
-        )
+        self.token_of(algorithm, &header(algorithm, &self.kid(algorithm)), &claims(""))
     }
 
     /// A correctly signed token with these texts.
     pub(crate) fn token_of(&self, algorithm: &str, header: &str, claims: &str) -> String {
-        token(header, claims.as_bytes(), |message| {
-            self.sign(algorithm, message)
-        })
+        token(header, claims.as_bytes(), |message| self.sign(algorithm, message))
     }
 }
 
 pub(crate) fn hs256(secret: &[u8], message: &[u8]) -> Vec<u8> {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message)
-        .as_ref()
-        .to_vec()
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message).as_ref().to_vec()
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
@@ -147,15 +117,8 @@ pub(crate) fn unb64(text: &str) -> Vec<u8> {
 
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let base64 = STANDARD.encode(der);
-    let lines: Vec<_> = base64
-        .as_bytes()
-        .chunks(64)
-        .map(|l| str::from_utf8(l).unwrap())
-        .collect();
-    format!(
-        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
-        lines.join("\n")
-    )
+    let lines: Vec<_> = base64.as_bytes().chunks(64).map(|l| str::from_utf8(l).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 pub(crate) fn header(algorithm: &str, kid: &str) -> String {
@@ -185,10 +148,7 @@ pub(crate) fn from_jwks() -> KeySet {
 
 /// One key of the issuer, as an operator configures it by hand.
 pub(crate) fn from_pem(algorithm: &str) -> KeySet {
-    let key = ISSUER
-        .public()
-        .into_iter()
-        .find(|key| key.algorithm().as_str() == algorithm);
+    let key = ISSUER.public().into_iter().find(|key| key.algorithm().as_str() == algorithm);
     KeySet::new(vec![key.unwrap()])
 }
 

@@ -87,9 +87,7 @@ async fn until(condition: impl Fn() -> bool) {
             sleep(Duration::from_millis(2)).await;
         }
     };
-    timeout(Duration::from_secs(20), reached)
-        .await
-        .expect("the condition never came about");
+    timeout(Duration::from_secs(20), reached).await.expect("the condition never came about");
 }
 
 const UNKNOWN: AuthError = AuthError::Invalid(VerifyError::UnknownKey);
@@ -143,11 +141,7 @@ async fn unknown_keys_cause_one_fetch_per_cooldown_whatever_the_traffic() {
         assert_eq!(verifier.verify_cached(&token), Err(UNKNOWN));
     }
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(
-        source.hits(),
-        2,
-        "one at the start, one for all unknown keys"
-    );
+    assert_eq!(source.hits(), 2, "one at the start, one for all unknown keys");
 
     let (_, verifier) = start(&source.url, Some(Duration::from_millis(1)));
     until(|| verifier.is_ready()).await;
@@ -188,11 +182,7 @@ async fn known_keys_outlive_every_failure_of_the_source() {
     ] {
         source.answers(status, body);
         let hits = source.hits();
-        assert_eq!(
-            verifier.verify(&STRANGER.token("EdDSA")).await,
-            Err(UNKNOWN),
-            "{status}"
-        );
+        assert_eq!(verifier.verify(&STRANGER.token("EdDSA")).await, Err(UNKNOWN), "{status}");
         assert!(source.hits() > hits);
         verifier.verify(&ISSUER.token("EdDSA")).await.unwrap();
         assert_eq!(cache.keys().unwrap().len(), 3);
@@ -229,11 +219,7 @@ async fn an_issuer_that_starts_later_is_found_at_once() {
     let server = source.serve(TcpListener::bind(address).await.unwrap());
     until(|| verifier.is_ready()).await;
     // 250 ms of back-off and 30 ms of the answer, with room for a busy machine.
-    assert!(
-        started.elapsed() < Duration::from_millis(1500),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
     server.abort();
     verifier.verify(&ISSUER.token("RS256")).await.unwrap();
 }
@@ -256,19 +242,14 @@ async fn a_source_that_never_answers_is_tried_again() {
     for _ in 0..3 {
         silent.push(listener.accept().await.unwrap());
     }
-    assert!(
-        begun.elapsed() >= Duration::from_secs(10),
-        "two timeouts of 5 s"
-    );
+    assert!(begun.elapsed() >= Duration::from_secs(10), "two timeouts of 5 s");
     assert!(cache.keys().is_none());
 }
 
 #[tokio::test]
 async fn nobody_waits_for_a_loop_that_has_ended() {
     let source = Source::start(&ISSUER.jwks()).await;
-    let cache = JwksCache::new(&source.url)
-        .unwrap()
-        .with_refetch_cooldown(Duration::ZERO);
+    let cache = JwksCache::new(&source.url).unwrap().with_refetch_cooldown(Duration::ZERO);
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(cache.clone().run(async move {
         let _ = stopped.await;
@@ -283,12 +264,8 @@ async fn nobody_waits_for_a_loop_that_has_ended() {
     sleep(Duration::from_millis(5)).await;
     stop.send(()).unwrap();
     let ended = timeout(Duration::from_secs(2), running).await;
-    ended
-        .expect("the loop ends though a fetch is under way")
-        .unwrap();
-    let outcome = timeout(Duration::from_secs(2), waiting)
-        .await
-        .expect("waiters are let go");
+    ended.expect("the loop ends though a fetch is under way").unwrap();
+    let outcome = timeout(Duration::from_secs(2), waiting).await.expect("waiters are let go");
     assert_eq!(outcome.unwrap(), Err(UNKNOWN));
     assert_eq!(verifier.verify(&token).await, Err(UNKNOWN));
     verifier.verify(&ISSUER.token("RS256")).await.unwrap();

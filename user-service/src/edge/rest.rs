@@ -15,7 +15,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use service_kit::{
-    code::Code, context::RequestContext, error::ApiError, health::Health, json, rest,
+    api_docs, code::Code, context::RequestContext, edge::Edge, error::ApiError, health::Health,
+    json, rest,
 };
 use token_verifier::Verifier;
 
@@ -33,7 +34,7 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// The routes of the user service.
-pub fn router(service: Arc<Service>, verifier: Verifier, health: &Health) -> Router {
+pub fn router(shared: &Edge, service: Arc<Service>, verifier: Verifier, health: &Health) -> Router {
     let profile = get(read).put(replace).patch(patch).delete(delete);
     let routes = Router::new()
         .route("/users", get(list))
@@ -44,8 +45,9 @@ pub fn router(service: Arc<Service>, verifier: Verifier, health: &Health) -> Rou
         .with_state(service)
         // What does not exist is told to callers with a token only.
         .layer(axum::middleware::from_fn_with_state(verifier, admit))
-        .merge(health.routes());
-    rest::finish(crate::NAME, routes)
+        .merge(health.routes())
+        .merge(api_docs::routes(include_str!("../../openapi.json")));
+    rest::finish(shared, routes)
 }
 
 async fn admit(

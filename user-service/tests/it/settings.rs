@@ -19,8 +19,8 @@ fn read(given: &[(Setting, &str)]) -> Result<Settings, String> {
 #[test]
 fn nothing_has_to_be_given() {
     let settings = read(&[]).unwrap();
-    assert_eq!(settings.http_addr, "0.0.0.0:4000".parse().unwrap());
-    assert_eq!(settings.grpc_addr, "0.0.0.0:50052".parse().unwrap());
+    assert_eq!(settings.addresses.http, "0.0.0.0:4000".parse().unwrap());
+    assert_eq!(settings.addresses.grpc, "0.0.0.0:50052".parse().unwrap());
     assert!(settings.rules.issuer.is_none() && settings.rules.audience.is_none());
     assert!(matches!(settings.keys, config::KeySource::Jwks(_)));
 }

@@ -9,10 +9,7 @@ use super::{Row, row, with_claims};
 use crate::forge::{NOW, SUB, claims};
 
 pub(super) fn rows() -> Vec<Row> {
-    [claim_types(), times(), parties()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [claim_types(), times(), parties()].into_iter().flatten().collect()
 }
 
 /// Good claims without `name`, then with `name` set to this JSON text.
@@ -25,10 +22,8 @@ fn replaced(name: &str, value: Option<&str>) -> String {
             .collect();
     members.remove(name);
     members.extend(value.map(|value| (name.to_owned(), value.to_owned())));
-    let members: Vec<_> = members
-        .iter()
-        .map(|(name, value)| format!("\"{name}\":{value}"))
-        .collect();
+    let members: Vec<_> =
+        members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
     format!("{{{}}}", members.join(","))
 }
 
@@ -67,12 +62,7 @@ fn claim_types() -> Vec<Row> {
     for name in ["sub", "email", "iss", "jti"] {
         for value in not_strings {
             let token = with_claims(replaced(name, Some(value)));
-            rows.push(row(
-                class,
-                format!("{name} is {value}"),
-                token,
-                "invalid_claim",
-            ));
+            rows.push(row(class, format!("{name} is {value}"), token, "invalid_claim"));
         }
     }
     for name in ["iat", "exp", "nbf"] {
@@ -96,45 +86,19 @@ fn claim_types() -> Vec<Row> {
             &format!("[{NOW}]"),
         ] {
             let token = with_claims(replaced(name, Some(value)));
-            rows.push(row(
-                class,
-                format!("{name} is {value}"),
-                token,
-                "invalid_claim",
-            ));
+            rows.push(row(class, format!("{name} is {value}"), token, "invalid_claim"));
         }
-        for value in [
-            "NaN",
-            "1e999",
-            "-1e999",
-            "Infinity",
-            "-Infinity",
-            "+1",
-            ".5",
-            "1.",
-            "1_000",
-        ] {
+        for value in ["NaN", "1e999", "-1e999", "Infinity", "-Infinity", "+1", ".5", "1.", "1_000"]
+        {
             let token = with_claims(replaced(name, Some(value)));
             rows.push(row(class, format!("{name} is {value}"), token, "bad_json"));
         }
     }
-    for value in [
-        "null",
-        "1",
-        "true",
-        "{}",
-        "[1]",
-        r#"["latchkey",1]"#,
-        r#"["latchkey",null]"#,
-        "[[]]",
-    ] {
+    for value in
+        ["null", "1", "true", "{}", "[1]", r#"["latchkey",1]"#, r#"["latchkey",null]"#, "[[]]"]
+    {
         let token = with_claims(replaced("aud", Some(value)));
-        rows.push(row(
-            class,
-            format!("aud is {value}"),
-            token,
-            "invalid_claim",
-        ));
+        rows.push(row(class, format!("aud is {value}"), token, "invalid_claim"));
     }
     let long = format!("\"{}@example.com\"", "a".repeat(254 - 11));
     let token = with_claims(replaced("email", Some(&long)));
@@ -147,45 +111,24 @@ fn times() -> Vec<Row> {
     let mut rows = Vec::new();
     for exp in [NOW, NOW - 1, NOW - 61, 1, 0] {
         let token = with_claims(replaced("exp", Some(&exp.to_string())));
-        rows.push(row(
-            class,
-            format!("exp at {}", exp - NOW),
-            token,
-            "expired",
-        ));
+        rows.push(row(class, format!("exp at {}", exp - NOW), token, "expired"));
     }
     let token = with_claims(replaced("exp", Some(&format!("{NOW}.999"))));
     rows.push(row(class, "exp within this second", token, "expired"));
-    let leeway = Rules {
-        exp_leeway: Duration::from_secs(5),
-        ..Rules::default()
-    };
+    let leeway = Rules { exp_leeway: Duration::from_secs(5), ..Rules::default() };
     let token = with_claims(replaced("exp", Some(&(NOW - 5).to_string())));
     rows.push(row(class, "exp at the leeway", token, "expired").under(leeway));
     for name in ["iat", "nbf"] {
         for after in [61, 3600, 100_000_000] {
             let token = with_claims(replaced(name, Some(&(NOW + after).to_string())));
-            rows.push(row(
-                class,
-                format!("{name} at {after}"),
-                token,
-                "not_yet_valid",
-            ));
+            rows.push(row(class, format!("{name} at {after}"), token, "not_yet_valid"));
         }
         let token = with_claims(replaced(name, Some(&(NOW + 1).to_string())));
-        let exact = Rules {
-            clock_skew: Duration::ZERO,
-            ..Rules::default()
-        };
+        let exact = Rules { clock_skew: Duration::ZERO, ..Rules::default() };
         rows.push(row(class, format!("{name}, no skew"), token, "not_yet_valid").under(exact));
     }
     let milliseconds = with_claims(replaced("iat", Some(&format!("{NOW}000"))));
-    rows.push(row(
-        class,
-        "iat in milliseconds",
-        milliseconds,
-        "invalid_claim",
-    ));
+    rows.push(row(class, "iat in milliseconds", milliseconds, "invalid_claim"));
     rows
 }
 
@@ -202,11 +145,7 @@ fn parties() -> Vec<Row> {
     };
     push("neither", "", "missing_claim");
     push("no issuer", r#","aud":"latchkey""#, "missing_claim");
-    push(
-        "no audience",
-        r#","iss":"https://auth.example""#,
-        "missing_claim",
-    );
+    push("no audience", r#","iss":"https://auth.example""#, "missing_claim");
     for iss in [
         "https://evil.example",
         "https://auth.example/",
@@ -237,15 +176,7 @@ fn parties() -> Vec<Row> {
         let more = format!(r#","iss":"https://auth.example","aud":{aud}"#);
         push(&format!("aud {aud}"), &more, "wrong_audience");
     }
-    push(
-        "empty list",
-        r#","iss":"https://auth.example","aud":[]"#,
-        "missing_claim",
-    );
-    push(
-        "swapped",
-        r#","iss":"latchkey","aud":"https://auth.example""#,
-        "wrong_issuer",
-    );
+    push("empty list", r#","iss":"https://auth.example","aud":[]"#, "missing_claim");
+    push("swapped", r#","iss":"latchkey","aud":"https://auth.example""#, "wrong_issuer");
     rows
 }

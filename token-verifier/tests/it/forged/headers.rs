@@ -7,10 +7,7 @@ use super::{Row, row, with_header, with_member};
 use crate::forge::{ISSUER, STRANGER, b64, claims, from_pem, from_secret, header, hs256, token};
 
 pub(super) fn rows() -> Vec<Row> {
-    [keys_in_header(), kid(), extensions(), types()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [keys_in_header(), kid(), extensions(), types()].into_iter().flatten().collect()
 }
 
 fn keys_in_header() -> Vec<Row> {
@@ -30,27 +27,15 @@ fn keys_in_header() -> Vec<Row> {
         // The forger's key, which the forger's header vouches for.
         let header = format!(r#"{{"alg":"RS256"{members}}}"#);
         let forged = STRANGER.token_of("RS256", &header, &claims(""));
-        rows.push(row(
-            class,
-            format!("forged, {}", &members[1..6]),
-            forged,
-            "key_in_header",
-        ));
+        rows.push(row(class, format!("forged, {}", &members[1..6]), forged, "key_in_header"));
         let name = format!("signed, {}", &members[1..6]);
         rows.push(row(class, name, with_member(&members), "key_in_header"));
     }
-    for members in [
-        format!(r#","jwk":{own}"#),
-        r#","jwk":null"#.into(),
-        r#","jku":"""#.into(),
-    ] {
+    for members in [format!(r#","jwk":{own}"#), r#","jwk":null"#.into(), r#","jku":"""#.into()] {
         let token = with_member(&members);
         rows.push(row(class, "signed, own or empty", token, "key_in_header"));
     }
-    let secret = format!(
-        r#"{{"alg":"HS256","jwk":{{"kty":"oct","k":"{}"}}}}"#,
-        b64("x")
-    );
+    let secret = format!(r#"{{"alg":"HS256","jwk":{{"kty":"oct","k":"{}"}}}}"#, b64("x"));
     let forged = token(&secret, claims(""), |message| hs256(b"x", message));
     rows.push(row(class, "a secret", forged, "key_in_header").against(from_secret()));
     rows
@@ -78,21 +63,9 @@ fn kid() -> Vec<Row> {
         "${jndi:ldap://x}",
     ] {
         let genuine = with_header(&header("RS256", kid));
-        rows.push(row(
-            class,
-            format!("{kid:?}, genuine signature"),
-            genuine,
-            "unknown_key",
-        ));
-        let empty = token(&header("HS256", kid), claims(""), |message| {
-            hs256(b"", message)
-        });
-        rows.push(row(
-            class,
-            format!("{kid:?}, empty secret"),
-            empty.clone(),
-            "unknown_key",
-        ));
+        rows.push(row(class, format!("{kid:?}, genuine signature"), genuine, "unknown_key"));
+        let empty = token(&header("HS256", kid), claims(""), |message| hs256(b"", message));
+        rows.push(row(class, format!("{kid:?}, empty secret"), empty.clone(), "unknown_key"));
         rows.push(row(class, "empty secret", empty, "bad_signature").against(from_secret()));
     }
     let own = ISSUER.kid("RS256");
@@ -104,47 +77,20 @@ fn kid() -> Vec<Row> {
         ("a stranger's", STRANGER.kid("RS256")),
         ("long", "k".repeat(4000)),
     ] {
-        rows.push(row(
-            class,
-            name,
-            with_header(&header("RS256", &kid)),
-            "unknown_key",
-        ));
+        rows.push(row(class, name, with_header(&header("RS256", &kid)), "unknown_key"));
     }
     let stranger = STRANGER.token_of("RS256", &header("RS256", &own), &claims(""));
-    rows.push(row(
-        class,
-        "a stranger under the issuer's kid",
-        stranger,
-        "bad_signature",
-    ));
+    rows.push(row(class, "a stranger under the issuer's kid", stranger, "bad_signature"));
     let another = KeySet::new([ISSUER.public().to_vec(), STRANGER.public().to_vec()].concat());
-    let token = ISSUER.token_of(
-        "RS256",
-        &header("RS256", &STRANGER.kid("RS256")),
-        &claims(""),
-    );
+    let token = ISSUER.token_of("RS256", &header("RS256", &STRANGER.kid("RS256")), &claims(""));
     rows.push(row(class, "another trusted key's", token, "bad_signature").against(another));
     let jwks_of_one = serde_json::json!({"keys": [ISSUER.public()[0].to_jwk()]}).to_string();
     let one = KeySet::from_jwks(jwks_of_one.as_bytes()).unwrap();
     let token = with_header(&header("RS256", "another-name"));
-    rows.push(
-        row(
-            class,
-            "another name for a JWKS of one",
-            token,
-            "unknown_key",
-        )
-        .against(one),
-    );
+    rows.push(row(class, "another name for a JWKS of one", token, "unknown_key").against(one));
     for kid in ["1", "null", "true", "[]", r#"["a"]"#, "{}"] {
         let token = with_header(&format!(r#"{{"alg":"RS256","kid":{kid}}}"#));
-        rows.push(row(
-            class,
-            format!("kid is {kid}"),
-            token.clone(),
-            "bad_kid",
-        ));
+        rows.push(row(class, format!("kid is {kid}"), token.clone(), "bad_kid"));
         rows.push(row(class, "also for a file", token, "bad_kid").against(from_pem("RS256")));
     }
     rows
@@ -166,12 +112,7 @@ fn extensions() -> Vec<Row> {
         rows.push(row("crit", crit, token, "critical_header"));
     }
     let crit_and_b64 = with_member(r#","crit":["b64"],"b64":false"#);
-    rows.push(row(
-        "crit",
-        "RFC 7797 as it should be",
-        crit_and_b64,
-        "critical_header",
-    ));
+    rows.push(row("crit", "RFC 7797 as it should be", crit_and_b64, "critical_header"));
     for member in [
         r#""b64":false"#,
         r#""b64":true"#,
@@ -185,16 +126,8 @@ fn extensions() -> Vec<Row> {
     }
     let header = r#"{"alg":"RS256","b64":false}"#;
     let message = format!("{}.{}", b64(header), claims("").replace('.', ""));
-    let raw = format!(
-        "{message}.{}",
-        b64(ISSUER.sign("RS256", message.as_bytes()))
-    );
-    rows.push(row(
-        "b64, zip and enc",
-        "unencoded payload",
-        raw,
-        "unsupported_header",
-    ));
+    let raw = format!("{message}.{}", b64(ISSUER.sign("RS256", message.as_bytes())));
+    rows.push(row("b64, zip and enc", "unencoded payload", raw, "unsupported_header"));
     rows
 }
 

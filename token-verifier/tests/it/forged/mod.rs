@@ -26,14 +26,7 @@ struct Row {
 /// A row against the issuer's JWKS under the default rules.
 fn row(class: &'static str, name: impl Into<String>, token: String, reason: &'static str) -> Row {
     let (keys, rules) = (from_jwks(), Rules::default());
-    Row {
-        class,
-        name: name.into(),
-        token,
-        keys,
-        rules,
-        reason,
-    }
+    Row { class, name: name.into(), token, keys, rules, reason }
 }
 
 impl Row {
@@ -53,10 +46,7 @@ fn with_header(header: &str) -> String {
 
 /// Signed by the issuer's RSA key, with more header members (each preceded by a comma).
 fn with_member(members: &str) -> String {
-    with_header(&format!(
-        r#"{{"alg":"RS256","kid":"{}"{members}}}"#,
-        ISSUER.kid("RS256")
-    ))
+    with_header(&format!(r#"{{"alg":"RS256","kid":"{}"{members}}}"#, ISSUER.kid("RS256")))
 }
 
 /// Signed by the issuer's RSA key, with these claims.
@@ -78,16 +68,11 @@ fn signature_of(token: &str) -> Vec<u8> {
 
 #[test]
 fn every_forged_token_is_refused_for_its_own_reason() {
-    let rows: Vec<Row> = [
-        algorithms::rows(),
-        claims::rows(),
-        headers::rows(),
-        signatures::rows(),
-        text::rows(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let rows: Vec<Row> =
+        [algorithms::rows(), claims::rows(), headers::rows(), signatures::rows(), text::rows()]
+            .into_iter()
+            .flatten()
+            .collect();
 
     let mut classes = BTreeMap::<_, usize>::new();
     let mut wrong = Vec::new();
@@ -97,32 +82,16 @@ fn every_forged_token_is_refused_for_its_own_reason() {
             Ok(_) => "accepted",
             Err(error) => {
                 let part = row.token.get(..12).unwrap_or("no part");
-                assert!(
-                    !format!("{error} {error:?}").contains(part),
-                    "the error holds the token"
-                );
+                assert!(!format!("{error} {error:?}").contains(part), "the error holds the token");
                 error.reason()
             }
         };
         if reason != row.reason {
-            wrong.push(format!(
-                "{}, {}: {reason}, not {}",
-                row.class, row.name, row.reason
-            ));
+            wrong.push(format!("{}, {}: {reason}, not {}", row.class, row.name, row.reason));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {}:\n{}",
-        wrong.len(),
-        rows.len(),
-        wrong.join("\n")
-    );
-    assert!(
-        rows.len() >= 400 && classes.len() >= 17,
-        "{} rows, {classes:?}",
-        rows.len()
-    );
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
+    assert!(rows.len() >= 400 && classes.len() >= 17, "{} rows, {classes:?}", rows.len());
 
     // The keys themselves are fine: what was refused above was not refused for want of them.
     for algorithm in ["RS256", "ES256", "EdDSA"] {

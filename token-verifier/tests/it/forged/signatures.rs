@@ -8,10 +8,7 @@ use crate::forge::{
 };
 
 pub(super) fn rows() -> Vec<Row> {
-    [signatures(), curve_edges(), bit_flips(), sources()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [signatures(), curve_edges(), bit_flips(), sources()].into_iter().flatten().collect()
 }
 
 fn signatures() -> Vec<Row> {
@@ -29,12 +26,7 @@ fn signatures() -> Vec<Row> {
             ("long by one", vec![7; length + 1]),
         ] {
             let token = with_signature(algorithm, signature);
-            rows.push(row(
-                class,
-                format!("{algorithm}: {name}"),
-                token,
-                "bad_signature",
-            ));
+            rows.push(row(class, format!("{algorithm}: {name}"), token, "bad_signature"));
         }
         let signature = signature_of(&ISSUER.token(algorithm));
         let good = ISSUER.token(algorithm);
@@ -47,46 +39,24 @@ fn signatures() -> Vec<Row> {
             ("extended", [&own[..], &[0]].concat()),
             ("zero in front", zero_first),
             ("twice", [&own[..], &own].concat()),
-            (
-                "halves swapped",
-                [&own[own.len() / 2..], &own[..own.len() / 2]].concat(),
-            ),
+            ("halves swapped", [&own[own.len() / 2..], &own[..own.len() / 2]].concat()),
         ] {
             let token = format!("{message}.{}", b64(bytes));
-            rows.push(row(
-                class,
-                format!("{algorithm}: {name}"),
-                token,
-                "bad_signature",
-            ));
+            rows.push(row(class, format!("{algorithm}: {name}"), token, "bad_signature"));
         }
         let header = header(algorithm, &ISSUER.kid(algorithm));
         let other = claims(r#","admin":true"#);
         let moved = format!("{}.{}.{}", b64(&header), b64(other), b64(signature));
-        rows.push(row(
-            class,
-            format!("{algorithm}: of other claims"),
-            moved,
-            "bad_signature",
-        ));
+        rows.push(row(class, format!("{algorithm}: of other claims"), moved, "bad_signature"));
         let stranger = STRANGER.token_of(algorithm, &header, &claims(""));
-        rows.push(row(
-            class,
-            format!("{algorithm}: a stranger's"),
-            stranger,
-            "bad_signature",
-        ));
+        rows.push(row(class, format!("{algorithm}: a stranger's"), stranger, "bad_signature"));
     }
     for secret in ["secret", "password", "your-256-bit-secret", "changeme", ""] {
-        let weak = token(r#"{"alg":"HS256"}"#, claims(""), |m| {
-            hs256(secret.as_bytes(), m)
-        });
+        let weak = token(r#"{"alg":"HS256"}"#, claims(""), |m| hs256(secret.as_bytes(), m));
         let name = format!("HS256: {secret:?}");
         rows.push(row(class, name, weak, "bad_signature").against(from_secret()));
     }
-    let short = token(r#"{"alg":"HS256"}"#, claims(""), |m| {
-        hs256(SECRET, m)[..16].to_vec()
-    });
+    let short = token(r#"{"alg":"HS256"}"#, claims(""), |m| hs256(SECRET, m)[..16].to_vec());
     rows.push(row(class, "HS256: half a tag", short, "bad_signature").against(from_secret()));
     rows
 }
@@ -95,10 +65,8 @@ fn signatures() -> Vec<Row> {
 fn curve_edges() -> Vec<Row> {
     let class = "ECDSA and EdDSA edges";
     let order = "FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551";
-    let n: Vec<u8> = (0..64)
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&order[i..i + 2], 16).unwrap())
-        .collect();
+    let n: Vec<u8> =
+        (0..64).step_by(2).map(|i| u8::from_str_radix(&order[i..i + 2], 16).unwrap()).collect();
     let zero = vec![0; 32];
     let mut one = zero.clone();
     one[31] = 1;
@@ -115,9 +83,8 @@ fn curve_edges() -> Vec<Row> {
         let token = with_signature("ES256", [&r[..], s].concat());
         rows.push(row(class, name, token, "bad_signature"));
     }
-    let der = token(&header("ES256", &ISSUER.kid("ES256")), claims(""), |m| {
-        ISSUER.sign_p256_der(m)
-    });
+    let der =
+        token(&header("ES256", &ISSUER.kid("ES256")), claims(""), |m| ISSUER.sign_p256_der(m));
     rows.push(row(class, "DER instead of r and s", der, "bad_signature"));
     let psychic_der = with_signature("ES256", [0x30, 6, 2, 1, 0, 2, 1, 0]);
     rows.push(row(class, "psychic DER", psychic_der, "bad_signature"));
@@ -136,20 +103,10 @@ fn curve_edges() -> Vec<Row> {
         *byte = u8::try_from(sum & 0xff).unwrap();
         carry = sum >> 8;
     }
-    rows.push(row(
-        class,
-        "EdDSA: S + L",
-        with_signature("EdDSA", malleable),
-        "bad_signature",
-    ));
+    rows.push(row(class, "EdDSA: S + L", with_signature("EdDSA", malleable), "bad_signature"));
     let mut identity = vec![0; 64];
     identity[0] = 1;
-    rows.push(row(
-        class,
-        "EdDSA: identity",
-        with_signature("EdDSA", identity),
-        "bad_signature",
-    ));
+    rows.push(row(class, "EdDSA: identity", with_signature("EdDSA", identity), "bad_signature"));
     rows
 }
 

@@ -9,10 +9,7 @@ pub(super) fn rows() -> Vec<Row> {
 
 /// Signs the text of two segments as it stands, so that only the decoder can object.
 fn signed_as_is(message: &str) -> String {
-    format!(
-        "{message}.{}",
-        b64(ISSUER.sign("RS256", message.as_bytes()))
-    )
+    format!("{message}.{}", b64(ISSUER.sign("RS256", message.as_bytes())))
 }
 
 fn with_signature_text(algorithm: &str, change: impl FnOnce(&str) -> String) -> String {
@@ -29,10 +26,7 @@ fn encoding() -> Vec<Row> {
     let last = |text: &str| {
         let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let (start, end) = text.split_at(text.len() - 1);
-        let at = alphabet
-            .iter()
-            .position(|c| *c == end.as_bytes()[0])
-            .unwrap();
+        let at = alphabet.iter().position(|c| *c == end.as_bytes()[0]).unwrap();
         format!("{start}{}", char::from(alphabet[at ^ 1]))
     };
     let uneven = |text: &str| {
@@ -41,10 +35,8 @@ fn encoding() -> Vec<Row> {
             .find(|text| text.len() % 4 != 0)
             .unwrap()
     };
-    let (odd_head, odd_body) = (
-        uneven(&header("RS256", &ISSUER.kid("RS256"))),
-        uneven(&claims("")),
-    );
+    let (odd_head, odd_body) =
+        (uneven(&header("RS256", &ISSUER.kid("RS256"))), uneven(&claims("")));
     let padded = |text: &str| format!("{text}{}", "=".repeat((4 - text.len() % 4) % 4));
     let mut rows = vec![
         row(
@@ -65,12 +57,7 @@ fn encoding() -> Vec<Row> {
             signed_as_is(&format!("{head}.{}", last(&odd_body))),
             "bad_base64",
         ),
-        row(
-            class,
-            "padding, signature",
-            format!("{head}.{body}.{}", padded(tail)),
-            "bad_base64",
-        ),
+        row(class, "padding, signature", format!("{head}.{body}.{}", padded(tail)), "bad_base64"),
         row(
             class,
             "padding, header",
@@ -83,12 +70,7 @@ fn encoding() -> Vec<Row> {
             signed_as_is(&format!("{head}.{}", padded(&odd_body))),
             "bad_base64",
         ),
-        row(
-            class,
-            "one character too many",
-            format!("{head}.{body}.{tail}AAA"),
-            "bad_base64",
-        ),
+        row(class, "one character too many", format!("{head}.{body}.{tail}AAA"), "bad_base64"),
         row(
             class,
             "standard alphabet",
@@ -102,30 +84,18 @@ fn encoding() -> Vec<Row> {
             "bad_base64",
         ),
     ];
-    for (name, white) in [
-        ("space", " "),
-        ("newline", "\n"),
-        ("tab", "\t"),
-        ("null", "\0"),
-        ("no-break", "\u{a0}"),
-    ] {
+    for (name, white) in
+        [("space", " "), ("newline", "\n"), ("tab", "\t"), ("null", "\0"), ("no-break", "\u{a0}")]
+    {
         for (place, token) in [
             ("before", format!("{white}{good}")),
             ("after", format!("{good}{white}")),
-            (
-                "inside",
-                format!("{head}.{body}.{}{white}{}", &tail[..8], &tail[8..]),
-            ),
+            ("inside", format!("{head}.{body}.{}{white}{}", &tail[..8], &tail[8..])),
         ] {
             rows.push(row(class, format!("{name} {place}"), token, "bad_base64"));
         }
         let token = signed_as_is(&format!("{head}.{}{white}{}", &body[..8], &body[8..]));
-        rows.push(row(
-            class,
-            format!("{name} in signed claims"),
-            token,
-            "bad_base64",
-        ));
+        rows.push(row(class, format!("{name} in signed claims"), token, "bad_base64"));
     }
     for (name, look_alike) in [("Cyrillic", "\u{435}"), ("full-width dot", "\u{ff0e}")] {
         let token = format!("{head}.{body}.{look_alike}{tail}");
@@ -142,27 +112,12 @@ fn form() -> Vec<Row> {
     vec![
         row(class, "empty", String::new(), "not_compact"),
         row(class, "one segment", head.to_owned(), "not_compact"),
-        row(
-            class,
-            "two segments",
-            format!("{head}.{body}"),
-            "not_compact",
-        ),
+        row(class, "two segments", format!("{head}.{body}"), "not_compact"),
         row(class, "four segments", format!("{good}.x"), "not_compact"),
         row(class, "dot at the end", format!("{good}."), "not_compact"),
         row(class, "dot in front", format!(".{good}"), "not_compact"),
-        row(
-            class,
-            "JWE of five segments",
-            format!("{jwe_header}.AA.AA.AA.AA"),
-            "not_compact",
-        ),
-        row(
-            class,
-            "token and token",
-            format!("{good}.{good}"),
-            "not_compact",
-        ),
+        row(class, "JWE of five segments", format!("{jwe_header}.AA.AA.AA.AA"), "not_compact"),
+        row(class, "token and token", format!("{good}.{good}"), "not_compact"),
         row(class, "only dots", "..".to_owned(), "bad_json"),
         row(class, "three dots", "...".to_owned(), "not_compact"),
         row(
@@ -171,12 +126,7 @@ fn form() -> Vec<Row> {
             format!("{jwe_header}.{body}.{tail}"),
             "unsupported_header",
         ),
-        row(
-            class,
-            "detached payload",
-            format!("{head}..{tail}"),
-            "bad_signature",
-        ),
+        row(class, "detached payload", format!("{head}..{tail}"), "bad_signature"),
         row(
             class,
             "flattened JSON serialisation",
@@ -197,19 +147,9 @@ fn form() -> Vec<Row> {
             format!(r#"{{"a":"{head}.{body}.{tail}"}}"#),
             "bad_base64",
         ),
-        row(
-            class,
-            "with the scheme",
-            format!("Bearer {good}"),
-            "bad_base64",
-        ),
+        row(class, "with the scheme", format!("Bearer {good}"), "bad_base64"),
         row(class, "in quotes", format!("\"{good}\""), "bad_base64"),
-        row(
-            class,
-            "dots encoded",
-            good.replace('.', "%2E"),
-            "not_compact",
-        ),
+        row(class, "dots encoded", good.replace('.', "%2E"), "not_compact"),
         row(
             class,
             "too long, signed",
@@ -239,12 +179,7 @@ fn json() -> Vec<Row> {
         r#"{"alg":"RS256","typ":"JWT","typ":"JWT"}"#.to_owned(),
         r#"{"alg":"RS256","x":[{"a":1,"a":1}]}"#.to_owned(),
     ] {
-        rows.push(row(
-            class,
-            header.clone(),
-            with_header(&header),
-            "duplicate_member",
-        ));
+        rows.push(row(class, header.clone(), with_header(&header), "duplicate_member"));
     }
     for more in [
         r#","exp":9999999999"#,
@@ -254,41 +189,21 @@ fn json() -> Vec<Row> {
         r#","\u0065xp":1"#,
         r#","":1,"":1"#,
     ] {
-        rows.push(row(
-            class,
-            more,
-            with_claims(claims(more)),
-            "duplicate_member",
-        ));
+        rows.push(row(class, more, with_claims(claims(more)), "duplicate_member"));
     }
 
     let class = "JSON";
     let deep = |open: &str, close: &str, n| format!("{}{}", open.repeat(n), close.repeat(n));
     let bombs = [
-        (
-            "arrays",
-            format!(r#"{{"alg":"RS256","x":{}}}"#, deep("[", "]", 2500)),
-        ),
+        ("arrays", format!(r#"{{"alg":"RS256","x":{}}}"#, deep("[", "]", 2500))),
         (
             "objects",
-            format!(
-                r#"{{"alg":"RS256","x":{}1{}}}"#,
-                "{\"a\":".repeat(800),
-                "}".repeat(800)
-            ),
+            format!(r#"{{"alg":"RS256","x":{}1{}}}"#, "{\"a\":".repeat(800), "}".repeat(800)),
         ),
-        (
-            "open arrays",
-            format!(r#"{{"alg":"RS256","x":{}"#, "[".repeat(5000)),
-        ),
+        ("open arrays", format!(r#"{{"alg":"RS256","x":{}"#, "[".repeat(5000))),
     ];
     for (name, bomb) in bombs {
-        rows.push(row(
-            class,
-            format!("depth bomb of {name}"),
-            with_header(&bomb),
-            "bad_json",
-        ));
+        rows.push(row(class, format!("depth bomb of {name}"), with_header(&bomb), "bad_json"));
         let bomb = bomb.replace(r#""alg":"RS256""#, r#""sub":"x""#);
         let name = format!("depth bomb of {name}, claims");
         rows.push(row(class, name, with_claims(bomb), "bad_json"));
@@ -310,18 +225,9 @@ fn json() -> Vec<Row> {
         ("single quotes", good.replace('"', "'").into()),
         ("raw control character", claims(",\"x\":\"\n\"").into()),
         ("lone surrogate", claims(r#","x":"\ud800""#).into()),
-        (
-            "invalid UTF-8",
-            [&good.as_bytes()[..good.len() - 1], b",\"x\":\"\xff\"}"].concat(),
-        ),
-        (
-            "overlong UTF-8",
-            [&good.as_bytes()[..good.len() - 1], b",\"x\":\"\xc0\xaf\"}"].concat(),
-        ),
-        (
-            "UTF-16",
-            good.encode_utf16().flat_map(u16::to_le_bytes).collect(),
-        ),
+        ("invalid UTF-8", [&good.as_bytes()[..good.len() - 1], b",\"x\":\"\xff\"}"].concat()),
+        ("overlong UTF-8", [&good.as_bytes()[..good.len() - 1], b",\"x\":\"\xc0\xaf\"}"].concat()),
+        ("UTF-16", good.encode_utf16().flat_map(u16::to_le_bytes).collect()),
         ("NaN", claims(r#","x":NaN"#).into()),
         ("Infinity", claims(r#","x":Infinity"#).into()),
         ("hexadecimal", claims(r#","x":0x10"#).into()),

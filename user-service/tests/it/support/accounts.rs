@@ -46,7 +46,12 @@ impl Accounts {
         let mut routes = tonic::service::Routes::builder();
         routes.add_service(AccountServiceServer::new(self.clone()));
         let shutdown = CancellationToken::new();
-        let router = service_kit::grpc::finish("accounts", routes.routes(), shutdown.clone());
+        let shared = service_kit::edge::Edge {
+            service: "accounts",
+            metrics: service_kit::metrics::Metrics::new(),
+            allowed_origins: Vec::new(),
+        };
+        let router = service_kit::grpc::finish(&shared, routes.routes(), shutdown.clone());
         tokio::spawn(listener.serve(router, shutdown.clone()));
         (address, shutdown.drop_guard())
     }

@@ -1,0 +1,97 @@
+//! What both edges of a service share.
+
+use http::{HeaderName, HeaderValue, Method, header};
+use tower_http::cors::CorsLayer;
+
+use crate::{metrics::Metrics, settings::Setting};
+
+/// `CORS_ALLOWED_ORIGINS`.
+pub const CORS_ALLOWED_ORIGINS: Setting = Setting::new(
+    "CORS_ALLOWED_ORIGINS",
+    "",
+    "The origins whose pages may call the REST edge, such as https://app.example.com, separated by \
+     commas",
+);
+
+const PREFLIGHT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// The identity of a service towards its edges.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// The service's name in logs.
+    pub service: &'static str,
+    /// Where requests are counted.
+    pub metrics: Metrics,
+    /// The origins whose pages may call the REST edge.
+    pub allowed_origins: Vec<HeaderValue>,
+}
+
+impl Edge {
+    /// Lets pages of the allowed origins call (Fetch standard, CORS protocol). Tokens travel in the
+    /// Authorization field, so no credentials of the browser are allowed.
+    pub(crate) fn cors(&self) -> CorsLayer {
+        let exposed = [
+            header::ETAG,
+            header::LINK,
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+            HeaderName::from_static("ratelimit"),
+            HeaderName::from_static("ratelimit-policy"),
+            HeaderName::from_static("x-request-id"),
+        ];
+        let allowed = [
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+            HeaderName::from_static("traceparent"),
+            HeaderName::from_static("x-request-id"),
+        ];
+        CorsLayer::new()
+            .allow_origin(self.allowed_origins.clone())
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+            .allow_headers(allowed)
+            .expose_headers(exposed)
+            .max_age(PREFLIGHT_MAX_AGE)
+    }
+}
+
+/// Reads `CORS_ALLOWED_ORIGINS`: origins as a browser sends them (RFC 6454, section 6.2).
+///
+/// # Errors
+///
+/// Where one is none.
+pub fn origins(text: &str) -> Result<Vec<HeaderValue>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|origin| !origin.is_empty())
+        .map(|origin| {
+            let uri: Option<http::Uri> = origin.parse().ok();
+            let is_origin = uri.is_some_and(|uri| {
+                matches!(uri.scheme_str(), Some("http" | "https"))
+                    && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+                    && origin.matches('/').count() == 2
+                    && uri.query().is_none()
+            });
+            let value = HeaderValue::from_str(&origin.to_ascii_lowercase()).ok();
+            value
+                .filter(|_| is_origin)
+                .ok_or_else(|| format!("{origin} is not an origin such as https://app.example.com"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_scheme_host_and_port() {
+        let read = origins("https://app.example.com, http://localhost:8080").unwrap();
+        assert_eq!(read, ["https://app.example.com", "http://localhost:8080"]);
+        assert_eq!(origins("").unwrap().len(), 0);
+        for text in ["*", "null", "app.example.com", "https://a.b/", "https://u@a.b", "ftp://a.b"] {
+            assert!(origins(text).is_err(), "{text}");
+        }
+    }
+}

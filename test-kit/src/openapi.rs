@@ -1,0 +1,142 @@
+//! Whether a service's OpenAPI document tells the truth.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
+
+use http::Method;
+use serde_json::Value;
+use service_kit::code::Code;
+
+use crate::{Client, send};
+
+/// Checks the document of a running service against the service: that it has exactly its routes,
+/// each with exactly its methods, and that every error is as in the catalogue. `app` is what prints
+/// the router as its field `rest`. Returns the document.
+///
+/// # Panics
+///
+/// Where the document lies.
+pub async fn check(app: &impl Debug, client: &Client, token: &str) -> Value {
+    let answer = client.get("/openapi.json").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), "application/json");
+    let document = answer.json;
+    assert_eq!(document["openapi"], "3.1.0", "{}", answer.text);
+
+    let described: BTreeMap<String, BTreeSet<String>> = members(&document["paths"])
+        .map(|(path, item)| {
+            let methods = members(item).map(|(method, _)| method.to_uppercase());
+            (path.clone(), methods.filter(|method| method != "PARAMETERS").collect())
+        })
+        .collect();
+    let mut served = BTreeMap::new();
+    for path in paths(app) {
+        // No route has OPTIONS, so the answer lists the methods that it has.
+        let request = client.request(Method::OPTIONS, &path.replace(['{', '}'], ""));
+        let answer = send(request.bearer_auth(token)).await;
+        // Some routes are there to answer 404.
+        if answer.status != 404 {
+            assert_eq!(answer.status, 405, "{path}");
+            let methods: BTreeSet<String> =
+                answer.header("allow").split(',').map(|method| method.trim().to_owned()).collect();
+            served.insert(path, methods);
+        }
+    }
+    for methods in served.values_mut() {
+        // Whoever serves GET serves HEAD (RFC 9110, section 9.3.2).
+        assert!(methods.remove("HEAD") == methods.contains("GET"));
+    }
+    assert_eq!(described, served);
+    check_errors(&document);
+    document
+}
+
+/// axum tells the paths of a router in no other way.
+fn paths(app: &impl Debug) -> BTreeSet<String> {
+    let text = format!("{app:?}");
+    let (_, rest) = text.split_once("rest: Router").expect("a router named rest");
+    let (paths, _) = rest.split_once("fallback_router").expect("a print of an axum router");
+    let path = |piece: &str| Some(piece.split_once("): \"")?.1.split('"').next()?.to_owned());
+    let paths: BTreeSet<_> = paths.split("RouteId(").skip(1).filter_map(path).collect();
+    assert!(paths.contains("/openapi.json"), "axum prints its routers in another way now: {text}");
+    paths
+}
+
+fn check_errors(document: &Value) {
+    let mut named = BTreeSet::new();
+    for (path, item) in members(&document["paths"]) {
+        for (method, operation) in members(item).filter(|(name, _)| *name != "parameters") {
+            for (status, response) in members(&operation["responses"]) {
+                let place = format!("{method} {path} {status}");
+                let response = resolve(document, response);
+                assert!(response["headers"]["X-Request-Id"].is_object(), "{place}");
+                let problem = &response["content"]["application/problem+json"];
+                let mut examples = BTreeSet::new();
+                for (_, example) in members(&problem["examples"]) {
+                    let example = &example["value"];
+                    let code = Code::ALL.iter().find(|code| example["code"] == code.as_str());
+                    let code = code.unwrap_or_else(|| panic!("{place}: {example}"));
+                    assert_eq!(code.http().as_str(), status, "{place}");
+                    assert_eq!(example["status"].to_string(), *status, "{place}");
+                    assert_eq!(example["title"], code.title(), "{place}");
+                    assert_eq!(example["type"], format!("/errors#{}", code.as_str()), "{place}");
+                    examples.insert(code.as_str().to_owned());
+                }
+                let codes = &problem["schema"]["allOf"][1]["properties"]["code"]["enum"];
+                assert_eq!(strings(codes), examples, "{place}");
+                named.extend(examples);
+            }
+        }
+    }
+    let codes = &document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"];
+    assert_eq!(strings(codes), named);
+}
+
+/// The response itself where `response` only refers to it.
+fn resolve<'a>(document: &'a Value, response: &'a Value) -> &'a Value {
+    match response["$ref"].as_str() {
+        Some(reference) => document.pointer(&reference[1..]).expect(reference),
+        None => response,
+    }
+}
+
+fn members(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    object.as_object().into_iter().flatten()
+}
+
+fn strings(array: &Value) -> BTreeSet<String> {
+    let texts = array.as_array().into_iter().flatten();
+    texts.map(|text| text.as_str().expect("a string").to_owned()).collect()
+}
+
+/// Checks that the page and each file that it loads are there, for everybody, under a policy that
+/// allows nothing inline.
+///
+/// # Panics
+///
+/// Where they are not.
+pub async fn check_page(client: &Client) {
+    let page = client.get("/docs").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    let policy = page.header("content-security-policy");
+    assert!(
+        policy.contains("default-src 'none'; script-src 'self'; style-src 'self';"),
+        "{policy}"
+    );
+    assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+    let files: Vec<_> = page.text.split('"').filter(|text| text.starts_with("docs/")).collect();
+    assert_eq!(files.len(), 3, "{}", page.text);
+    for path in files.into_iter().map(|file| format!("/{file}")).chain(["/docs".to_owned()]) {
+        let response = client.request(Method::GET, &path).send().await.expect("an answer");
+        assert_eq!(response.status(), 200, "{path}");
+        let tag = response.headers()["etag"].clone();
+        let again = send(client.request(Method::GET, &path).header("if-none-match", tag)).await;
+        assert_eq!(again.status, 304, "{path}");
+        assert_eq!(again.header("cache-control"), "no-cache", "{path}");
+    }
+    let missing = client.get("/docs/other.js").await;
+    assert_eq!((missing.status.as_u16(), missing.code()), (404, "not_found"));
+}
