@@ -18,7 +18,7 @@ use crate::{
     password::Scheme,
     resources,
     service::Limits,
-    throttle::{FailureLimits, NetworkLimit},
+    throttle::{FailureLimits, NetworkLimit, Refusals},
     token::Issuer,
 };
 
@@ -357,6 +357,7 @@ fn limits(source: &mut Source) -> Limits {
         failures: FailureLimits { per_pair, per_account, window },
         logins: NetworkLimit::new("logins-per-network", logins),
         registrations: NetworkLimit::new("registrations-per-network", registrations),
+        refusals: Refusals::default(),
     }
 }
 

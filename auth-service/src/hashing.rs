@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus_client::metrics::histogram::Histogram;
+use service_kit::metrics::{self, Metrics};
 use tokio::sync::oneshot;
 
 /// The pool of hashing threads. Clones share it; the threads end with the last clone.
@@ -22,6 +24,7 @@ pub struct Hashing {
     state: Arc<State>,
     workers: usize,
     timeout: Duration,
+    waits: Histogram,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +67,20 @@ impl Hashing {
                 }
             })?;
         }
-        Ok(Self { jobs: sender, state, workers, timeout })
+        Ok(Self { jobs: sender, state, workers, timeout, waits: metrics::durations() })
+    }
+
+    /// Shows the queue in `metrics`.
+    pub fn observe(&self, metrics: &Metrics) {
+        let (state, workers) = (Arc::clone(&self.state), self.workers);
+        metrics.gauge("auth_hash_queue_depth", "Passwords that wait to be hashed", move || {
+            Some(state.pending.load(Relaxed).saturating_sub(workers) as f64)
+        });
+        metrics.register(
+            "auth_hash_queue_wait_seconds",
+            "How long passwords have waited to be hashed",
+            self.waits.clone(),
+        );
     }
 
     /// Runs `work` on a hashing thread and waits for its result. Dropping the future, as happens
@@ -94,13 +110,17 @@ impl Hashing {
             }
             true
         }));
+        let queued = Instant::now();
         self.state.pending.fetch_add(1, Relaxed);
         if self.jobs.try_send(job).is_err() {
             self.state.pending.fetch_sub(1, Relaxed);
             return Err(Refused::Failed);
         }
         match tokio::time::timeout(self.timeout, start).await {
-            Ok(Ok(())) => result.await.map_err(|_| Refused::Failed),
+            Ok(Ok(())) => {
+                self.waits.observe(queued.elapsed().as_secs_f64());
+                result.await.map_err(|_| Refused::Failed)
+            }
             Ok(Err(_)) => Err(Refused::Failed),
             Err(_) => Err(Refused::Overloaded(self.expected_wait())),
         }

@@ -110,6 +110,9 @@ impl App {
         let store = open_store(&settings)?;
         let hashing = Hashing::start(settings.hash_workers, settings.hash_queue_timeout)
             .map_err(|error| BuildError::System(format!("HASH_WORKERS: {error}")))?;
+        hashing.observe(&metrics);
+        settings.limits.refusals.observe(&metrics);
+        observe_connections(&store, &metrics);
         let service = Arc::new(Service::new(
             Arc::clone(&store),
             hashing,
@@ -276,6 +279,16 @@ fn keys(store: &Arc<dyn Store>, source: KeySource) -> Keys {
             Keys::Given(KeyRing::of_one(*key, retired))
         }
     }
+}
+
+fn observe_connections(store: &Arc<dyn Store>, metrics: &Metrics) {
+    let store = Arc::clone(store);
+    metrics.gauge_by(
+        "db_client_connection_count",
+        "Connections to the database",
+        "db_client_connection_state",
+        move || store.connections().by_state(),
+    );
 }
 
 fn database_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {

@@ -15,7 +15,7 @@ use crate::{
     keys::KeyRing,
     password::{Scheme, Work},
     store::{AccountRecord, Attempt, Outcome, Store},
-    throttle::{Exhausted, FailureLimits, NetworkLimit, Subject},
+    throttle::{Exhausted, FailureLimits, NetworkLimit, Refusals, Subject},
     token::Issuer,
 };
 
@@ -43,6 +43,8 @@ pub struct Limits {
     pub logins: NetworkLimit,
     /// On registrations per network.
     pub registrations: NetworkLimit,
+    /// What they have refused.
+    pub refusals: Refusals,
 }
 
 /// An access token and its lifetime.
@@ -111,7 +113,7 @@ impl Service {
         network: Network,
     ) -> Result<AccountRecord, Error> {
         self.loaded_keys()?;
-        throttled(self.limits.registrations.admit(network, Instant::now()))?;
+        self.admit(&self.limits.registrations, network)?;
         let Registration { email, password } = registration;
         // Spares the hash where the answer is known already; the insertion decides.
         if self.store.account_by_email(&email).await?.is_some() {
@@ -146,7 +148,7 @@ impl Service {
         network: Network,
     ) -> Result<Issued, Error> {
         let ring = self.loaded_keys()?;
-        throttled(self.limits.logins.admit(network, Instant::now()))?;
+        self.admit(&self.limits.logins, network)?;
         let subject = Subject::of(email);
         self.count_attempt(subject, network).await?;
         let account = self.authenticate(email, Password::normalize(password)).await;
@@ -176,6 +178,15 @@ impl Service {
         Ok(Issued { access_token, expires_in: self.issuer.ttl.as_secs() })
     }
 
+    fn admit(&self, limit: &NetworkLimit, network: Network) -> Result<(), Error> {
+        limit.admit(network, Instant::now()).map_err(|exhausted| {
+            let policy = exhausted.policy;
+            tracing::warn!(event = "request.throttled", policy, "request throttled");
+            self.limits.refusals.count(&exhausted);
+            Error::TooManyRequests(exhausted)
+        })
+    }
+
     /// Counts an attempt as failed, unless the account has had its share.
     async fn count_attempt(&self, subject: Subject, network: Network) -> Result<(), Error> {
         let limits = self.limits.failures;
@@ -196,6 +207,7 @@ impl Service {
         tracing::warn!(event = "login.throttled", policy, "login throttled");
         let retry_after = (until - now).to_std().unwrap_or_default();
         let exhausted = Exhausted { policy, quota, window: limits.window, retry_after };
+        self.limits.refusals.count(&exhausted);
         Err(Error::TooManyAttempts(exhausted))
     }
 
@@ -296,11 +308,4 @@ impl Service {
     fn loaded_keys(&self) -> Result<Arc<KeyRing>, Error> {
         self.keys().ok_or(Error::DatabaseUnavailable)
     }
-}
-
-fn throttled(admitted: Result<(), Exhausted>) -> Result<(), Error> {
-    admitted.map_err(|exhausted| {
-        tracing::warn!(event = "request.throttled", policy = exhausted.policy, "request throttled");
-        Error::TooManyRequests(exhausted)
-    })
 }

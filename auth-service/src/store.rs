@@ -9,7 +9,7 @@ use std::{fmt::Debug, io, sync::Arc};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 pub use sql_kit::StoreError;
-use sql_kit::{Database, PoolOptions};
+use sql_kit::{Connections, Database, PoolOptions};
 
 use service_kit::client_address::Network;
 
@@ -156,6 +156,9 @@ pub trait Store: Debug + Send + Sync {
 
     /// Removes what no longer counts at `now`, a bounded number of rows at a time.
     async fn prune_attempts(&self, now: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// How many connections it has.
+    fn connections(&self) -> Connections;
 
     /// Closes all connections.
     async fn close(&self);

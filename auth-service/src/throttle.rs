@@ -11,7 +11,11 @@ use std::{
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
-use service_kit::client_address::Network;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+};
+use service_kit::{client_address::Network, metrics::Metrics};
 
 /// The limits on failed logins.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +55,31 @@ pub struct Exhausted {
     pub window: Duration,
     /// How long until it allows more.
     pub retry_after: Duration,
+}
+
+/// Counts what limits have refused.
+#[derive(Debug, Clone, Default)]
+pub struct Refusals(Family<PolicyLabel, Counter>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabel {
+    policy: &'static str,
+}
+
+impl Refusals {
+    /// Shows them in `metrics`.
+    pub fn observe(&self, metrics: &Metrics) {
+        metrics.register(
+            "auth_throttled_requests",
+            "Requests that a limit has refused",
+            self.0.clone(),
+        );
+    }
+
+    /// Counts one.
+    pub fn count(&self, exhausted: &Exhausted) {
+        self.0.get_or_create(&PolicyLabel { policy: exhausted.policy }).inc();
+    }
 }
 
 /// The most networks that are kept count of. Past it the oldest windows are forgotten first, which

@@ -85,7 +85,23 @@ impl Metrics {
         help: &'static str,
         value: impl Fn() -> Option<f64> + Send + Sync + 'static,
     ) {
-        let gauge = AskedGauge { name, help, value: Box::new(value) };
+        self.ask(AskedGauge { name, help, label: None, values: Box::new(move || {
+            value().map(|value| ("", value)).into_iter().collect()
+        }) });
+    }
+
+    /// Adds a gauge with one value for each value of `label`, asked for at each scrape.
+    pub fn gauge_by(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: impl Fn() -> Vec<(&'static str, f64)> + Send + Sync + 'static,
+    ) {
+        self.ask(AskedGauge { name, help, label: Some(label), values: Box::new(values) });
+    }
+
+    fn ask(&self, gauge: AskedGauge) {
         self.with(|registry| registry.register_collector(Box::new(gauge)));
     }
 
@@ -138,7 +154,8 @@ async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
 struct AskedGauge {
     name: &'static str,
     help: &'static str,
-    value: Box<dyn Fn() -> Option<f64> + Send + Sync>,
+    label: Option<&'static str>,
+    values: Box<dyn Fn() -> Vec<(&'static str, f64)> + Send + Sync>,
 }
 
 impl fmt::Debug for AskedGauge {
@@ -149,9 +166,16 @@ impl fmt::Debug for AskedGauge {
 
 impl Collector for AskedGauge {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(value) = (self.value)() else { return Ok(()) };
-        let metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
-        ConstGauge::new(value).encode(metric)
+        let values = (self.values)();
+        if values.is_empty() {
+            return Ok(());
+        }
+        let mut metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
+        for (of_label, value) in values {
+            let labels: Vec<_> = self.label.map(|label| (label, of_label)).into_iter().collect();
+            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -178,11 +202,13 @@ mod tests {
         metrics.rpc("/user.v1.UserService/GetUser", "OK", Duration::from_millis(3));
         metrics.gauge("answer", "An answer", || Some(42.0));
         metrics.gauge("silence", "None", || None);
+        metrics.gauge_by("pool", "By state", "state", || vec![("idle", 1.0), ("used", 2.0)]);
         let text = metrics.render();
         for line in [
             "http_server_request_duration_seconds_bucket{le=\"0.005\",http_request_method=\"GET\",http_route=\"/users/{id}\",http_response_status_code=\"200\"} 1",
             "rpc_server_call_duration_seconds_count{rpc_method=\"user.v1.UserService/GetUser\",rpc_response_status_code=\"OK\"} 1",
             "answer 42.0",
+            "pool{state=\"used\"} 2.0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -30,6 +30,28 @@ pub struct PoolOptions {
     pub acquire_timeout: Duration,
 }
 
+/// How many connections a store has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// Those that wait for work.
+    pub idle: u32,
+    /// Those at work.
+    pub used: u32,
+}
+
+impl Connections {
+    fn of<DB: sqlx::Database>(pool: &sqlx::Pool<DB>) -> Self {
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        Self { idle, used: pool.size().saturating_sub(idle) }
+    }
+
+    /// The two numbers by the names that OpenTelemetry has for the states.
+    #[must_use]
+    pub fn by_state(self) -> Vec<(&'static str, f64)> {
+        vec![("idle", f64::from(self.idle)), ("used", f64::from(self.used))]
+    }
+}
+
 /// A database, as a `DATABASE_URL` names it.
 #[derive(Clone)]
 pub enum Database {

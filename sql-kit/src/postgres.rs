@@ -12,7 +12,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
 };
 
-use crate::{OPERATION_TIMEOUT, PoolOptions, StoreError, bounded};
+use crate::{Connections, OPERATION_TIMEOUT, PoolOptions, StoreError, bounded};
 
 /// A connection that has been idle for longer is tried before it is used. Under load none is, so
 /// the round trip is only paid where it does not matter.
@@ -112,6 +112,12 @@ impl Postgres {
             Ok(())
         })
         .await
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        Connections::of(&self.pool)
     }
 
     /// Closes all connections.

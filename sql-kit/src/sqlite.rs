@@ -9,7 +9,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{PoolOptions, StoreError, bounded};
+use crate::{Connections, PoolOptions, StoreError, bounded};
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
@@ -116,6 +116,12 @@ impl Sqlite {
             Ok(())
         })
         .await
+    }
+
+    /// How many connections read.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        Connections::of(&self.read)
     }
 
     /// Closes all connections, which folds the write-ahead log into the file.

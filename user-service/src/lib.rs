@@ -1,12 +1,14 @@
 //! The user service: owns profiles and validates access tokens locally. [`App`] is the whole
 //! service; `main.rs` and the `stack` crate run it.
 
+pub mod backlog;
 pub mod config;
 pub mod domain;
 pub mod edge;
 mod error;
 pub mod etag;
 pub mod outbox;
+pub mod outbox_command;
 pub mod page_token;
 pub mod service;
 pub mod store;
@@ -26,6 +28,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backlog::Backlog,
     config::{KeySource, Settings},
     outbox::Courier,
     service::Service,
@@ -86,7 +89,9 @@ impl App {
         let service =
             Service::new(Arc::clone(&store), settings.email_visibility, Arc::clone(&deleted));
         let service = Arc::new(service);
+        observe_connections(&store, &metrics);
         let mut background = Background {
+            backlog: Backlog::observed_by(&metrics),
             store: Arc::clone(&store),
             service: Arc::clone(&service),
             courier: courier(&settings, &store, deleted)?,
@@ -102,7 +107,7 @@ impl App {
 
         let listeners =
             Listeners::bind(NAME, settings.addresses).await.map_err(BuildError::System)?;
-        let verifier = verifier(settings.keys, settings.rules, &shutdown);
+        let verifier = verifier(settings.keys, settings.rules, &metrics, &shutdown);
         let checks =
             vec![database_check(store, Arc::clone(&service)), signing_keys_check(verifier.clone())];
         let shared = Edge {
@@ -194,7 +199,12 @@ fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, BuildError> {
         .map_err(|error| BuildError::System(format!("DATABASE_URL: {error}")))
 }
 
-fn verifier(keys: KeySource, rules: Rules, shutdown: &CancellationToken) -> Verifier {
+fn verifier(
+    keys: KeySource,
+    rules: Rules,
+    metrics: &Metrics,
+    shutdown: &CancellationToken,
+) -> Verifier {
     if rules.issuer.is_none() || rules.audience.is_none() {
         tracing::warn!(
             service = NAME,
@@ -203,6 +213,10 @@ fn verifier(keys: KeySource, rules: Rules, shutdown: &CancellationToken) -> Veri
     }
     match keys {
         KeySource::Jwks(cache) => {
+            let keys = cache.clone();
+            metrics.gauge("user_jwks_age_seconds", "Since the JWKS was last fetched", move || {
+                keys.age().map(|age| age.as_secs_f64())
+            });
             tokio::spawn(cache.clone().run(shutdown.clone().cancelled_owned()));
             Verifier::with_jwks(cache, rules)
         }
@@ -237,6 +251,16 @@ fn courier(
         .map_err(|_| BuildError::System("SERVICE_TOKEN: cannot be sent".to_owned()))
 }
 
+fn observe_connections(store: &Arc<dyn Store>, metrics: &Metrics) {
+    let store = Arc::clone(store);
+    metrics.gauge_by(
+        "db_client_connection_count",
+        "Connections to the database",
+        "db_client_connection_state",
+        move || store.connections().by_state(),
+    );
+}
+
 fn database_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
     Check::new("database", move || {
         let (store, service) = (Arc::clone(&store), Arc::clone(&service));
@@ -254,6 +278,7 @@ fn signing_keys_check(verifier: Verifier) -> Check {
 /// What has to be done with the database before the first request, and the delivery of deletions.
 #[derive(Debug)]
 struct Background {
+    backlog: Arc<Backlog>,
     store: Arc<dyn Store>,
     service: Arc<Service>,
     courier: Option<Courier>,
@@ -283,9 +308,13 @@ impl Background {
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
         }
-        if let Some(courier) = &self.courier {
-            courier.run().await;
-        }
+        let deliver = async {
+            match &self.courier {
+                Some(courier) => courier.run().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(deliver, self.backlog.watch(self.store.as_ref()));
         std::future::pending().await
     }
 }

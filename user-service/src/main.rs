@@ -15,6 +15,13 @@ fn command() -> Command {
         .subcommand(Command::new("serve").about("Serve until SIGTERM (the default)"))
         .subcommand(Command::new("migrate").about("Migrate the database and exit"))
         .subcommand(
+            Command::new("outbox")
+                .about("Manage the deletions that the auth service has not been told of")
+                .subcommand_required(true)
+                .subcommand(Command::new("list").about("List them, the oldest first"))
+                .subcommand(Command::new("retry").about("Make all of them due now")),
+        )
+        .subcommand(
             Command::new("healthcheck").about("Exit with status 0 if the running service is ready"),
         );
     settings::with_flags(command, &settings)
@@ -37,6 +44,7 @@ async fn run(matches: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
     let settings = config::Settings::read(&mut source)?;
     telemetry::init(settings.runtime.log_format, &settings.runtime.log_level)?;
     match name {
+        "outbox" => user_service::outbox_command::run(&settings, flags).await?,
         "migrate" => user_service::migrate(&settings).await?,
         _ => App::build(settings, shutdown::on_signal()?).await?.run().await?,
     }

@@ -9,7 +9,7 @@ use std::{fmt::Debug, io, sync::Arc};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 pub use sql_kit::StoreError;
-use sql_kit::{Database, PoolOptions};
+use sql_kit::{Connections, Database, PoolOptions};
 
 use crate::{
     domain::{Profile, UserId},
@@ -95,11 +95,23 @@ pub trait Store: Debug + Send + Sync {
         limit: u32,
     ) -> Result<Vec<OutboxEntry>, StoreError>;
 
+    /// How many entries the outbox has, and when the oldest was made.
+    async fn backlog(&self) -> Result<(i64, Option<DateTime<Utc>>), StoreError>;
+
+    /// The first `limit` entries of the outbox, the oldest first.
+    async fn outbox(&self, limit: u32) -> Result<Vec<OutboxEntry>, StoreError>;
+
+    /// Makes all entries of the outbox due at `now`. Returns how many.
+    async fn retry_all(&self, now: DateTime<Utc>) -> Result<u64, StoreError>;
+
     /// Removes an outbox entry that was delivered.
     async fn remove_delivered(&self, account_id: UserId) -> Result<(), StoreError>;
 
     /// Makes an outbox entry due at another time.
     async fn postpone(&self, account_id: UserId, due_at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// How many connections it has.
+    fn connections(&self) -> Connections;
 
     /// Closes all connections.
     async fn close(&self);

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use service_kit::client_address::Network;
-use sql_kit::{PoolOptions, Postgres, bounded, migrator};
+use sql_kit::{Connections, PoolOptions, Postgres, bounded, migrator};
 use sqlx::{Row as _, migrate::Migrator, postgres::PgConnectOptions, postgres::PgRow};
 
 use super::{
@@ -435,6 +435,10 @@ impl Store for PostgresStore {
             transaction.commit().await
         })
         .await
+    }
+
+    fn connections(&self) -> Connections {
+        self.database.connections()
     }
 
     async fn close(&self) {

@@ -5,7 +5,7 @@ use std::{io, sync::LazyLock};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use service_kit::client_address::Network;
-use sql_kit::{PoolOptions, Sqlite, bounded, migrator};
+use sql_kit::{Connections, PoolOptions, Sqlite, bounded, migrator};
 use sqlx::{
     Row as _,
     migrate::Migrator,
@@ -434,6 +434,10 @@ impl Store for SqliteStore {
             transaction.commit().await
         })
         .await
+    }
+
+    fn connections(&self) -> Connections {
+        self.database.connections()
     }
 
     async fn close(&self) {

@@ -5,6 +5,7 @@
 mod boot;
 mod grpc;
 mod keys;
+mod metrics;
 mod openapi;
 mod rest;
 mod store;

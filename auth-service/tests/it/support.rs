@@ -14,6 +14,7 @@ pub(crate) const PASSWORD: &str = "S3cureP@ss";
 pub(crate) struct Running {
     pub(crate) rest: Client,
     pub(crate) grpc: std::net::SocketAddr,
+    pub(crate) metrics: Option<std::net::SocketAddr>,
     pub(crate) database: TestDatabase,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), auth_service::BuildError>>,
@@ -53,10 +54,10 @@ impl Running {
         let shutdown = CancellationToken::new();
         let app = App::build(settings, shutdown.clone()).await.unwrap();
         let (rest, grpc) = (Client::new(app.http_address()), app.grpc_address());
-        let health = app.health().clone();
+        let (health, metrics) = (app.health().clone(), app.metrics_address());
         let task = tokio::spawn(app.run());
         health.ready().await;
-        Self { rest, grpc, database, shutdown, task }
+        Self { rest, grpc, metrics, database, shutdown, task }
     }
 
     /// Stops the service and hands back its database.

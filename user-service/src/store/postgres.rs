@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sql_kit::{PoolOptions, Postgres, bounded, migrator};
+use sql_kit::{Connections, PoolOptions, Postgres, bounded, migrator};
 use sqlx::{
     Connection as _, Row as _,
     migrate::Migrator,
@@ -269,6 +269,44 @@ impl Store for PostgresStore {
         .await
     }
 
+    async fn backlog(&self) -> Result<(i64, Option<DateTime<Utc>>), StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let row = sqlx::query("SELECT count(*) AS depth, min(created_at) AS oldest FROM outbox")
+                .fetch_one(&mut *lease)
+                .await?;
+            Ok((row.try_get("depth")?, row.try_get("oldest")?))
+        })
+        .await
+    }
+
+    async fn outbox(&self, limit: u32) -> Result<Vec<OutboxEntry>, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let rows = sqlx::query(
+                "SELECT account_id, request_id, created_at, attempts
+                 FROM outbox ORDER BY created_at, account_id LIMIT $1",
+            )
+            .bind(i64::from(limit))
+            .fetch_all(&mut *lease)
+            .await?;
+            rows.iter().map(entry).collect()
+        })
+        .await
+    }
+
+    async fn retry_all(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            let done = sqlx::query("UPDATE outbox SET due_at = $1 WHERE due_at > $1")
+                .bind(now)
+                .execute(&mut *lease)
+                .await?;
+            Ok(done.rows_affected())
+        })
+        .await
+    }
+
     async fn remove_delivered(&self, account_id: UserId) -> Result<(), StoreError> {
         bounded(async {
             let mut lease = self.database.lease().await?;
@@ -292,6 +330,10 @@ impl Store for PostgresStore {
             Ok(())
         })
         .await
+    }
+
+    fn connections(&self) -> Connections {
+        self.database.connections()
     }
 
     async fn close(&self) {

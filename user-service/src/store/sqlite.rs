@@ -4,7 +4,7 @@ use std::{io, sync::LazyLock};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sql_kit::{PoolOptions, Sqlite, bounded, migrator};
+use sql_kit::{Connections, PoolOptions, Sqlite, bounded, migrator};
 use sqlx::{
     Row as _,
     migrate::Migrator,
@@ -277,6 +277,45 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn backlog(&self) -> Result<(i64, Option<DateTime<Utc>>), StoreError> {
+        bounded(async {
+            let mut connection = self.database.read().await?;
+            let row = sqlx::query("SELECT count(*) AS depth, min(created_at) AS oldest FROM outbox")
+                .fetch_one(&mut *connection)
+                .await?;
+            Ok((row.try_get("depth")?, row.try_get::<Option<i64>, _>("oldest")?.and_then(DateTime::from_timestamp_micros)))
+        })
+        .await
+    }
+
+    async fn outbox(&self, limit: u32) -> Result<Vec<OutboxEntry>, StoreError> {
+        bounded(async {
+            let mut connection = self.database.read().await?;
+            let rows = sqlx::query(
+                "SELECT account_id, request_id, created_at, attempts
+                 FROM outbox ORDER BY created_at, account_id LIMIT ?",
+            )
+            .bind(i64::from(limit))
+            .fetch_all(&mut *connection)
+            .await?;
+            rows.iter().map(entry).collect()
+        })
+        .await
+    }
+
+    async fn retry_all(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
+        bounded(async {
+            let mut transaction = self.database.write().await?;
+            let done = sqlx::query("UPDATE outbox SET due_at = ?1 WHERE due_at > ?1")
+                .bind(now.timestamp_micros())
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(done.rows_affected())
+        })
+        .await
+    }
+
     async fn remove_delivered(&self, account_id: UserId) -> Result<(), StoreError> {
         bounded(async {
             let mut transaction = self.database.write().await?;
@@ -302,6 +341,10 @@ impl Store for SqliteStore {
             Ok(())
         })
         .await
+    }
+
+    fn connections(&self) -> Connections {
+        self.database.connections()
     }
 
     async fn close(&self) {
