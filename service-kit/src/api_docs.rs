@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use axum::{
     Router,
-    extract::Path,
+    extract::{Path, rejection::PathRejection},
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -48,14 +48,15 @@ async fn page(headers: HeaderMap) -> Response {
     response
 }
 
-async fn file(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, ApiError> {
-    let asset = match name.as_str() {
-        "start.js" => START,
-        "swagger-ui-bundle.js" => UI,
-        "swagger-ui.css" => STYLE,
-        _ => return Err(ApiError::new(Code::NotFound, "there is nothing at this path")),
+async fn file(name: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
+    // What cannot be decoded is no file either.
+    let asset = match name.as_deref().map(String::as_str) {
+        Ok("start.js") => START,
+        Ok("swagger-ui-bundle.js") => UI,
+        Ok("swagger-ui.css") => STYLE,
+        _ => return ApiError::new(Code::NotFound, "there is nothing at this path").into_response(),
     };
-    Ok(asset.answer(&headers))
+    asset.answer(&headers)
 }
 
 /// A file in the binary.

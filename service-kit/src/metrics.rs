@@ -85,9 +85,12 @@ impl Metrics {
         help: &'static str,
         value: impl Fn() -> Option<f64> + Send + Sync + 'static,
     ) {
-        self.ask(AskedGauge { name, help, label: None, values: Box::new(move || {
-            value().map(|value| ("", value)).into_iter().collect()
-        }) });
+        self.ask(AskedGauge {
+            name,
+            help,
+            label: None,
+            values: Box::new(move || value().map(|value| ("", value)).into_iter().collect()),
+        });
     }
 
     /// Adds a gauge with one value for each value of `label`, asked for at each scrape.
@@ -170,12 +173,15 @@ impl Collector for AskedGauge {
         if values.is_empty() {
             return Ok(());
         }
-        let mut metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
-        for (of_label, value) in values {
-            let labels: Vec<_> = self.label.map(|label| (label, of_label)).into_iter().collect();
-            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+        let mut metric =
+            encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
+        match (self.label, values.as_slice()) {
+            (None, [(_, value), ..]) => ConstGauge::new(*value).encode(metric),
+            (label, values) => values.iter().try_for_each(|(of_label, value)| {
+                let labels = [(label.unwrap_or_default(), *of_label)];
+                ConstGauge::new(*value).encode(metric.encode_family(&labels)?)
+            }),
         }
-        Ok(())
     }
 }
 

@@ -29,16 +29,26 @@ impl Backlog {
     pub fn observed_by(metrics: &Metrics) -> Arc<Self> {
         let backlog = Arc::new(Self { depth: AtomicI64::new(-1), oldest: AtomicI64::new(0) });
         let depth = Arc::clone(&backlog);
-        metrics.gauge("user_outbox_depth", "Deletions that the auth service has not been told of", move || {
-            Some(depth.depth.load(Relaxed)).filter(|depth| *depth >= 0).map(|depth| depth as f64)
-        });
+        metrics.gauge(
+            "user_outbox_depth",
+            "Deletions that the auth service has not been told of",
+            move || {
+                Some(depth.depth.load(Relaxed))
+                    .filter(|depth| *depth >= 0)
+                    .map(|depth| depth as f64)
+            },
+        );
         let age = Arc::clone(&backlog);
-        metrics.gauge("user_outbox_age_seconds", "The age of the oldest deletion in the outbox", move || {
-            let oldest = age.oldest.load(Relaxed);
-            let now = sql_kit::now().timestamp_micros();
-            let known = age.depth.load(Relaxed) >= 0;
-            known.then(|| if oldest == 0 { 0.0 } else { (now - oldest).max(0) as f64 / 1e6 })
-        });
+        metrics.gauge(
+            "user_outbox_age_seconds",
+            "The age of the oldest deletion in the outbox",
+            move || {
+                let oldest = age.oldest.load(Relaxed);
+                let now = sql_kit::now().timestamp_micros();
+                let known = age.depth.load(Relaxed) >= 0;
+                known.then(|| if oldest == 0 { 0.0 } else { (now - oldest).max(0) as f64 / 1e6 })
+            },
+        );
         backlog
     }
 

@@ -272,9 +272,10 @@ impl Store for PostgresStore {
     async fn backlog(&self) -> Result<(i64, Option<DateTime<Utc>>), StoreError> {
         bounded(async {
             let mut lease = self.database.lease().await?;
-            let row = sqlx::query("SELECT count(*) AS depth, min(created_at) AS oldest FROM outbox")
-                .fetch_one(&mut *lease)
-                .await?;
+            let row =
+                sqlx::query("SELECT count(*) AS depth, min(created_at) AS oldest FROM outbox")
+                    .fetch_one(&mut *lease)
+                    .await?;
             Ok((row.try_get("depth")?, row.try_get("oldest")?))
         })
         .await

@@ -280,10 +280,14 @@ impl Store for SqliteStore {
     async fn backlog(&self) -> Result<(i64, Option<DateTime<Utc>>), StoreError> {
         bounded(async {
             let mut connection = self.database.read().await?;
-            let row = sqlx::query("SELECT count(*) AS depth, min(created_at) AS oldest FROM outbox")
-                .fetch_one(&mut *connection)
-                .await?;
-            Ok((row.try_get("depth")?, row.try_get::<Option<i64>, _>("oldest")?.and_then(DateTime::from_timestamp_micros)))
+            let row =
+                sqlx::query("SELECT count(*) AS depth, min(created_at) AS oldest FROM outbox")
+                    .fetch_one(&mut *connection)
+                    .await?;
+            Ok((
+                row.try_get("depth")?,
+                row.try_get::<Option<i64>, _>("oldest")?.and_then(DateTime::from_timestamp_micros),
+            ))
         })
         .await
     }
