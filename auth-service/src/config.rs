@@ -389,7 +389,13 @@ fn keys(source: &mut Source) -> Option<KeySource> {
     let file = source.optional(&JWT_SIGNING_KEY_FILE, parsed::<PathBuf>("a path"));
     let rotation_period = source.value(&KEY_ROTATION_PERIOD, seconds(3600, 31_536_000));
 
+    if file.is_none() && source.is_set(&JWT_RETIRED_KEY_FILES) {
+        source.fault(&JWT_RETIRED_KEY_FILES, "is only for keys given in JWT_SIGNING_KEY_FILE");
+    }
     if let Some(path) = file {
+        if secret.is_some() {
+            source.fault(&JWT_SECRET, "cannot be given together with JWT_SIGNING_KEY_FILE");
+        }
         let key = read_key(source, &path)?;
         let found = key.verification_key().algorithm();
         if let Some(wanted) = algorithm.filter(|wanted| *wanted != found) {

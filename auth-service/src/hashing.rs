@@ -7,7 +7,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{AcqRel, Relaxed},
+        },
     },
     thread,
     time::{Duration, Instant},
@@ -27,15 +30,37 @@ pub struct Hashing {
     waits: Histogram,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    /// Jobs that wait or run.
+    /// Jobs that wait for somebody or run.
     pending: AtomicUsize,
-    /// How long a job takes, in microseconds: a moving average. 0 before the first.
+    /// How long a job takes, in microseconds: a moving average.
     typical: AtomicU64,
 }
 
 struct Job(Box<dyn FnOnce() -> bool + Send>);
+
+/// A place in the queue. Whoever sets `claimed` first decides: the thread that takes the job, or
+/// the drop of this, when nobody waits for it any more.
+struct Place {
+    state: Arc<State>,
+    claimed: Arc<AtomicBool>,
+}
+
+impl Place {
+    fn take(state: &Arc<State>) -> Self {
+        state.pending.fetch_add(1, Relaxed);
+        Self { state: Arc::clone(state), claimed: Arc::default() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.claimed.swap(true, AcqRel) {
+            self.state.pending.fetch_sub(1, Relaxed);
+        }
+    }
+}
 
 /// Why a job was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,27 +72,36 @@ pub enum Refused {
 }
 
 impl Hashing {
-    /// Starts `workers` threads. A job that cannot start within `timeout` is refused.
+    /// Starts `workers` threads. A job that cannot start within `timeout` is refused; `expected` is a
+    /// guess of how long one takes, until it is known.
     ///
     /// # Errors
     ///
     /// Where the operating system starts no more threads.
-    pub fn start(workers: usize, timeout: Duration) -> io::Result<Self> {
+    pub fn start(workers: usize, timeout: Duration, expected: Duration) -> io::Result<Self> {
         let (sender, receiver) = async_channel::unbounded::<Job>();
-        let state = Arc::new(State::default());
+        let state = Arc::new(State { pending: AtomicUsize::new(0), typical: AtomicU64::new(0) });
+        state.typical.store(microseconds(expected), Relaxed);
         for number in 0..workers {
             let (jobs, state) = (receiver.clone(), Arc::clone(&state));
             thread::Builder::new().name(format!("hash-{number}")).spawn(move || {
+                yield_to_requests();
                 while let Ok(Job(job)) = jobs.recv_blocking() {
                     let started = Instant::now();
                     if job() {
                         state.record(started.elapsed());
+                        state.pending.fetch_sub(1, Relaxed);
                     }
-                    state.pending.fetch_sub(1, Relaxed);
                 }
             })?;
         }
         Ok(Self { jobs: sender, state, workers, timeout, waits: metrics::durations() })
+    }
+
+    /// How long a job may wait.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Shows the queue in `metrics`.
@@ -99,11 +133,14 @@ impl Hashing {
         }
         let (started, start) = oneshot::channel();
         let (answer, result) = oneshot::channel();
+        let place = Place::take(&self.state);
+        let claimed = Arc::clone(&place.claimed);
         let job = Job(Box::new(move || {
-            // Fails where nobody waits any more: the client has left or the time is over.
-            if started.send(()).is_err() {
+            // The client has left, or its time is over.
+            if claimed.swap(true, AcqRel) {
                 return false;
             }
+            let _ = started.send(());
             match catch_unwind(AssertUnwindSafe(work)) {
                 Ok(value) => drop(answer.send(value)),
                 Err(_) => drop(answer),
@@ -111,11 +148,7 @@ impl Hashing {
             true
         }));
         let queued = Instant::now();
-        self.state.pending.fetch_add(1, Relaxed);
-        if self.jobs.try_send(job).is_err() {
-            self.state.pending.fetch_sub(1, Relaxed);
-            return Err(Refused::Failed);
-        }
+        self.jobs.try_send(job).map_err(|_| Refused::Failed)?;
         match tokio::time::timeout(self.timeout, start).await {
             Ok(Ok(())) => {
                 self.waits.observe(queued.elapsed().as_secs_f64());
@@ -134,14 +167,26 @@ impl Hashing {
     }
 }
 
+/// Lowers this thread's priority: while all cores hash, the threads that serve requests still get
+/// one as soon as they need it. Where the system refuses, hashing merely competes on equal terms.
+fn yield_to_requests() {
+    // On Linux a priority belongs to a thread, elsewhere to the whole process.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+}
+
 impl State {
     fn record(&self, took: Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let took = microseconds(took);
         // Threads may overwrite each other's share of the average, which does not matter.
         let before = self.typical.load(Relaxed);
-        let after = if before == 0 { took } else { before - before / 8 + took / 8 };
+        let after = before - before / 8 + took / 8;
         self.typical.store(after, Relaxed);
     }
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -150,9 +195,11 @@ mod tests {
 
     use super::*;
 
+    const QUICK: Duration = Duration::from_millis(1);
+
     #[tokio::test]
     async fn a_result_comes_back_and_a_panic_does_not_cost_the_thread() {
-        let hashing = Hashing::start(1, Duration::from_secs(5)).unwrap();
+        let hashing = Hashing::start(1, Duration::from_secs(5), QUICK).unwrap();
         assert_eq!(hashing.run(|| 1).await, Ok(1));
         let failing = hashing.run(|| -> i32 { panic!("on purpose") });
         assert_eq!(failing.await, Err(Refused::Failed));
@@ -161,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_nobody_waits_for_is_not_done() {
-        let hashing = Hashing::start(1, Duration::from_millis(50)).unwrap();
+        let hashing = Hashing::start(1, Duration::from_millis(50), QUICK).unwrap();
         let (release, wait) = mpsc::channel::<()>();
         let (done, did) = mpsc::channel();
         let busy = tokio::spawn({
@@ -178,8 +225,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn those_who_left_take_no_place_in_the_queue() {
+        let hashing = Hashing::start(1, Duration::from_secs(5), Duration::from_secs(1)).unwrap();
+        let (release, wait) = mpsc::channel::<()>();
+        let busy = tokio::spawn({
+            let hashing = hashing.clone();
+            async move { hashing.run(move || wait.recv()).await }
+        });
+        tokio::task::yield_now().await;
+        for _ in 0..50 {
+            let leaving = tokio::time::timeout(QUICK, hashing.run(|| ()));
+            assert!(leaving.await.is_err(), "refused, or done");
+        }
+        assert_eq!(hashing.state.pending.load(Relaxed), 1);
+        release.send(()).unwrap();
+        busy.await.unwrap().unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
-        let hashing = Hashing::start(1, Duration::from_secs(60)).unwrap();
+        let hashing = Hashing::start(1, Duration::from_secs(60), QUICK).unwrap();
         hashing.state.typical.store(30_000_000, Relaxed);
         hashing.state.pending.store(3, Relaxed);
         let refused = tokio::time::timeout(Duration::from_secs(5), hashing.run(|| ())).await;

@@ -38,8 +38,15 @@ impl KeyRing {
     #[must_use]
     pub fn new(mut keys: Vec<ScheduledKey>, retired: Vec<VerificationKey>) -> Self {
         keys.sort_by_key(|scheduled| scheduled.activates_at);
-        let published = keys.iter().map(|scheduled| scheduled.key.verification_key().clone());
-        let verification = KeySet::new(published.chain(retired).collect());
+        let signing = keys.iter().map(|scheduled| scheduled.key.verification_key().clone());
+        let mut published: Vec<VerificationKey> = Vec::new();
+        for key in signing.chain(retired) {
+            // A retired key may be given twice, or be the signing key again.
+            if !published.iter().any(|other| other.kid() == key.kid()) {
+                published.push(key);
+            }
+        }
+        let verification = KeySet::new(published);
         Self { keys, verification }
     }
 

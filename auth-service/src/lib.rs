@@ -11,6 +11,7 @@ pub mod hashing;
 pub mod keys;
 pub mod keys_command;
 pub mod password;
+mod reservation;
 pub mod resources;
 pub mod service;
 pub mod store;
@@ -108,8 +109,12 @@ impl App {
     ) -> Result<Self, BuildError> {
         let metrics = Metrics::new();
         let store = open_store(&settings)?;
-        let hashing = Hashing::start(settings.hash_workers, settings.hash_queue_timeout)
-            .map_err(|error| BuildError::System(format!("HASH_WORKERS: {error}")))?;
+        let hashing = Hashing::start(
+            settings.hash_workers,
+            settings.hash_queue_timeout,
+            settings.scheme.expected_time(),
+        )
+        .map_err(|error| BuildError::System(format!("HASH_WORKERS: {error}")))?;
         hashing.observe(&metrics);
         settings.limits.refusals.observe(&metrics);
         observe_connections(&store, &metrics);
@@ -159,7 +164,7 @@ impl App {
             settings.trusted_proxies,
             settings.service_token,
         );
-        routes.add_service(health.grpc_server(edge::grpc::SERVICES).await);
+        routes.add_service(health.grpc_server(edge::grpc::SERVICES));
         if settings.runtime.reflection {
             service_kit::grpc::add_reflection(&mut routes, edge::grpc::DESCRIPTORS)
                 .map_err(|error| BuildError::System(error.to_string()))?;

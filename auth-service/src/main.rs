@@ -4,7 +4,10 @@ use std::{process::ExitCode, time::Duration};
 
 use auth_service::{App, NAME, VERSION, calibrate, config};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use service_kit::{probe, runtime, settings, shutdown, telemetry};
+use service_kit::{
+    probe, runtime, settings, shutdown,
+    telemetry::{self, LogOutput},
+};
 
 fn command() -> Command {
     let settings = [config::SETTINGS, runtime::SETTINGS].concat();
@@ -37,7 +40,7 @@ fn keys_command() -> Command {
         Arg::new("now")
             .long("now")
             .action(ArgAction::SetTrue)
-            .help("Sign with it at once, not after verifiers have had time to see it")
+            .help("Sign with it in ten seconds, not after verifiers have had time to see it")
     };
     let file = |name: &'static str| Arg::new(name).long(name).value_name("FILE").required(true);
     Command::new("keys")
@@ -77,7 +80,11 @@ async fn run(matches: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
         return Ok(probe::ready(address).await?);
     }
     let settings = config::Settings::read(&mut source)?;
-    telemetry::init(settings.runtime.log_format, &settings.runtime.log_level)?;
+    let output = match name {
+        "migrate" | "keys" => LogOutput::Stderr,
+        _ => LogOutput::Stdout,
+    };
+    telemetry::init(settings.runtime.log_format, &settings.runtime.log_level, output)?;
     match name {
         "migrate" => auth_service::migrate(&settings).await?,
         "keys" => auth_service::keys_command::run(settings, flags).await?,

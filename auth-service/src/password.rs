@@ -2,7 +2,7 @@
 
 mod bcrypt_sha256;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
@@ -73,6 +73,17 @@ impl Scheme {
         match self {
             Self::Bcrypt { .. } => 4 * 1024,
             Self::Argon2id { memory_kib, .. } => memory_kib as u64 * 1024,
+        }
+    }
+
+    /// A rough guess of how long one hash takes, on a core of these years.
+    #[must_use]
+    pub fn expected_time(self) -> Duration {
+        match self {
+            Self::Bcrypt { cost } => Duration::from_micros(65 << cost.min(31)),
+            Self::Argon2id { memory_kib, iterations, .. } => {
+                Duration::from_nanos(900 * u64::from(memory_kib) * u64::from(iterations))
+            }
         }
     }
 

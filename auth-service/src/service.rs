@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, RwLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use service_kit::client_address::Network;
@@ -14,6 +14,7 @@ use crate::{
     hashing::Hashing,
     keys::KeyRing,
     password::{Scheme, Work},
+    reservation::Reservation,
     store::{AccountRecord, Attempt, Outcome, Store},
     throttle::{Exhausted, FailureLimits, NetworkLimit, Refusals, Subject},
     token::Issuer,
@@ -46,6 +47,9 @@ pub struct Limits {
     /// What they have refused.
     pub refusals: Refusals,
 }
+
+/// How long a login waits before it asks again whether it may be tried.
+const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An access token and its lifetime.
 #[derive(Debug)]
@@ -149,21 +153,13 @@ impl Service {
     ) -> Result<Issued, Error> {
         let ring = self.loaded_keys()?;
         self.admit(&self.limits.logins, network)?;
-        let subject = Subject::of(email);
-        self.count_attempt(subject, network).await?;
+        let reservation = self.reserve(Subject::of(email), network).await?;
         let account = self.authenticate(email, Password::normalize(password)).await;
-        let outcome = match &account {
-            Ok(Some(_)) => Some(Outcome::Succeeded),
-            Ok(None) => None,
-            Err(_) => Some(Outcome::Abandoned),
-        };
-        let now = sql_kit::now();
-        if let Some(outcome) = outcome {
-            // A failure costs the person one of their tries, not the login.
-            if let Err(error) = self.store.settle_attempt(subject, network, outcome, now).await {
-                tracing::warn!(%error, "cannot take back a counted attempt");
-            }
+        if let (Some(reservation), Ok(account)) = (reservation, &account) {
+            let outcome = if account.is_some() { Outcome::Succeeded } else { Outcome::Failed };
+            reservation.settle(outcome).await?;
         }
+        let now = sql_kit::now();
         let Some(account) = account? else {
             tracing::info!(event = "login.failed", "login failed");
             return Err(Error::InvalidCredentials);
@@ -187,28 +183,46 @@ impl Service {
         })
     }
 
-    /// Counts an attempt as failed, unless the account has had its share.
-    async fn count_attempt(&self, subject: Subject, network: Network) -> Result<(), Error> {
+    /// Reserves an attempt, unless the account has had its share. While others under way may use up
+    /// what is left of it, this waits.
+    async fn reserve(
+        &self,
+        subject: Subject,
+        network: Network,
+    ) -> Result<Option<Reservation>, Error> {
         let limits = self.limits.failures;
         if limits.per_pair == 0 && limits.per_account == 0 {
-            return Ok(());
+            return Ok(None);
         }
-        let now = sql_kit::now();
-        let (policy, quota, until) =
-            match self.store.count_attempt(subject, network, limits, now).await? {
-                Attempt::Counted => return Ok(()),
-                Attempt::PairExhausted { until } => {
-                    ("login-failures-per-pair", limits.per_pair, until)
-                }
-                Attempt::AccountExhausted { until } => {
-                    ("login-failures-per-account", limits.per_account, until)
-                }
-            };
-        tracing::warn!(event = "login.throttled", policy, "login throttled");
-        let retry_after = (until - now).to_std().unwrap_or_default();
-        let exhausted = Exhausted { policy, quota, window: limits.window, retry_after };
-        self.limits.refusals.count(&exhausted);
-        Err(Error::TooManyAttempts(exhausted))
+        let started = Instant::now();
+        loop {
+            let now = sql_kit::now();
+            let (policy, quota, until) =
+                match self.store.count_attempt(subject, network, limits, now).await? {
+                    Attempt::Counted => {
+                        let store = Arc::clone(&self.store);
+                        return Ok(Some(Reservation::new(store, subject, network, limits)));
+                    }
+                    Attempt::Busy if started.elapsed() > self.hashing.timeout() => {
+                        return Err(Error::Overloaded(BUSY_INTERVAL));
+                    }
+                    Attempt::Busy => {
+                        tokio::time::sleep(BUSY_INTERVAL).await;
+                        continue;
+                    }
+                    Attempt::PairExhausted { until } => {
+                        ("login-failures-per-pair", limits.per_pair, until)
+                    }
+                    Attempt::AccountExhausted { until } => {
+                        ("login-failures-per-account", limits.per_account, until)
+                    }
+                };
+            tracing::warn!(event = "login.throttled", policy, "login throttled");
+            let retry_after = (until - now).to_std().unwrap_or_default();
+            let exhausted = Exhausted { policy, quota, window: limits.window, retry_after };
+            self.limits.refusals.count(&exhausted);
+            return Err(Error::TooManyAttempts(exhausted));
+        }
     }
 
     /// The account with this email, if the password is its own.

@@ -51,8 +51,10 @@ pub struct KeyRecord {
 /// Whether a login may be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
-    /// It may, and is counted as failed until [`Store::settle_attempt`] says otherwise.
+    /// It may. It is counted as if it would fail until [`Store::settle_attempt`].
     Counted,
+    /// Not yet: attempts under way may use up what is left. It is not counted.
+    Busy,
     /// The account has had its failures from this network. It is not counted.
     PairExhausted {
         /// When the window ends.
@@ -65,13 +67,38 @@ pub enum Attempt {
     },
 }
 
-/// How an attempt that was counted has ended, other than with a wrong password.
+/// How an attempt that was counted has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
+    /// The password was wrong.
+    Failed,
     /// The password was right: the pair starts afresh.
     Succeeded,
     /// The password was not looked at: the attempt did not happen.
     Abandoned,
+}
+
+/// A row after an attempt was reserved in it.
+struct Reserved {
+    failures: i32,
+    /// The attempt itself included.
+    pending: i32,
+    until: DateTime<Utc>,
+}
+
+impl Reserved {
+    /// Why the attempt may not be made, if it may not.
+    fn refused(&self, limit: u32, pair: bool) -> Option<Attempt> {
+        let (failures, pending) = (i64::from(self.failures), i64::from(self.pending));
+        let until = self.until;
+        if failures >= i64::from(limit) {
+            return Some(match pair {
+                true => Attempt::PairExhausted { until },
+                false => Attempt::AccountExhausted { until },
+            });
+        }
+        (failures + pending > i64::from(limit)).then_some(Attempt::Busy)
+    }
 }
 
 /// What the service asks of its database. Every operation is atomic, durable when it returns, and
@@ -142,12 +169,13 @@ pub trait Store: Debug + Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<Attempt, StoreError>;
 
-    /// Takes a counted attempt back.
+    /// Says how a counted attempt has ended.
     async fn settle_attempt(
         &self,
         subject: Subject,
         network: Network,
         outcome: Outcome,
+        limits: FailureLimits,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
@@ -184,6 +212,8 @@ pub fn open(database: &Database, options: PoolOptions) -> io::Result<Arc<dyn Sto
 const NETWORK_MEMORY: TimeDelta = TimeDelta::days(30);
 /// A login from a known network is noted again only after this time, to spare a write.
 const NETWORK_REFRESH: TimeDelta = TimeDelta::days(1);
+/// After this time an attempt that was never settled no longer counts: its process has died.
+const PENDING_FOR: TimeDelta = TimeDelta::seconds(60);
 /// The network of the row that counts over all networks.
 const ALL_NETWORKS: &str = "";
 /// How many rows one pruning removes.

@@ -1,8 +1,9 @@
 //! Throttling: how many failed logins an account bears, and how many requests a network.
 //!
-//! Failed logins are counted in the database, which replicas share and a restart keeps. Every
-//! attempt is counted as failed before the password is looked at and taken back when it was right;
-//! so any number of attempts at once gets no more tries than the same number one by one.
+//! Failed logins are counted in the database, which replicas share and a restart keeps. An attempt
+//! is reserved there before the password is looked at: while failures and attempts under way reach
+//! the limit together, further ones wait. So any number of attempts at once gets no more tries than
+//! the same number one by one, and right passwords at once are no failures.
 
 use std::{
     collections::HashMap,

@@ -45,17 +45,17 @@ impl Access {
             Ending::Grpc(status) => self.metrics.rpc(endpoint, grpc_name(status), took),
             Ending::Cancelled => {}
         }
-        let (status, failed) = match &ending {
-            Ending::Http(status) => (status.as_str(), status.is_server_error()),
-            Ending::Grpc(status) => (grpc_name(*status), is_fault(*status)),
-            Ending::Cancelled => ("CANCELLED", false),
+        let (status, grpc_status, failed) = match ending {
+            Ending::Http(status) => (i32::from(status.as_u16()), None, status.is_server_error()),
+            Ending::Grpc(status) => (status as i32, Some(grpc_name(status)), is_fault(status)),
+            Ending::Cancelled => (CLIENT_CLOSED_REQUEST, None, false),
         };
         let latency_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
         // A level must be known to the macro, hence the two branches.
         if failed {
-            tracing::event!(target: "access", Level::WARN, endpoint, method, status, latency_ms, "request");
+            tracing::event!(target: "access", Level::WARN, endpoint, method, status, grpc_status, latency_ms, "request");
         } else {
-            tracing::event!(target: "access", Level::INFO, endpoint, method, status, latency_ms, "request");
+            tracing::event!(target: "access", Level::INFO, endpoint, method, status, grpc_status, latency_ms, "request");
         }
     }
 
@@ -67,6 +67,8 @@ impl Access {
     }
 }
 
+/// What proxies log for a client that has left; no registered status says it.
+const CLIENT_CLOSED_REQUEST: i32 = 499;
 /// The endpoint of a request that no route matches.
 pub(crate) const UNMATCHED: &str = "unmatched";
 

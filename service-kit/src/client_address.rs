@@ -74,12 +74,17 @@ impl TrustedProxies {
         if !self.contains(peer) {
             return Network::of(peer);
         }
-        let by_list = self.last_untrusted(elements(headers, &X_FORWARDED_FOR).map(address));
-        let by_standard = self.last_untrusted(elements(headers, &FORWARDED).map(forwarded_for));
+        let by_list = headers
+            .contains_key(&X_FORWARDED_FOR)
+            .then(|| self.last_untrusted(elements(headers, &X_FORWARDED_FOR).map(address)));
+        let by_standard = headers
+            .contains_key(FORWARDED)
+            .then(|| self.last_untrusted(elements(headers, &FORWARDED).map(forwarded_for)));
         let client = match (by_list, by_standard) {
-            (Some(one), Some(other)) if one != other => peer,
-            (one, other) => one.or(other).unwrap_or(peer),
+            (Some(one), Some(other)) if one != other => None,
+            (one, other) => one.or(other).flatten(),
         };
+        let client = client.unwrap_or(peer);
         Network::of(client)
     }
 
@@ -170,6 +175,7 @@ mod tests {
         };
         assert_eq!(both("1.2.3.4", "for=1.2.3.4"), "1.2.3.4");
         assert_eq!(both("1.2.3.4", "for=9.9.9.9"), "10.0.0.1");
+        assert_eq!(both("10.0.0.1", "for=9.9.9.9"), "10.0.0.1");
     }
 
     #[test]

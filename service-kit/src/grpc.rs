@@ -153,7 +153,7 @@ fn correct(response: Response) -> Response {
         Some(GrpcCode::Internal) => {
             refuse(ApiError::new(Code::MalformedRequest, "the message cannot be decoded"))
         }
-        Some(GrpcCode::Unimplemented) => {
+        Some(GrpcCode::Unimplemented) if !headers.contains_key("grpc-message") => {
             refuse(ApiError::new(Code::Unimplemented, "the service has no such method"))
         }
         _ => response,

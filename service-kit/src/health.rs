@@ -8,11 +8,15 @@ use std::{
 };
 
 use axum::{Json, Router, extract::State, response::IntoResponse, routing::get};
+use futures_util::{Stream, StreamExt as _, stream};
 use http::StatusCode;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_server::HealthServer,
+};
 
 /// How often everything is checked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -158,31 +162,73 @@ impl Health {
 
     /// The gRPC health service (`grpc.health.v1.Health`) with the same state for `""` and each of
     /// `services`.
-    pub async fn grpc_server(
+    #[must_use]
+    pub fn grpc_server(&self, services: &'static [&'static str]) -> HealthServer<HealthApi> {
+        HealthServer::new(HealthApi { report: self.report.clone(), services })
+    }
+}
+
+/// The gRPC health service. tonic-health's own answers a `Watch` of an unknown service with an
+/// error, where health.proto wants SERVICE_UNKNOWN and an open stream.
+#[derive(Debug)]
+pub struct HealthApi {
+    report: watch::Receiver<Report>,
+    services: &'static [&'static str],
+}
+
+impl HealthApi {
+    fn knows(&self, service: &str) -> bool {
+        service.is_empty() || self.services.contains(&service)
+    }
+}
+
+fn serving(status: Status) -> HealthCheckResponse {
+    let status = match status {
+        Status::Ok => ServingStatus::Serving,
+        Status::Unavailable => ServingStatus::NotServing,
+    };
+    HealthCheckResponse { status: status.into() }
+}
+
+type WatchStream =
+    Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, tonic::Status>> + Send + 'static>>;
+
+#[tonic::async_trait]
+impl tonic_health::pb::health_server::Health for HealthApi {
+    async fn check(
         &self,
-        services: &'static [&'static str],
-    ) -> tonic_health::pb::health_server::HealthServer<tonic_health::server::HealthService> {
-        let reporter = HealthReporter::new();
-        // The reporter starts with "" as serving, which nobody has checked yet.
-        report_grpc(&reporter, services, self.is_ready()).await;
-        let server = tonic_health::pb::health_server::HealthServer::new(
-            tonic_health::server::HealthService::from_health_reporter(reporter.clone()),
-        );
-        let mut states = self.report.clone();
-        tokio::spawn(async move {
-            let mut last = None;
-            loop {
-                let ready = states.borrow_and_update().status == Status::Ok;
-                // Watchers are told changes, not every check.
-                if last.replace(ready) != Some(ready) {
-                    report_grpc(&reporter, services, ready).await;
-                }
-                if states.changed().await.is_err() {
-                    break;
-                }
-            }
-        });
-        server
+        request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<HealthCheckResponse>, tonic::Status> {
+        if !self.knows(&request.get_ref().service) {
+            return Err(tonic::Status::not_found("unknown service"));
+        }
+        Ok(tonic::Response::new(serving(self.report.borrow().status)))
+    }
+
+    type WatchStream = WatchStream;
+
+    async fn watch(
+        &self,
+        request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<WatchStream>, tonic::Status> {
+        if !self.knows(&request.get_ref().service) {
+            let unknown = HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
+            let once = stream::once(async move { Ok(unknown) });
+            // Services do not come and go here, so nothing else will follow.
+            return Ok(tonic::Response::new(Box::pin(once.chain(stream::pending()))));
+        }
+        // The present state, then each change of it; not every check.
+        let changes =
+            stream::unfold((self.report.clone(), None), |(mut report, last)| async move {
+                let status = match last {
+                    None => report.borrow_and_update().status,
+                    Some(last) => {
+                        report.wait_for(|report| report.status != last).await.ok()?.status
+                    }
+                };
+                Some((Ok(serving(status)), (report, Some(status))))
+            });
+        Ok(tonic::Response::new(Box::pin(changes)))
     }
 }
 
@@ -191,13 +237,6 @@ struct Live {
     status: Status,
     service: &'static str,
     version: &'static str,
-}
-
-async fn report_grpc(reporter: &HealthReporter, services: &[&str], ready: bool) {
-    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for service in services.iter().chain(&[""]) {
-        reporter.set_service_status(service, status).await;
-    }
 }
 
 async fn ready(State(health): State<Health>) -> impl IntoResponse {

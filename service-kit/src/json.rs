@@ -5,7 +5,10 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use axum::extract::Request;
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
+use http::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
 use http_body_util::BodyExt as _;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -30,21 +33,28 @@ const MAX_DISCARDED: usize = 8 * 1024 * 1024;
 /// 415 for another media type, 413 over [`MAX_BODY`], 408 for a body that stalls, 400 for one that
 /// is not a JSON object.
 pub async fn read(request: Request, accepted: &[&str]) -> Result<Fields, ApiError> {
-    let media_type = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-    if !media_type.is_some_and(|found| accepted.contains(&found.as_str())) {
+    if !is_accepted(request.headers(), accepted) {
         return Err(ApiError::new(
             Code::UnsupportedMediaType,
-            format!("the Content-Type must be {}", accepted.join(" or ")),
+            format!("the Content-Type must be {}, in UTF-8 and not encoded", accepted.join(" or ")),
         ));
     }
     let body = tokio::time::timeout(BODY_TIMEOUT, collect(request.into_body()))
         .await
         .map_err(|_| ApiError::new(Code::RequestTimeout, "the body did not arrive in time"))??;
     Fields::parse(&body)
+}
+
+fn is_accepted(headers: &HeaderMap, accepted: &[&str]) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let mut parts = text(CONTENT_TYPE).unwrap_or_default().split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let is_utf8 = parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+        !name.eq_ignore_ascii_case("charset")
+            || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+    });
+    let is_plain = text(CONTENT_ENCODING).is_none_or(|name| name.eq_ignore_ascii_case("identity"));
+    accepted.contains(&media_type.as_str()) && is_utf8 && is_plain
 }
 
 async fn collect(mut body: axum::body::Body) -> Result<Bytes, ApiError> {

@@ -19,13 +19,21 @@ use tower::ServiceExt as _;
 /// How long the header section of a request may take; also how long an idle connection is kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(28);
 /// How often an HTTP/2 peer that is silent is asked for a sign of life, and how long it has.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest header section, in bytes.
 const MAX_HEADERS: usize = 32 * 1024;
 const MAX_STREAMS: u32 = 256;
 /// How many connections one listener holds at a time; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8192;
+
+/// No more connections than a third of the files that the process may open: there are three
+/// listeners at most beside the database and the log.
+fn max_connections() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+    (files / 3).clamp(16, MAX_CONNECTIONS)
+}
 
 /// Which protocol a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +93,7 @@ impl Listener {
         if self.protocol == Protocol::Grpc {
             builder = builder.http2_only();
         }
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(max_connections()));
         let graceful = GracefulShutdown::new();
         loop {
             let (stream, peer, place) = tokio::select! {
@@ -95,22 +103,49 @@ impl Listener {
             };
             // Answers are small and wait for nobody; a failure here only costs latency.
             let _ = stream.set_nodelay(true);
+            let watcher = graceful.watcher();
+            let stopping = shutdown.clone();
             let service = TowerToHyperService::new(router.clone().map_request(
                 move |mut request: http::Request<Incoming>| {
                     request.extensions_mut().insert(Peer(peer));
                     request
                 },
             ));
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            let connection = graceful.watch(connection);
+            let builder = builder.clone();
             tokio::spawn(async move {
-                // A broken connection is the client's business and is told by its absence.
-                let _ = connection.await;
+                let opened = tokio::select! {
+                    opened = tokio::time::timeout(HEADER_TIMEOUT, opens(&stream)) => opened,
+                    () = stopping.cancelled() => return,
+                };
+                if opened.is_ok_and(|opened| opened) {
+                    let connection =
+                        builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                    // A broken connection is the client's business and is told by its absence.
+                    let _ = watcher.watch(connection).await;
+                }
                 drop(place);
             });
         }
         drop(self.socket);
         graceful.shutdown().await;
+    }
+}
+
+/// Waits until a connection says which version of HTTP it speaks, or ends. hyper waits for that
+/// without a limit, so that a silent connection would live for ever.
+async fn opens(stream: &TcpStream) -> bool {
+    /// RFC 9113, section 3.4.
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut start = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut start).await {
+            Ok(0) | Err(_) => return false,
+            Ok(length) if length == PREFACE.len() || start[..length] != PREFACE[..length] => {
+                return true;
+            }
+            // Peeking again would return the same bytes at once.
+            Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
     }
 }
 
@@ -126,7 +161,7 @@ async fn accept(
             Err(error) => {
                 // Out of file descriptors, or a connection gone before it was accepted: both pass.
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
     }

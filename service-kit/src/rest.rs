@@ -12,7 +12,7 @@ use axum::{
     routing::get,
 };
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use serde::Serialize;
 use tracing::Instrument as _;
 
@@ -56,7 +56,8 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
     request.extensions_mut().insert(context.clone());
 
     async {
-        let mut response = match repeated_parameter(request.uri().query()) {
+        let refusal = bad_host(&request).or_else(|| repeated_parameter(request.uri().query()));
+        let mut response = match refusal {
             Some(error) => error.into_response(),
             None => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
                 // The panic hook has logged the message and the place.
@@ -89,6 +90,14 @@ fn method_name(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         _ => "OTHER",
     }
+}
+
+/// An HTTP/1.1 request has exactly one Host field (RFC 9112, section 3.2).
+fn bad_host(request: &Request) -> Option<ApiError> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    (request.version() == Version::HTTP_11 && hosts != 1).then(|| {
+        ApiError::new(Code::MalformedRequest, "the request must have exactly one Host field")
+    })
 }
 
 /// Which of two values for one parameter counts is a matter of taste, and so of attacks.

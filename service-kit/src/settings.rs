@@ -124,10 +124,17 @@ impl Source {
     pub fn from_process(settings: &[Setting], flags: &ArgMatches) -> Self {
         let mut source = Self::default();
         let dotenv = source.dotenv();
-        let given = |var: &str| {
+        let mut faults = Vec::new();
+        let mut given = |var: &str| {
             let flag = flags.try_get_one::<String>(var).ok().flatten().cloned();
             #[expect(clippy::disallowed_methods, reason = "the one place that reads them")]
-            let value = flag.or_else(|| std::env::var(var).ok());
+            let value = flag.or_else(|| match std::env::var_os(var)?.into_string() {
+                Ok(value) => Some(value),
+                Err(_) => {
+                    faults.push(format!("{var}: is not UTF-8"));
+                    None
+                }
+            });
             value.or_else(|| dotenv.get(var).cloned())
         };
         for setting in settings {
@@ -152,6 +159,7 @@ impl Source {
                 (None, None) => {}
             }
         }
+        source.faults.extend(faults);
         source
     }
 

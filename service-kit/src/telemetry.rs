@@ -3,7 +3,8 @@
 use std::{io::IsTerminal as _, panic};
 
 use tracing_subscriber::{
-    EnvFilter, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, filter::LevelFilter, fmt::writer::BoxMakeWriter, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 /// How log lines are written.
@@ -35,6 +36,24 @@ impl LogFormat {
     }
 }
 
+/// Where log lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogOutput {
+    /// For a service.
+    Stdout,
+    /// For a command, whose answer goes to stdout.
+    Stderr,
+}
+
+impl LogOutput {
+    fn writer(self) -> BoxMakeWriter {
+        match self {
+            Self::Stdout => BoxMakeWriter::new(std::io::stdout),
+            Self::Stderr => BoxMakeWriter::new(std::io::stderr),
+        }
+    }
+}
+
 /// What is logged where `LOG_LEVEL` says nothing else.
 pub const DEFAULT_LEVEL: &str = "info";
 
@@ -44,13 +63,13 @@ pub const DEFAULT_LEVEL: &str = "info";
 /// # Errors
 ///
 /// Where `level` is not a filter.
-pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
+pub fn init(format: LogFormat, level: &str, output: LogOutput) -> Result<(), String> {
     let filter = parse_level(level)?;
     // The filter is for the whole registry. As the filter of one layer it would keep what sqlx only
     // asks about ("would this be logged?") in mind and drop the thread's next line.
     let started = match format {
         LogFormat::Json => {
-            let mut layer = json_subscriber::JsonLayer::stdout();
+            let mut layer = json_subscriber::JsonLayer::new(output.writer());
             layer
                 .with_timer("timestamp", tracing_subscriber::fmt::time::ChronoUtc::rfc_3339())
                 .with_level("level")
@@ -60,7 +79,10 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
             tracing_subscriber::registry().with(filter).with(layer).try_init()
         }
         LogFormat::Pretty => {
-            let layer = tracing_subscriber::fmt::layer().with_target(false).compact();
+            let layer = tracing_subscriber::fmt::layer()
+                .with_writer(output.writer())
+                .with_target(false)
+                .compact();
             tracing_subscriber::registry().with(filter).with(layer).try_init()
         }
     };
@@ -76,18 +98,26 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
 ///
 /// Where `level` is neither.
 pub fn parse_level(level: &str) -> Result<EnvFilter, String> {
+    let fault = || "is not a log level or filter such as info or debug,access=off".to_owned();
+    // A word alone that is no level would be read as a target, and silence everything else.
+    let known = level
+        .split(',')
+        .map(str::trim)
+        .all(|part| part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok());
+    if !known {
+        return Err(fault());
+    }
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .parse(level)
-        .map_err(|_| "is not a log level or filter such as info or debug,access=off".to_owned())?;
-    // At these levels the HTTP and database crates write header fields and values as they are.
-    ["h2", "hyper", "hyper_util", "sqlx", "rustls", "tower"].into_iter().try_fold(
-        filter,
-        |filter, name| {
-            let quiet = format!("{name}=info").parse().map_err(|_| "is not a filter".to_owned())?;
-            Ok(filter.add_directive(quiet))
-        },
-    )
+        .map_err(|_| fault())?;
+    // Below these levels the HTTP and database crates write header fields and values as they are;
+    // at info, sqlx repeats every notice of the server.
+    let quiet =
+        ["h2=info", "hyper=info", "hyper_util=info", "rustls=info", "sqlx=warn", "tower=info"];
+    quiet.into_iter().try_fold(filter, |filter, directive| {
+        Ok(filter.add_directive(directive.parse().map_err(|_| fault())?))
+    })
 }
 
 /// Panics become log lines, with the place but without a backtrace for the client to see.
@@ -97,4 +127,19 @@ fn log_panics() {
         let message = info.payload_as_str().unwrap_or("panic");
         tracing::error!(place, message, "panic");
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_a_level_or_a_filter() {
+        for level in ["info", "WARN", "debug,access=off", "sqlx=trace", "off"] {
+            assert!(parse_level(level).is_ok(), "{level}");
+        }
+        for level in ["loud", "info,loud", "access=loud"] {
+            assert!(parse_level(level).is_err(), "{level}");
+        }
+    }
 }

@@ -21,6 +21,11 @@ pub enum StoreError {
     /// A migration that was applied differs from ours.
     #[error("migration {0} in the database is not the one of this version")]
     Altered(i64),
+    /// The role of the URL lacks a right.
+    #[error(
+        "the role of the URL may not do what was asked: grant it the rights, or migrate as another"
+    )]
+    Denied,
     /// A fault of ours.
     #[error("the database refused an operation")]
     Internal,
@@ -42,6 +47,10 @@ impl From<sqlx::Error> for StoreError {
         }
         // Only the code of a database's own error is safe to log: its text can quote a row.
         match error.as_database_error() {
+            Some(error) if error.code().is_some_and(|code| code == "42501") => {
+                tracing::error!(code = "42501", "the database denied an operation");
+                return Self::Denied;
+            }
             Some(error) => {
                 tracing::error!(
                     code = error.code().as_deref(),
@@ -58,7 +67,7 @@ impl From<MigrateError> for StoreError {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Execute(error) => error.into(),
-            MigrateError::ExecuteMigration(error, _) if is_unavailable(&error) => error.into(),
+            MigrateError::ExecuteMigration(error, _) => error.into(),
             MigrateError::VersionMissing(version) => Self::Newer(version),
             MigrateError::VersionMismatch(version) => Self::Altered(version),
             error => {

@@ -7,6 +7,9 @@ use sqlx::{
 
 use crate::StoreError;
 
+/// Where sqlx notes the migrations that were run.
+pub(crate) const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+
 /// The number, name and text of one migration.
 pub type MigrationSource = (i64, &'static str, &'static str);
 

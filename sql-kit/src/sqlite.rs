@@ -4,12 +4,12 @@ use std::{fs, path::Path, time::Duration};
 
 use sqlx::{
     Sqlite as Engine, SqlitePool, Transaction,
-    migrate::{Migrate as _, Migrator},
+    migrate::Migrator,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{Connections, PoolOptions, StoreError, bounded};
+use crate::{Connections, PoolOptions, StoreError, bounded, migrate::MIGRATIONS_TABLE};
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
@@ -97,10 +97,21 @@ impl Sqlite {
     ///
     /// [`StoreError::NotMigrated`] or [`StoreError::Newer`].
     pub async fn check_migrated(&self, migrator: &Migrator) -> Result<(), StoreError> {
-        let mut connection = self.write.acquire().await?;
-        connection.ensure_migrations_table("_sqlx_migrations").await?;
-        let applied = connection.list_applied_migrations("_sqlx_migrations").await?;
-        let applied: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
+        let applied = bounded(async {
+            let mut connection = self.read().await?;
+            let exists =
+                sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?")
+                    .bind(MIGRATIONS_TABLE)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+            if exists.is_none() {
+                return Ok(Vec::new());
+            }
+            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
+                .fetch_all(&mut *connection)
+                .await
+        })
+        .await?;
         crate::migrate::compare(migrator, &applied)
     }
 

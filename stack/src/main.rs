@@ -10,7 +10,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use service_kit::{
     runtime,
     settings::{self, Setting, Source, address, parsed, text},
-    shutdown, telemetry,
+    shutdown,
+    telemetry::{self, LogOutput},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -125,7 +126,7 @@ async fn run(flags: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
         if flags.get_flag("ephemeral") { DataDir::ephemeral()? } else { DataDir::open(folder)? };
 
     let auth = auth_settings(flags, &addresses, &data)?;
-    telemetry::init(auth.runtime.log_format, &auth.runtime.log_level)?;
+    telemetry::init(auth.runtime.log_format, &auth.runtime.log_level, LogOutput::Stdout)?;
     let shutdown = shutdown::on_signal()?;
     serve(flags, auth, &addresses, &data, shutdown).await
 }

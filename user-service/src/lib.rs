@@ -119,7 +119,7 @@ impl App {
         let rest = edge::rest::router(&shared, Arc::clone(&service), verifier.clone(), &health);
         let mut routes = tonic::service::Routes::builder();
         edge::grpc::add_services(&mut routes, service, verifier);
-        routes.add_service(health.grpc_server(edge::grpc::SERVICES).await);
+        routes.add_service(health.grpc_server(edge::grpc::SERVICES));
         if settings.runtime.reflection {
             service_kit::grpc::add_reflection(&mut routes, edge::grpc::DESCRIPTORS)
                 .map_err(|error| BuildError::System(error.to_string()))?;

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
-use service_kit::{probe, runtime, settings, shutdown, telemetry};
+use service_kit::{
+    probe, runtime, settings, shutdown,
+    telemetry::{self, LogOutput},
+};
 use user_service::{App, NAME, VERSION, config};
 
 fn command() -> Command {
@@ -42,7 +45,11 @@ async fn run(matches: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
         return Ok(probe::ready(address).await?);
     }
     let settings = config::Settings::read(&mut source)?;
-    telemetry::init(settings.runtime.log_format, &settings.runtime.log_level)?;
+    let output = match name {
+        "migrate" | "outbox" => LogOutput::Stderr,
+        _ => LogOutput::Stdout,
+    };
+    telemetry::init(settings.runtime.log_format, &settings.runtime.log_level, output)?;
     match name {
         "outbox" => user_service::outbox_command::run(&settings, flags).await?,
         "migrate" => user_service::migrate(&settings).await?,

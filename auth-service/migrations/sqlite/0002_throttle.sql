@@ -1,10 +1,14 @@
 -- Failed logins in the running window of each (account, network) pair, and of each account over all
 -- networks, which has the network ''. An account stands as the SHA-256 of its email.
 CREATE TABLE login_failures (
-    subject    BLOB NOT NULL,
-    network    TEXT NOT NULL,
-    failures   INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL,
+    subject       BLOB NOT NULL,
+    network       TEXT NOT NULL,
+    failures      INTEGER NOT NULL,
+    -- When the window ends that began with the first failure.
+    expires_at    INTEGER NOT NULL,
+    -- Attempts whose password is being looked at, until when at the latest.
+    pending       INTEGER NOT NULL,
+    pending_until INTEGER NOT NULL,
     PRIMARY KEY (subject, network)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX login_failures_expires_at ON login_failures (expires_at);

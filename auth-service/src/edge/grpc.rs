@@ -11,6 +11,7 @@ use latchkey_contracts::auth::v1::{
 use prost_types::Timestamp;
 use service_kit::{
     client_address::{Network, TrustedProxies},
+    code::Code,
     error::ApiError,
     json::fault,
     settings::Secret,
@@ -104,6 +105,11 @@ impl AuthService for Api {
     ) -> Result<Response<LoginResponse>, Status> {
         let network = self.network(&request);
         let LoginRequest { email, password } = request.into_inner();
+        // JSON with one is refused as a whole; so is this.
+        if email.contains('\0') || password.contains('\0') {
+            let text = "a string contains a NUL character";
+            return Err(ApiError::new(Code::MalformedRequest, text).into());
+        }
         let issued = self.service.login(&email, &password, network).await.map_err(refused)?;
         Ok(Response::new(LoginResponse {
             access_token: issued.access_token,
@@ -140,9 +146,12 @@ impl AccountService for Api {
         request: Request<DeleteAccountRequest>,
     ) -> Result<Response<DeleteAccountResponse>, Status> {
         self.admit_service(request.metadata())?;
-        let id = Uuid::try_parse(&request.get_ref().id).map_err(|_| {
-            refused(Error::Invalid(vec![fault("id", "not_a_uuid", "must be a UUID")]))
-        })?;
+        let text = &request.get_ref().id;
+        let id =
+            Uuid::try_parse(text).ok().filter(|id| id.to_string() == *text).ok_or_else(|| {
+                let rule = "must be a UUID in lower case with hyphens";
+                refused(Error::Invalid(vec![fault("id", "not_a_uuid", rule)]))
+            })?;
         self.service.delete_account(AccountId(id)).await.map_err(refused)?;
         Ok(Response::new(DeleteAccountResponse {}))
     }

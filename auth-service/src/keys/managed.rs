@@ -15,7 +15,7 @@ use crate::store::{KeyRecord, Store, StoreError};
 /// The longest that a token of ours can live, whatever the settings were when it was issued.
 const MAX_TOKEN_TTL: TimeDelta = TimeDelta::hours(1);
 /// How often the database is asked for keys that another replica has added.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// When keys change.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,16 @@ impl Schedule {
     /// How long a key is published before it signs: longer than any verifier keeps the JWKS.
     fn lead() -> TimeDelta {
         TimeDelta::seconds(i64::from(JWKS_MAX_AGE) * 2)
+    }
+
+    fn lead_of(immediately: bool) -> TimeDelta {
+        if immediately { Self::short_lead() } else { Self::lead() }
+    }
+
+    /// How long a key is published before it signs where an operator cannot wait: until every
+    /// replica publishes it. Verifiers then fetch it with the first token that names it.
+    fn short_lead() -> TimeDelta {
+        TimeDelta::from_std(RELOAD_INTERVAL * 2).unwrap_or_default()
     }
 
     fn rotation_period(self) -> TimeDelta {
@@ -93,14 +103,14 @@ impl ManagedKeys {
         }
     }
 
-    /// Adds the next key, to sign from its publication time on, or at once with `immediately`.
-    /// Returns its id.
+    /// Adds the next key, to sign when every verifier has had time to see it, or with `immediately`
+    /// as soon as every replica publishes it. Returns its id.
     ///
     /// # Errors
     ///
     /// As [`ManagedKeys::load`].
     pub async fn rotate(&self, immediately: bool, now: DateTime<Utc>) -> Result<String, KeysError> {
-        let activates_at = if immediately { now } else { now + Schedule::lead() };
+        let activates_at = now + Schedule::lead_of(immediately);
         loop {
             let records = self.store.signing_keys().await?;
             self.open(&records)?;
@@ -124,7 +134,7 @@ impl ManagedKeys {
         if key.verification_key().algorithm() != self.algorithm {
             return Err(KeysError::OtherAlgorithm(self.algorithm.as_str()));
         }
-        let activates_at = if immediately { now } else { now + Schedule::lead() };
+        let activates_at = now + Schedule::lead_of(immediately);
         loop {
             let records = self.store.signing_keys().await?;
             self.open(&records)?;
@@ -181,13 +191,30 @@ impl ManagedKeys {
 
     /// Keeps `publish` told of the keys until the future is dropped. A failure keeps the last ring.
     pub async fn keep_current(&self, publish: impl Fn(KeyRing)) {
+        let mut seen = Vec::new();
         loop {
             tokio::time::sleep(RELOAD_INTERVAL).await;
-            match self.load(sql_kit::now()).await {
-                Ok(ring) => publish(ring),
-                Err(error) => tracing::warn!(%error, "cannot reload the signing keys"),
+            if let Err(error) = self.reload(&mut seen, sql_kit::now(), &publish).await {
+                tracing::warn!(%error, "cannot reload the signing keys");
             }
         }
+    }
+
+    /// Opening keys takes time, so it is done only when there is something to do.
+    async fn reload(
+        &self,
+        seen: &mut Vec<KeyRecord>,
+        now: DateTime<Utc>,
+        publish: impl Fn(KeyRing),
+    ) -> Result<(), KeysError> {
+        let records = self.store.signing_keys().await?;
+        let idle = self.due(&records, now).is_none() && expired(&records, now).next().is_none();
+        if idle && records == *seen {
+            return Ok(());
+        }
+        publish(self.load(now).await?);
+        *seen = records;
+        Ok(())
     }
 
     fn open(&self, records: &[KeyRecord]) -> Result<KeyRing, KeysError> {
@@ -261,18 +288,22 @@ impl ManagedKeys {
         records: &[KeyRecord],
         now: DateTime<Utc>,
     ) -> Result<(), KeysError> {
-        for (record, successor) in records.iter().zip(records.iter().skip(1)) {
-            if expires_at(successor.activates_at, MAX_TOKEN_TTL) < now {
-                self.store.remove_signing_key(&record.kid).await?;
-                tracing::info!(
-                    event = "signing_key.removed",
-                    kid = record.kid,
-                    "signing key removed"
-                );
-            }
+        for record in expired(records, now) {
+            self.store.remove_signing_key(&record.kid).await?;
+            tracing::info!(event = "signing_key.removed", kid = record.kid, "signing key removed");
         }
         Ok(())
     }
+}
+
+/// The keys that have signed no token that still lives.
+fn expired(records: &[KeyRecord], now: DateTime<Utc>) -> impl Iterator<Item = &KeyRecord> {
+    let successors = records.iter().skip(1);
+    records
+        .iter()
+        .zip(successors)
+        .filter(move |(_, successor)| expires_at(successor.activates_at, MAX_TOKEN_TTL) < now)
+        .map(|(record, _)| record)
 }
 
 /// The key that is activated last. Records come by time of activation.

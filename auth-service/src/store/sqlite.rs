@@ -14,7 +14,7 @@ use sqlx::{
 
 use super::{
     ALL_NETWORKS, AccountRecord, Attempt, KeyRecord, NETWORK_MEMORY, NETWORK_REFRESH, Outcome,
-    PRUNE_BATCH, Store, StoreError, stored_email, window_end,
+    PENDING_FOR, PRUNE_BATCH, Reserved, Store, StoreError, stored_email, window_end,
 };
 use crate::{
     domain::{AccountId, Email},
@@ -64,31 +64,68 @@ fn key(row: &SqliteRow) -> Result<KeyRecord, sqlx::Error> {
     })
 }
 
-/// Counts one more failure in a row, in a new window where the old one has ended. Returns the count
-/// and when the window ends.
-async fn count_failure(
+/// Reserves one attempt in a row, in a new window where the old one has ended.
+async fn reserve(
     connection: &mut sqlx::SqliteConnection,
     subject: Subject,
     network: &str,
     limits: FailureLimits,
     now: DateTime<Utc>,
-) -> Result<(i32, DateTime<Utc>), sqlx::Error> {
+) -> Result<Reserved, sqlx::Error> {
     let row = sqlx::query(
-        "INSERT INTO login_failures AS f (subject, network, failures, expires_at)
-         VALUES ($1, $2, 1, $3)
+        "INSERT INTO login_failures AS f
+             (subject, network, failures, expires_at, pending, pending_until)
+         VALUES ($1, $2, 0, $3, 1, $4)
          ON CONFLICT (subject, network) DO UPDATE SET
-             failures = CASE WHEN f.expires_at <= $4 THEN 1 ELSE f.failures + 1 END,
-             expires_at = CASE WHEN f.expires_at <= $4 THEN excluded.expires_at
-                               ELSE f.expires_at END
-         RETURNING failures, expires_at",
+             failures = CASE WHEN f.expires_at <= $5 THEN 0 ELSE f.failures END,
+             pending = CASE WHEN f.pending_until <= $5 THEN 1 ELSE f.pending + 1 END,
+             pending_until = excluded.pending_until
+         RETURNING failures, pending, expires_at",
     )
     .bind(subject.0.as_slice())
     .bind(network)
     .bind(window_end(limits, now).timestamp_micros())
+    .bind((now + PENDING_FOR).timestamp_micros())
     .bind(now.timestamp_micros())
     .fetch_one(connection)
     .await?;
-    Ok((row.try_get("failures")?, time(&row, "expires_at")?))
+    Ok(Reserved {
+        failures: row.try_get("failures")?,
+        pending: row.try_get("pending")?,
+        until: time(&row, "expires_at")?,
+    })
+}
+
+/// Settles one attempt in a row.
+async fn settle(
+    connection: &mut sqlx::SqliteConnection,
+    subject: Subject,
+    network: &str,
+    outcome: Outcome,
+    limits: FailureLimits,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    let reset = outcome == Outcome::Succeeded && network != ALL_NETWORKS;
+    sqlx::query(
+        "UPDATE login_failures SET
+             pending = CASE WHEN pending > 0 THEN pending - 1 ELSE 0 END,
+             failures = CASE WHEN $3 THEN 0
+                             WHEN NOT $4 THEN failures
+                             WHEN failures = 0 OR expires_at <= $5 THEN 1
+                             ELSE failures + 1 END,
+             expires_at = CASE WHEN $4 AND (failures = 0 OR expires_at <= $5) THEN $6
+                               ELSE expires_at END
+         WHERE subject = $1 AND network = $2",
+    )
+    .bind(subject.0.as_slice())
+    .bind(network)
+    .bind(reset)
+    .bind(outcome == Outcome::Failed)
+    .bind(now.timestamp_micros())
+    .bind(window_end(limits, now).timestamp_micros())
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Whether a login to the account has succeeded from this network lately.
@@ -331,18 +368,17 @@ impl Store for SqliteStore {
             let network = network.to_string();
             // An attempt that is refused rolls back: it counts nowhere.
             if limits.per_pair > 0 {
-                let (failures, until) =
-                    count_failure(&mut transaction, subject, &network, limits, now).await?;
-                if i64::from(failures) > i64::from(limits.per_pair) {
-                    return Ok(Attempt::PairExhausted { until });
+                let pair = reserve(&mut transaction, subject, &network, limits, now).await?;
+                if let Some(refused) = pair.refused(limits.per_pair, true) {
+                    return Ok(refused);
                 }
             }
             if limits.per_account > 0 {
-                let (failures, until) =
-                    count_failure(&mut transaction, subject, ALL_NETWORKS, limits, now).await?;
-                let exhausted = i64::from(failures) > i64::from(limits.per_account);
-                if exhausted && !is_known_network(&mut transaction, subject, &network, now).await? {
-                    return Ok(Attempt::AccountExhausted { until });
+                let all = reserve(&mut transaction, subject, ALL_NETWORKS, limits, now).await?;
+                if let Some(refused) = all.refused(limits.per_account, false)
+                    && !is_known_network(&mut transaction, subject, &network, now).await?
+                {
+                    return Ok(refused);
                 }
             }
             transaction.commit().await?;
@@ -356,22 +392,16 @@ impl Store for SqliteStore {
         subject: Subject,
         network: Network,
         outcome: Outcome,
+        limits: FailureLimits,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         bounded(async {
             let mut transaction = self.database.write().await?;
             let network = network.to_string();
-            sqlx::query(
-                "UPDATE login_failures SET failures = CASE WHEN network = $3 OR $4
-                     THEN failures - 1 ELSE 0 END
-                 WHERE subject = $1 AND network IN ($2, $3) AND failures > 0",
-            )
-            .bind(subject.0.as_slice())
-            .bind(&network)
-            .bind(ALL_NETWORKS)
-            .bind(outcome == Outcome::Abandoned)
-            .execute(&mut *transaction)
-            .await?;
+            // In the order in which they are reserved, so that no two wait for each other.
+            for network in [network.as_str(), ALL_NETWORKS] {
+                settle(&mut transaction, subject, network, outcome, limits, now).await?;
+            }
             if outcome == Outcome::Succeeded {
                 sqlx::query(
                     "INSERT INTO login_networks AS n (subject, network, seen_at)
@@ -415,7 +445,7 @@ impl Store for SqliteStore {
                 (
                     "DELETE FROM login_failures WHERE (subject, network) IN
                          (SELECT subject, network FROM login_failures
-                          WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)",
+                          WHERE expires_at <= $1 AND pending_until <= $1 ORDER BY expires_at LIMIT $2)",
                     now,
                 ),
                 (

@@ -167,6 +167,10 @@ async fn health_covers_every_service_and_streams_end_at_the_stop() {
     let unknown = health.check(ask("unknown.v1.Service")).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
 
+    let mut unknown = health.watch(ask("unknown.v1.Service")).await.unwrap().into_inner();
+    let first = unknown.message().await.unwrap().unwrap();
+    assert_eq!(first.status().as_str_name(), "SERVICE_UNKNOWN");
+
     let mut watch = health.watch(ask("")).await.unwrap().into_inner();
     let first = watch.message().await.unwrap().unwrap();
     assert_eq!(first.status().as_str_name(), "SERVING");

@@ -5,6 +5,7 @@
 mod boot;
 mod grpc;
 mod keys;
+mod logs;
 mod metrics;
 mod openapi;
 mod rest;

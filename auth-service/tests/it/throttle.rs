@@ -86,6 +86,39 @@ async fn many_at_once_get_no_more_tries_than_one_by_one() {
 }
 
 #[tokio::test]
+async fn right_passwords_at_once_are_no_failures() {
+    for engine in ENGINES {
+        let service = std::sync::Arc::new(Running::start_with(engine, &FEW).await);
+        service.register("a@b.com").await;
+        let tries: Vec<_> = (0..20)
+            .map(|_| {
+                let service = std::sync::Arc::clone(&service);
+                tokio::spawn(async move {
+                    login_from(&service, "1.1.1.1", "a@b.com", PASSWORD).await.status.as_u16()
+                })
+            })
+            .collect();
+        for attempt in tries {
+            assert_eq!(attempt.await.unwrap(), 200, "{engine:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn those_who_leave_before_the_answer_have_not_failed() {
+    for engine in ENGINES {
+        let service = Running::start_with(engine, &FEW).await;
+        service.register("a@b.com").await;
+        for _ in 0..6 {
+            let leaving = login_from(&service, "1.1.1.1", "a@b.com", PASSWORD);
+            let _ = tokio::time::timeout(Duration::from_millis(25), leaving).await;
+        }
+        let stayed = login_from(&service, "1.1.1.1", "a@b.com", PASSWORD).await;
+        assert_eq!(stayed.status, 200, "{engine:?}: {}", stayed.text);
+    }
+}
+
+#[tokio::test]
 async fn a_success_resets_its_pair() {
     for engine in ENGINES {
         let service = Running::start_with(engine, &FEW).await;

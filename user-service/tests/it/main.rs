@@ -8,6 +8,7 @@ mod creation;
 mod deletion;
 mod etags;
 mod grpc;
+mod openapi;
 mod outage;
 mod pages;
 mod parity;
