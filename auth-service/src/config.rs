@@ -5,7 +5,8 @@ use std::{fs, path::PathBuf, time::Duration};
 use service_kit::{
     client_address::TrustedProxies,
     metrics,
-    runtime::{Addresses, RuntimeSettings},
+    runtime::RuntimeSettings,
+    server::Addresses,
     settings::{Secret, Setting, SettingsError, Source, address, integer, parsed, seconds, text},
 };
 use sql_kit::Database;

@@ -18,15 +18,13 @@ pub mod store;
 pub mod throttle;
 pub mod token;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use axum::Router;
 pub use error::Error;
 use service_kit::{
-    edge::Edge,
-    health::{Check, Health},
+    health::Check,
     metrics::Metrics,
-    runtime::Listeners,
+    server::{Plan, Server},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -85,15 +83,9 @@ impl BuildError {
 /// The service, listening but not accepting yet.
 #[derive(Debug)]
 pub struct App {
-    listeners: Listeners,
-    rest: Router,
-    grpc: Router,
-    metrics: Metrics,
-    health: Health,
+    server: Server,
     preparation: Preparation,
     prepared: bool,
-    shutdown: CancellationToken,
-    grace: Duration,
 }
 
 impl App {
@@ -138,64 +130,36 @@ impl App {
             Ok(Err(_)) | Err(_) => false,
         };
 
-        let listeners =
-            Listeners::bind(NAME, settings.addresses).await.map_err(BuildError::System)?;
-        let shared = Edge {
+        let plan = Plan {
             service: NAME,
-            metrics: metrics.clone(),
-            allowed_origins: settings.runtime.allowed_origins.clone(),
+            version: VERSION,
+            addresses: settings.addresses,
+            runtime: &settings.runtime,
+            metrics,
+            checks: vec![database_check(store, Arc::clone(&service))],
+            grpc_services: edge::grpc::SERVICES,
+            descriptors: edge::grpc::DESCRIPTORS,
         };
-        let health = Health::start(
-            NAME,
-            VERSION,
-            vec![database_check(store, Arc::clone(&service))],
-            shutdown.clone(),
-        );
-        let rest = edge::rest::router(
-            &shared,
-            Arc::clone(&service),
-            settings.trusted_proxies.clone(),
-            &health,
-        );
-        let mut routes = tonic::service::Routes::builder();
-        edge::grpc::add_services(
-            &mut routes,
-            service,
-            settings.trusted_proxies,
-            settings.service_token,
-        );
-        routes.add_service(health.grpc_server(edge::grpc::SERVICES));
-        if settings.runtime.reflection {
-            service_kit::grpc::add_reflection(&mut routes, edge::grpc::DESCRIPTORS)
-                .map_err(|error| BuildError::System(error.to_string()))?;
-        }
-        let grpc = service_kit::grpc::finish(&shared, routes.routes(), shutdown.clone());
-        let grace = settings.runtime.shutdown_grace;
-        Ok(Self { listeners, rest, grpc, metrics, health, preparation, prepared, shutdown, grace })
+        let (proxies, token) = (settings.trusted_proxies, settings.service_token);
+        let server = Server::bind(
+            plan,
+            |shared, health| {
+                edge::rest::router(shared, Arc::clone(&service), proxies.clone(), health)
+            },
+            |routes| {
+                edge::grpc::add_services(routes, Arc::clone(&service), proxies.clone(), token);
+            },
+            shutdown,
+        )
+        .await
+        .map_err(BuildError::System)?;
+        Ok(Self { server, preparation, prepared })
     }
 
-    /// The address of the REST edge.
+    /// Its addresses and its health.
     #[must_use]
-    pub const fn http_address(&self) -> SocketAddr {
-        self.listeners.http_address()
-    }
-
-    /// The address of the gRPC edge.
-    #[must_use]
-    pub const fn grpc_address(&self) -> SocketAddr {
-        self.listeners.grpc_address()
-    }
-
-    /// The address of the metrics, if they are on.
-    #[must_use]
-    pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.listeners.metrics_address()
-    }
-
-    /// The state of the service's health.
-    #[must_use]
-    pub const fn health(&self) -> &Health {
-        &self.health
+    pub const fn server(&self) -> &Server {
+        &self.server
     }
 
     /// Serves until the shutdown that was given to [`App::build`], and a little longer for what was
@@ -205,18 +169,8 @@ impl App {
     ///
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
-        let Self { listeners, rest, grpc, metrics, preparation, prepared, shutdown, grace, .. } =
-            self;
-        let mut serving = pin!(listeners.serve(rest, grpc, &metrics, shutdown.clone(), grace));
-        let result = tokio::select! {
-            () = &mut serving => Ok(()),
-            error = preparation.keep(prepared) => {
-                // Requests under way get their answer; the process then ends with the reason.
-                shutdown.cancel();
-                serving.await;
-                Err(error)
-            }
-        };
+        let Self { server, preparation, prepared } = self;
+        let result = server.run(preparation.keep(prepared)).await;
         // A database that hangs must not keep the process.
         let _ = tokio::time::timeout(CLOSE_PATIENCE, preparation.store.close()).await;
         result

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod probe;
 pub mod rest;
 pub mod runtime;
+pub mod server;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

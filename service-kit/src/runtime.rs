@@ -1,17 +1,12 @@
-//! Running a service: the settings that every one has, its two listeners, and their end.
+//! The settings that every service has, beside its addresses and its keys.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
-use axum::Router;
 use http::HeaderValue;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     edge::{self, CORS_ALLOWED_ORIGINS},
-    listen::{Listener, Protocol},
-    metrics::Metrics,
     settings::{Setting, Source, boolean, parsed, seconds, text},
-    shutdown,
     telemetry::{self, LogFormat},
 };
 
@@ -107,106 +102,6 @@ impl RuntimeSettings {
                 text(level)
             }),
         }
-    }
-}
-
-/// The addresses of a service's listeners.
-#[derive(Debug, Clone, Copy)]
-pub struct Addresses {
-    /// Of the REST edge.
-    pub http: SocketAddr,
-    /// Of the gRPC edge.
-    pub grpc: SocketAddr,
-    /// Of the metrics, if they are on.
-    pub metrics: Option<SocketAddr>,
-}
-
-/// The listeners of a service, bound but not accepting yet.
-#[derive(Debug)]
-pub struct Listeners {
-    rest: Listener,
-    grpc: Listener,
-    metrics: Option<Listener>,
-}
-
-impl Listeners {
-    /// Binds all and logs the addresses.
-    ///
-    /// # Errors
-    ///
-    /// A text with the address that cannot be bound.
-    pub async fn bind(service: &'static str, addresses: Addresses) -> Result<Self, String> {
-        let bind = async |name: &str, address, protocol| {
-            Listener::bind(address, protocol)
-                .await
-                .map_err(|error| format!("{name}: cannot listen on {address}: {error}"))
-        };
-        let rest = bind("HTTP_ADDR", addresses.http, Protocol::Rest).await?;
-        let grpc = bind("GRPC_ADDR", addresses.grpc, Protocol::Grpc).await?;
-        let metrics = match addresses.metrics {
-            Some(address) => Some(bind("METRICS_ADDR", address, Protocol::Rest).await?),
-            None => None,
-        };
-        let metrics_address = metrics.as_ref().map(|listener| listener.address().to_string());
-        tracing::info!(
-            service,
-            http = %rest.address(),
-            grpc = %grpc.address(),
-            metrics = metrics_address.as_deref().unwrap_or("off"),
-            "listening"
-        );
-        for listener in [&rest, &grpc] {
-            if !listener.address().ip().is_loopback() {
-                tracing::warn!(
-                    service,
-                    address = %listener.address(),
-                    "plaintext on an address that others can reach: put TLS in front of it"
-                );
-            }
-        }
-        Ok(Self { rest, grpc, metrics })
-    }
-
-    /// The bound address of the REST edge.
-    #[must_use]
-    pub const fn http_address(&self) -> SocketAddr {
-        self.rest.address()
-    }
-
-    /// The bound address of the gRPC edge.
-    #[must_use]
-    pub const fn grpc_address(&self) -> SocketAddr {
-        self.grpc.address()
-    }
-
-    /// The bound address of the metrics, if they are on.
-    #[must_use]
-    pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().map(Listener::address)
-    }
-
-    /// Serves all until `shutdown`, then lets accepted requests finish within `grace`.
-    pub async fn serve(
-        self,
-        rest: Router,
-        grpc: Router,
-        metrics: &Metrics,
-        shutdown: CancellationToken,
-        grace: Duration,
-    ) {
-        let scrapes = async {
-            if let Some(listener) = self.metrics {
-                listener.serve(metrics.router(), shutdown.clone()).await;
-            }
-        };
-        let all = async {
-            tokio::join!(
-                self.rest.serve(rest, shutdown.clone()),
-                self.grpc.serve(grpc, shutdown.clone()),
-                scrapes,
-            );
-        };
-        shutdown::within_grace(&shutdown, grace, all).await;
     }
 }
 

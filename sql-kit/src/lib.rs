@@ -12,7 +12,7 @@ use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 pub use error::StoreError;
 pub use migrate::{MigrationSource, migrator};
 pub use postgres::{Lease, Postgres};
-pub use sqlite::Sqlite;
+pub use sqlite::{Sqlite, sqlite_time};
 use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 
 /// How long one operation on the database may take in all. A database that hangs, rather than

@@ -2,11 +2,14 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use chrono::{DateTime, Utc};
 use sqlx::{
-    Sqlite as Engine, SqlitePool, Transaction,
+    Row as _, Sqlite as Engine, SqlitePool, Transaction,
     migrate::Migrator,
     pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
 };
 
 use crate::{Connections, PoolOptions, StoreError, bounded, migrate::MIGRATIONS_TABLE};
@@ -140,6 +143,16 @@ impl Sqlite {
         self.read.close().await;
         self.write.close().await;
     }
+}
+
+/// Reads a time that is stored in microseconds since 1970.
+///
+/// # Errors
+///
+/// Where the column is missing or holds no time.
+pub fn sqlite_time(row: &SqliteRow, column: &str) -> Result<DateTime<Utc>, sqlx::Error> {
+    DateTime::from_timestamp_micros(row.try_get(column)?)
+        .ok_or_else(|| sqlx::Error::Decode("a stored time is out of range".into()))
 }
 
 /// Makes the file and its folder where they do not exist, for their owner alone: password hashes and

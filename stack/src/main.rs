@@ -174,8 +174,8 @@ fn user_settings(
     source.set(&config::SERVICE_TOKEN, data.secret("service-token")?);
     source.set(&config::JWT_ISSUER, &issuer.issuer);
     source.set(&config::JWT_AUDIENCE, &issuer.audience);
-    source.set(&config::AUTH_GRPC_URL, format!("http://{}", auth.grpc_address()));
-    let jwks = format!("http://{}/.well-known/jwks.json", auth.http_address());
+    source.set(&config::AUTH_GRPC_URL, format!("http://{}", auth.server().grpc_address()));
+    let jwks = format!("http://{}/.well-known/jwks.json", auth.server().http_address());
     if !source.is_set(&config::JWT_SECRET) && !source.is_set(&config::JWT_PUBLIC_KEY_FILE) {
         source.set(&config::JWKS_URL, jwks);
     }
@@ -194,7 +194,8 @@ async fn serve(
     let user = user_settings(flags, addresses, data, &auth, &issuer)?;
     let user = user_service::App::build(user, shutdown.clone()).await?;
     let banner = banner(&auth, &user);
-    let (auth_health, user_health) = (auth.health().clone(), user.health().clone());
+    let (auth_health, user_health) =
+        (auth.server().health().clone(), user.server().health().clone());
     let announce = async {
         tokio::join!(auth_health.ready(), user_health.ready());
         print(&banner);
@@ -219,8 +220,8 @@ fn stop_after<E>(result: Result<(), E>, shutdown: &CancellationToken) -> Result<
 }
 
 fn banner(auth: &auth_service::App, user: &user_service::App) -> String {
-    let (auth_http, auth_grpc) = (auth.http_address(), auth.grpc_address());
-    let (user_http, user_grpc) = (user.http_address(), user.grpc_address());
+    let (auth_http, auth_grpc) = (auth.server().http_address(), auth.server().grpc_address());
+    let (user_http, user_grpc) = (user.server().http_address(), user.server().grpc_address());
     let json = "-H 'Content-Type: application/json'";
     let person = r#"'{"email":"a@b.com","password":"S3cureP@ss"}'"#;
     format!(

@@ -48,7 +48,8 @@ fn auth_settings(database: &TestDatabase) -> auth_service::config::Settings {
 
 async fn start_auth(database: &TestDatabase, stop: &CancellationToken) -> Auth {
     let app = auth_service::App::build(auth_settings(database), stop.clone()).await.unwrap();
-    let (http, grpc, health) = (app.http_address(), app.grpc_address(), app.health().clone());
+    let (http, grpc, health) =
+        (app.server().http_address(), app.server().grpc_address(), app.server().health().clone());
     tokio::spawn(app.run());
     health.ready().await;
     Auth { rest: Client::new(http), http, grpc }
@@ -75,7 +76,7 @@ async fn start_user(
     }
     let settings = config::Settings::read(&mut source).unwrap();
     let app = user_service::App::build(settings, stop.clone()).await.unwrap();
-    let (http, health) = (app.http_address(), app.health().clone());
+    let (http, health) = (app.server().http_address(), app.server().health().clone());
     tokio::spawn(app.run());
     health.ready().await;
     Client::new(http)

@@ -4,7 +4,8 @@ use std::{fs, path::PathBuf};
 
 use service_kit::{
     metrics,
-    runtime::{Addresses, RuntimeSettings},
+    runtime::RuntimeSettings,
+    server::Addresses,
     settings::{Secret, Setting, SettingsError, Source, address, parsed, seconds, text},
 };
 use sql_kit::Database;

@@ -13,15 +13,13 @@ pub mod page_token;
 pub mod service;
 pub mod store;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use axum::Router;
 pub use error::Error;
 use service_kit::{
-    edge::Edge,
-    health::{Check, Health},
+    health::Check,
     metrics::Metrics,
-    runtime::Listeners,
+    server::{Plan, Server},
 };
 use token_verifier::{KeySet, Rules, Verifier};
 use tokio::sync::Notify;
@@ -62,14 +60,8 @@ pub enum BuildError {
 /// The service, listening but not accepting yet.
 #[derive(Debug)]
 pub struct App {
-    listeners: Listeners,
-    rest: Router,
-    grpc: Router,
-    metrics: Metrics,
-    health: Health,
+    server: Server,
     background: Background,
-    shutdown: CancellationToken,
-    grace: Duration,
 }
 
 impl App {
@@ -105,52 +97,37 @@ impl App {
             Ok(Err(_)) | Err(_) => false,
         };
 
-        let listeners =
-            Listeners::bind(NAME, settings.addresses).await.map_err(BuildError::System)?;
         let verifier = verifier(settings.keys, settings.rules, &metrics, &shutdown);
-        let checks =
-            vec![database_check(store, Arc::clone(&service)), signing_keys_check(verifier.clone())];
-        let shared = Edge {
+        let plan = Plan {
             service: NAME,
-            metrics: metrics.clone(),
-            allowed_origins: settings.runtime.allowed_origins.clone(),
+            version: VERSION,
+            addresses: settings.addresses,
+            runtime: &settings.runtime,
+            metrics,
+            checks: vec![
+                database_check(store, Arc::clone(&service)),
+                signing_keys_check(verifier.clone()),
+            ],
+            grpc_services: edge::grpc::SERVICES,
+            descriptors: edge::grpc::DESCRIPTORS,
         };
-        let health = Health::start(NAME, VERSION, checks, shutdown.clone());
-        let rest = edge::rest::router(&shared, Arc::clone(&service), verifier.clone(), &health);
-        let mut routes = tonic::service::Routes::builder();
-        edge::grpc::add_services(&mut routes, service, verifier);
-        routes.add_service(health.grpc_server(edge::grpc::SERVICES));
-        if settings.runtime.reflection {
-            service_kit::grpc::add_reflection(&mut routes, edge::grpc::DESCRIPTORS)
-                .map_err(|error| BuildError::System(error.to_string()))?;
-        }
-        let grpc = service_kit::grpc::finish(&shared, routes.routes(), shutdown.clone());
-        let grace = settings.runtime.shutdown_grace;
-        Ok(Self { listeners, rest, grpc, metrics, health, background, shutdown, grace })
+        let server = Server::bind(
+            plan,
+            |shared, health| {
+                edge::rest::router(shared, Arc::clone(&service), verifier.clone(), health)
+            },
+            |routes| edge::grpc::add_services(routes, Arc::clone(&service), verifier.clone()),
+            shutdown,
+        )
+        .await
+        .map_err(BuildError::System)?;
+        Ok(Self { server, background })
     }
 
-    /// The address of the REST edge.
+    /// Its addresses and its health.
     #[must_use]
-    pub const fn http_address(&self) -> SocketAddr {
-        self.listeners.http_address()
-    }
-
-    /// The address of the gRPC edge.
-    #[must_use]
-    pub const fn grpc_address(&self) -> SocketAddr {
-        self.listeners.grpc_address()
-    }
-
-    /// The address of the metrics, if they are on.
-    #[must_use]
-    pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.listeners.metrics_address()
-    }
-
-    /// The state of the service's health.
-    #[must_use]
-    pub const fn health(&self) -> &Health {
-        &self.health
+    pub const fn server(&self) -> &Server {
+        &self.server
     }
 
     /// Serves until the shutdown that was given to [`App::build`], and a little longer for what was
@@ -160,20 +137,11 @@ impl App {
     ///
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
-        let Self { listeners, rest, grpc, metrics, background, shutdown, grace, .. } = self;
-        let mut serving = pin!(listeners.serve(rest, grpc, &metrics, shutdown.clone(), grace));
-        let result = tokio::select! {
-            () = &mut serving => Ok(()),
-            error = background.run() => {
-                // Requests under way get their answer; the process then ends with the reason.
-                shutdown.cancel();
-                serving.await;
-                Err(error.into())
-            }
-        };
+        let Self { server, background } = self;
+        let result = server.run(background.run()).await;
         // A database that hangs must not keep the process.
         let _ = tokio::time::timeout(CLOSE_PATIENCE, background.store.close()).await;
-        result
+        Ok(result?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io, sync::LazyLock};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use service_kit::client_address::Network;
-use sql_kit::{Connections, PoolOptions, Sqlite, bounded, migrator};
+use sql_kit::{Connections, PoolOptions, Sqlite, bounded, migrator, sqlite_time as time};
 use sqlx::{
     Row as _,
     migrate::Migrator,
@@ -37,11 +37,6 @@ impl SqliteStore {
     pub(super) fn open(connect: SqliteConnectOptions, options: PoolOptions) -> io::Result<Self> {
         Ok(Self { database: Sqlite::open(connect, options)? })
     }
-}
-
-fn time(row: &SqliteRow, column: &str) -> Result<DateTime<Utc>, sqlx::Error> {
-    DateTime::from_timestamp_micros(row.try_get(column)?)
-        .ok_or_else(|| sqlx::Error::Decode("a stored time is out of range".into()))
 }
 
 fn account(row: &SqliteRow) -> Result<AccountRecord, sqlx::Error> {

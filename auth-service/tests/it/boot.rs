@@ -98,7 +98,7 @@ async fn without_a_database_the_service_is_live_not_ready_and_answers_503() {
     let settings = Settings::read(&mut settings(url, &[])).unwrap();
     let shutdown = CancellationToken::new();
     let app = App::build(settings, shutdown.clone()).await.unwrap();
-    let rest = Client::new(app.http_address());
+    let rest = Client::new(app.server().http_address());
     let task = tokio::spawn(app.run());
     assert_eq!(rest.get("/livez").await.status, 200);
     for path in ["/readyz", "/health"] {
@@ -118,4 +118,13 @@ async fn without_a_database_the_service_is_live_not_ready_and_answers_503() {
     }
     shutdown.cancel();
     task.await.unwrap().unwrap();
+}
+
+#[test]
+fn the_example_file_has_every_setting() {
+    let example = include_str!("../../.env.example");
+    for setting in [config::SETTINGS, service_kit::runtime::SETTINGS].concat() {
+        let line = format!("\n#{}=", setting.var);
+        assert!(example.contains(&line), "{} is not in .env.example", setting.var);
+    }
 }

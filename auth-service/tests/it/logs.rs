@@ -1,82 +1,12 @@
-//! Nothing secret is logged, at whatever level. The service runs as a process of its own here, since
-//! a log belongs to a process.
+//! What is logged, and what never is.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
-    time::Duration,
+use serde_json::json;
+use test_kit::{ENGINES, Engine, TestDatabase};
+
+use crate::{
+    process::Process,
+    support::{ENCRYPTION_KEY, SERVICE_TOKEN},
 };
-
-use serde_json::{Value, json};
-use test_kit::{Client, ENGINES, Engine, TestDatabase};
-
-use crate::support::{ENCRYPTION_KEY, SERVICE_TOKEN};
-
-struct Process {
-    child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Process {
-    fn start(database: &TestDatabase, level: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_auth-service"))
-            .current_dir(database.folder())
-            .env_clear()
-            .envs([
-                ("DATABASE_URL", database.url.as_str()),
-                ("HTTP_ADDR", "127.0.0.1:0"),
-                ("GRPC_ADDR", "127.0.0.1:0"),
-                ("METRICS_ADDR", ""),
-                ("KEY_ENCRYPTION_KEY", ENCRYPTION_KEY),
-                ("SERVICE_TOKEN", SERVICE_TOKEN),
-                ("BCRYPT_COST", "10"),
-                ("LOG_FORMAT", "json"),
-                ("LOG_LEVEL", level),
-            ])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let writer = Arc::clone(&lines);
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                writer.lock().unwrap().push(line);
-            }
-        });
-        Self { child, lines }
-    }
-
-    fn parsed(&self) -> Vec<Value> {
-        let lines = self.lines.lock().unwrap();
-        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    async fn find(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let look = async {
-            loop {
-                if let Some(line) = self.parsed().into_iter().find(|line| wanted(line)) {
-                    return line;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), look).await.unwrap()
-    }
-
-    async fn client(&self) -> Client {
-        let listening = self.find(|line| line["message"] == "listening").await;
-        Client::new(listening["http"].as_str().unwrap().parse().unwrap())
-    }
-}
 
 #[tokio::test]
 async fn nothing_secret_is_logged() {
@@ -95,7 +25,7 @@ async fn nothing_secret_is_logged() {
         assert_eq!(rest.post("/auth/login", &wrong).await.status, 401);
         service.find(|line| line["status"] == 401).await;
 
-        let logged = service.lines.lock().unwrap().join("\n");
+        let logged = service.output();
         let signature = token.rsplit('.').next().unwrap();
         for secret in [
             "sentinel.person",
@@ -131,23 +61,4 @@ async fn the_access_line_has_the_documented_members() {
     assert_eq!(line["level"], "INFO");
     assert_eq!(line["trace_id"], trace);
     assert!(line["latency_ms"].is_number() && line["timestamp"].is_string(), "{line}");
-}
-
-#[tokio::test]
-async fn the_stop_signal_lets_a_login_finish() {
-    let database = TestDatabase::create(Engine::Sqlite).await;
-    let mut service = Process::start(&database, "info");
-    let rest = service.client().await;
-    let credentials = json!({"email": "a@b.com", "password": "S3cureP@ss"});
-    assert_eq!(rest.post("/auth/register", &credentials).await.status, 201);
-    let login = tokio::spawn({
-        let rest = rest.clone();
-        async move { rest.post("/auth/login", &credentials).await }
-    });
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    let process = service.child.id().to_string();
-    Command::new("kill").args(["-TERM", &process]).status().unwrap();
-    assert_eq!(login.await.unwrap().status, 200);
-    let ended = tokio::task::spawn_blocking(move || service.child.wait().unwrap().code());
-    assert_eq!(ended.await.unwrap(), Some(0));
 }

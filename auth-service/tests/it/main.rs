@@ -8,6 +8,7 @@ mod keys;
 mod logs;
 mod metrics;
 mod openapi;
+mod process;
 mod rest;
 mod store;
 mod support;

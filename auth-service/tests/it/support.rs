@@ -53,8 +53,8 @@ impl Running {
         let settings = Settings::read(&mut settings(&database.url, overrides)).unwrap();
         let shutdown = CancellationToken::new();
         let app = App::build(settings, shutdown.clone()).await.unwrap();
-        let (rest, grpc) = (Client::new(app.http_address()), app.grpc_address());
-        let (health, metrics) = (app.health().clone(), app.metrics_address());
+        let (rest, grpc) = (Client::new(app.server().http_address()), app.server().grpc_address());
+        let (health, metrics) = (app.server().health().clone(), app.server().metrics_address());
         let task = tokio::spawn(app.run());
         health.ready().await;
         Self { rest, grpc, metrics, database, shutdown, task }

@@ -77,3 +77,12 @@ fn settings_print_without_their_secrets() {
         assert!(!printed.contains(secret), "{printed}");
     }
 }
+
+#[test]
+fn the_example_file_has_every_setting() {
+    let example = include_str!("../../.env.example");
+    for setting in [config::SETTINGS, runtime::SETTINGS].concat() {
+        let line = format!("\n#{}=", setting.var);
+        assert!(example.contains(&line), "{} is not in .env.example", setting.var);
+    }
+}

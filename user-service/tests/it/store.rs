@@ -22,6 +22,7 @@ on_both_engines!(
     a_deleted_profile_does_not_come_back,
     pages_are_in_order,
     an_entry_is_taken_once_until_its_lease_ends,
+    the_outbox_is_counted_listed_and_made_due,
     a_secret_is_shared,
     migrating_twice_at_once_is_safe,
     a_newer_database_is_refused,
@@ -204,6 +205,32 @@ async fn take(
 ) -> Vec<UserId> {
     let entries = store.take_due(now, until, limit).await.unwrap();
     entries.into_iter().map(|entry| entry.account_id).collect()
+}
+
+async fn the_outbox_is_counted_listed_and_made_due(engine: Engine) {
+    let (_database, store) = fresh(engine).await;
+    assert_eq!(store.backlog().await, Ok((0, None)));
+    let start = sql_kit::now();
+    let mut deleted = Vec::new();
+    for second in 0..3 {
+        let profile = someone();
+        store.create_profile(&profile).await.unwrap();
+        let at = start + TimeDelta::seconds(second);
+        assert!(store.delete_profile(deletion(&profile), at).await.unwrap());
+        deleted.push(profile.id);
+    }
+    assert_eq!(store.backlog().await, Ok((3, Some(start))));
+    let listed = store.outbox(2).await.unwrap();
+    assert_eq!(listed.iter().map(|entry| entry.account_id).collect::<Vec<_>>(), deleted[..2]);
+
+    let later = start + TimeDelta::hours(1);
+    for id in &deleted {
+        store.postpone(*id, later).await.unwrap();
+    }
+    let now = start + TimeDelta::seconds(10);
+    assert_eq!(store.take_due(now, later, 10).await, Ok(vec![]));
+    assert_eq!(store.retry_all(now).await, Ok(3));
+    assert_eq!(store.take_due(now, later, 10).await.unwrap().len(), 3);
 }
 
 async fn a_secret_is_shared(engine: Engine) {

@@ -86,7 +86,7 @@ impl Running {
     pub(crate) async fn start_unready(settings: Settings) -> Self {
         let shutdown = CancellationToken::new();
         let app = App::build(settings, shutdown.clone()).await.unwrap();
-        let (http, grpc) = (app.http_address(), app.grpc_address());
+        let (http, grpc) = (app.server().http_address(), app.server().grpc_address());
         let task = tokio::spawn(app.run());
         Self { rest: Client::new(http), grpc, shutdown, task }
     }
