@@ -48,8 +48,9 @@ pub struct Limits {
     pub refusals: Refusals,
 }
 
-/// How long a login waits before it asks again whether it may be tried.
+/// How long a login waits before it asks again whether it may be tried: at first, and at most.
 const BUSY_INTERVAL: Duration = Duration::from_millis(50);
+const MAX_BUSY_INTERVAL: Duration = Duration::from_millis(400);
 
 /// An access token and its lifetime.
 #[derive(Debug)]
@@ -194,7 +195,7 @@ impl Service {
         if limits.per_pair == 0 && limits.per_account == 0 {
             return Ok(None);
         }
-        let started = Instant::now();
+        let (started, mut pause) = (Instant::now(), BUSY_INTERVAL);
         loop {
             let now = sql_kit::now();
             let (policy, quota, until) =
@@ -207,7 +208,8 @@ impl Service {
                         return Err(Error::Overloaded(BUSY_INTERVAL));
                     }
                     Attempt::Busy => {
-                        tokio::time::sleep(BUSY_INTERVAL).await;
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(MAX_BUSY_INTERVAL);
                         continue;
                     }
                     Attempt::PairExhausted { until } => {
