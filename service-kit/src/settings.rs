@@ -73,6 +73,25 @@ pub fn with_flags(command: Command, settings: &[Setting]) -> Command {
     settings.iter().flat_map(Setting::args).fold(command, Command::arg)
 }
 
+/// The settings as a Markdown table, for the reference.
+#[must_use]
+pub fn reference(settings: &[Setting]) -> String {
+    let mut text = String::from("| variable | flag | default | |\n|---|---|---|---|\n");
+    for setting in settings {
+        let default = setting.default.filter(|value| !value.is_empty());
+        let default = default.map(|value| format!("`{value}`")).unwrap_or_default();
+        let secret = if setting.secret {
+            format!(" Secret: can be in a file, named by `{}`", setting.file_var())
+        } else {
+            String::new()
+        };
+        let (var, flag, help) = (setting.var, setting.flag(), setting.help.replace('|', "\\|"));
+        let line = format!("| `{var}` | `--{flag}` | {default} | {help}.{secret} |\n");
+        text.push_str(&line);
+    }
+    text
+}
+
 /// A text that is wiped from memory when dropped and that never prints.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
