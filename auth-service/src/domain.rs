@@ -199,6 +199,8 @@ impl Registration {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn rules() -> PasswordRules {
@@ -294,5 +296,57 @@ mod tests {
         );
         let printed = format!("{registration:?}");
         assert!(!printed.contains("jane") && !printed.contains("horse"), "{printed}");
+    }
+
+    fn assert_is_own_form(email: &Email) {
+        let text = email.as_str();
+        assert!(text.len() <= EMAIL_MAX_BYTES && !text.bytes().any(|b| b.is_ascii_uppercase()));
+        assert_eq!(Email::parse(text).as_ref(), Ok(email));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_email_in_its_own_form_or_none(text in any::<String>()) {
+            if let Ok(email) = Email::parse(&text) {
+                assert_is_own_form(&email);
+            }
+        }
+
+        /// Made of the characters of addresses, so that some are good and most nearly are.
+        #[test]
+        fn an_email_is_its_own_form(text in "[a-cA-C0.+-]{1,3}@[a-cA-C0.-]{1,4}@?") {
+            if let Ok(email) = Email::parse(&text) {
+                assert_is_own_form(&email);
+            }
+        }
+
+        #[test]
+        fn addresses_of_the_grammar_are_emails(
+            local in r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]{1,20}(\.[a-zA-Z0-9_+-]{1,20}){0,2}",
+            domain in r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-z0-9]{1,40}){0,3}",
+        ) {
+            let text = format!("{local}@{domain}");
+            let email = Email::parse(&text);
+            prop_assert_eq!(email.as_ref().map(Email::as_str), Ok(&*text.to_ascii_lowercase()));
+            assert_is_own_form(&email.unwrap());
+        }
+
+        #[test]
+        fn a_password_is_normalised_once(text in any::<String>()) {
+            let password = Password::normalize(&text);
+            prop_assert!(Password::normalize(password.as_str()) == password);
+            if let Ok(new) = Password::parse_new(&text, None, &rules()) {
+                prop_assert!(new == password && new.is_possible());
+            }
+        }
+
+        /// Letters and marks that compose, in any order.
+        #[test]
+        fn a_composed_password_is_normalised_once(
+            text in "[aeu\u{300}\u{308}\u{323}\u{1100}\u{1161}\u{11a8}\u{212b}]{0,12}",
+        ) {
+            let password = Password::normalize(&text);
+            prop_assert!(Password::normalize(password.as_str()) == password);
+        }
     }
 }

@@ -7,7 +7,7 @@ use axum::extract::Request;
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
 };
 use http_body_util::BodyExt as _;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -39,6 +39,9 @@ pub async fn read(request: Request, accepted: &[&str]) -> Result<Fields, ApiErro
             format!("the Content-Type must be {}, in UTF-8 and not encoded", accepted.join(" or ")),
         ));
     }
+    if is_refused_unread(request.headers()) {
+        return Err(too_large());
+    }
     let body = tokio::time::timeout(BODY_TIMEOUT, collect(request.into_body()))
         .await
         .map_err(|_| ApiError::new(Code::RequestTimeout, "the body did not arrive in time"))??;
@@ -55,6 +58,18 @@ fn is_accepted(headers: &HeaderMap, accepted: &[&str]) -> bool {
     });
     let is_plain = text(CONTENT_ENCODING).is_none_or(|name| name.eq_ignore_ascii_case("identity"));
     accepted.contains(&media_type.as_str()) && is_utf8 && is_plain
+}
+
+/// Whether a body is too large by its own word, and reading it would serve nobody: its sender waits
+/// for our word, or it is larger than we would throw away.
+fn is_refused_unread(headers: &HeaderMap) -> bool {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let most = if headers.contains_key(EXPECT) { MAX_BODY } else { MAX_DISCARDED };
+    length.is_some_and(|length: u64| length > most as u64)
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(Code::PayloadTooLarge, "the body is over 64 KiB")
 }
 
 async fn collect(mut body: axum::body::Body) -> Result<Bytes, ApiError> {
@@ -76,7 +91,7 @@ async fn collect(mut body: axum::body::Body) -> Result<Bytes, ApiError> {
         }
     }
     if discarded > 0 {
-        return Err(ApiError::new(Code::PayloadTooLarge, "the body is over 64 KiB"));
+        return Err(too_large());
     }
     Ok(kept.freeze())
 }
@@ -228,6 +243,8 @@ impl<'de> Visitor<'de> for Strict {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection, prelude::*};
+
     use super::*;
 
     #[test]
@@ -277,5 +294,65 @@ mod tests {
     #[test]
     fn a_pointer_is_escaped() {
         assert_eq!(fault("a/b~c", "x", "y").pointer, "/a~1b~0c");
+    }
+
+    /// Values of every kind, with the characters that JSON and pointers escape.
+    fn value() -> impl Strategy<Value = Value> {
+        let text = || "[a-c\"\\\\/~\u{1}\u{e9}\u{1f600}]{0,4}";
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<i32>().prop_map(|number| Value::from(f64::from(number) / 8.0)),
+            text().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, move |inner| {
+            prop_oneof![
+                collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                collection::btree_map(text(), inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn parsed(body: &[u8]) -> Option<Value> {
+        Fields::parse(body).ok().map(|fields| Value::Object(fields.members))
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_object_or_malformed(body in any::<Vec<u8>>()) {
+            if let Err(error) = Fields::parse(&body) {
+                prop_assert_eq!(error.code(), Code::MalformedJson);
+            }
+        }
+
+        #[test]
+        fn an_object_is_read_as_it_was_written(value in value()) {
+            let text = value.to_string();
+            prop_assert_eq!(parsed(text.as_bytes()), value.is_object().then_some(value));
+        }
+
+        #[test]
+        fn a_pointer_is_the_name_of_a_member(name in "[a-c~/01\u{e9}]{0,8}") {
+            let pointer = fault(&name, "x", "y").pointer;
+            let escaped = pointer.strip_prefix('/').unwrap();
+            prop_assert!(!escaped.contains('/'));
+            prop_assert_eq!(escaped.replace("~1", "/").replace("~0", "~"), name);
+        }
+
+        /// Nearly JSON: one byte of an object is another one.
+        #[test]
+        fn what_is_read_can_be_written_and_read_again(
+            value in value(), place in any::<prop::sample::Index>(), byte in any::<u8>(),
+        ) {
+            let mut body = format!("{{\"a\":{value}}}").into_bytes();
+            let place = place.index(body.len());
+            body[place] = byte;
+            if let Some(value) = parsed(&body) {
+                prop_assert_eq!(parsed(value.to_string().as_bytes()), Some(value));
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 mod access;
 pub mod api_docs;
+mod body;
 pub mod client_address;
 pub mod code;
 pub mod context;

@@ -12,12 +12,13 @@ use axum::{
     routing::get,
 };
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use serde::Serialize;
 use tracing::Instrument as _;
 
 use crate::{
     access::{self, Access, Ending, UNMATCHED},
+    body,
     code::{Code, catalogue_markdown},
     context::{RequestContext, X_REQUEST_ID},
     edge::Edge,
@@ -54,9 +55,11 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
     let Edge { service, metrics, .. } = shared;
     let access = Access::start(metrics, endpoint, method_name(request.method()));
     request.extensions_mut().insert(context.clone());
+    let is_http1 = request.version() < Version::HTTP_2;
 
     async {
-        let refusal = bad_host(&request).or_else(|| repeated_parameter(request.uri().query()));
+        let refusal = bad_host(&request);
+        let (request, unread) = body::watched(request);
         let mut response = match refusal {
             Some(error) => error.into_response(),
             None => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
@@ -68,6 +71,11 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         let is_error = status.is_client_error() || status.is_server_error();
         if is_error && response.extensions().get::<Verbatim>().is_none() {
             response = problem(response, &context);
+        }
+        if unread.is_left() && is_http1 {
+            // hyper closes the connection after this answer; a client that does not know would send
+            // its next request into it.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, context.request_id_value());
@@ -100,10 +108,22 @@ fn bad_host(request: &Request) -> Option<ApiError> {
     })
 }
 
-/// Which of two values for one parameter counts is a matter of taste, and so of attacks.
-fn repeated_parameter(query: Option<&str>) -> Option<ApiError> {
+/// Refuses requests in which a query parameter is given twice.
+pub fn single_parameters(routes: Router) -> Router {
+    routes.layer(axum::middleware::from_fn(async |request: Request, next: Next| {
+        match repeated_parameter(request.uri()) {
+            Some(error) => error.into_response(),
+            None => next.run(request).await,
+        }
+    }))
+}
+
+/// The refusal of a URI in which a query parameter is given twice. Which of the two counts is a
+/// matter of taste, and so of attacks.
+#[must_use]
+pub fn repeated_parameter(uri: &Uri) -> Option<ApiError> {
     let mut seen = HashSet::new();
-    form_urlencoded::parse(query?.as_bytes())
+    form_urlencoded::parse(uri.query()?.as_bytes())
         .any(|(name, _)| !seen.insert(name))
         .then(|| ApiError::new(Code::MalformedRequest, "a query parameter is given twice"))
 }

@@ -1,9 +1,9 @@
 //! The folder with everything that the stack keeps.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, DirBuilder, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -26,35 +26,48 @@ impl DataDir {
         Ok(Self { path, _temporary: None })
     }
 
-    /// Makes a temporary folder.
+    /// Makes a temporary folder, for its owner alone.
     pub(crate) fn ephemeral() -> io::Result<Self> {
-        let temporary = tempfile::Builder::new().prefix("latchkey-").tempdir()?;
+        let temporary = tempfile::Builder::new()
+            .prefix("latchkey-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()?;
         Ok(Self { path: temporary.path().to_owned(), _temporary: Some(temporary) })
     }
 
     /// The URL of a SQLite file in the folder.
     pub(crate) fn database_url(&self, file: &str) -> String {
-        format!("sqlite://{}", self.path.join(file).display())
+        let path = self.path.join(file).display().to_string();
+        // These mean something in a URL (RFC 3986, section 2.2).
+        let path = path.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+        format!("sqlite://{path}")
     }
 
     /// A secret in the folder: 32 random bytes in base64, made at the first start, readable by the
     /// owner alone.
     pub(crate) fn secret(&self, file: &str) -> io::Result<String> {
         let path = self.path.join(file);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.trim().to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make_secret(&path),
-            Err(error) => Err(error),
-        }
+        make_secret(&self.path, &path).and_then(|()| fs::read_to_string(&path)).map_or_else(
+            |error| Err(io::Error::other(format!("{}: {error}", path.display()))),
+            |text| Ok(text.trim().to_owned()),
+        )
     }
 }
 
-fn make_secret(path: &Path) -> io::Result<String> {
+/// Makes the secret, if it is not there. It comes into being whole: a crash leaves none, and of two
+/// that make it at once one wins.
+fn make_secret(folder: &Path, path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).map_err(|_| io::Error::other("the system has no random bytes"))?;
-    let text = STANDARD.encode(bytes);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()?;
-    Ok(text)
+    // Readable by its owner alone.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    writeln!(file, "{}", STANDARD.encode(bytes))?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
+        _ => Ok(()),
+    }
 }

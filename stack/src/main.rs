@@ -8,8 +8,8 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use service_kit::{
-    runtime,
-    settings::{self, Setting, Source, address, parsed, text},
+    metrics, runtime,
+    settings::{self, Setting, Source, address, parsed},
     shutdown,
     telemetry::{self, LogOutput},
 };
@@ -117,15 +117,22 @@ async fn run(flags: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
         auth_grpc: source.value(&AUTH_GRPC_ADDR, address),
         user_http: source.value(&USER_HTTP_ADDR, address),
         user_grpc: source.value(&USER_GRPC_ADDR, address),
-        auth_metrics: source.value(&AUTH_METRICS_ADDR, text),
-        user_metrics: source.value(&USER_METRICS_ADDR, text),
+        auth_metrics: source.value(&AUTH_METRICS_ADDR, metrics_address),
+        user_metrics: source.value(&USER_METRICS_ADDR, metrics_address),
     };
     let folder = source.value(&DATA_DIR, parsed::<PathBuf>("a path"));
     source.finish()?;
     let data =
         if flags.get_flag("ephemeral") { DataDir::ephemeral()? } else { DataDir::open(folder)? };
 
-    let auth = auth_settings(flags, &addresses, &data)?;
+    let auth = auth_settings(flags, &addresses, &data);
+    // Read once for its faults alone, before anything listens: the real addresses come later.
+    let user = user_settings(flags, &addresses, &data, addresses.auth_http, addresses.auth_grpc);
+    let auth = match (auth, user) {
+        (Ok(auth), Ok(_)) => auth,
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => return Err(error),
+        (Err(auth), Err(user)) => return Err(format!("{auth}\n{user}").into()),
+    };
     telemetry::init(auth.runtime.log_format, &auth.runtime.log_level, LogOutput::Stdout)?;
     let shutdown = shutdown::on_signal()?;
     serve(flags, auth, &addresses, &data, shutdown).await
@@ -138,6 +145,10 @@ struct Addresses {
     user_grpc: SocketAddr,
     auth_metrics: String,
     user_metrics: String,
+}
+
+fn metrics_address(address: &str) -> Result<String, String> {
+    metrics::address(address).map(|_| address.to_owned())
 }
 
 fn auth_settings(
@@ -161,8 +172,8 @@ fn user_settings(
     flags: &ArgMatches,
     addresses: &Addresses,
     data: &DataDir,
-    auth: &auth_service::App,
-    issuer: &auth_service::token::Issuer,
+    auth_http: SocketAddr,
+    auth_grpc: SocketAddr,
 ) -> Result<user_service::config::Settings, Box<dyn std::error::Error>> {
     use user_service::config;
 
@@ -172,10 +183,14 @@ fn user_settings(
     source.set(&config::METRICS_ADDR, &addresses.user_metrics);
     source.set(&config::DATABASE_URL, data.database_url("user.db"));
     source.set(&config::SERVICE_TOKEN, data.secret("service-token")?);
-    source.set(&config::JWT_ISSUER, &issuer.issuer);
-    source.set(&config::JWT_AUDIENCE, &issuer.audience);
-    source.set(&config::AUTH_GRPC_URL, format!("http://{}", auth.server().grpc_address()));
-    let jwks = format!("http://{}/.well-known/jwks.json", auth.server().http_address());
+    // The auth service has defaults for these, a verifier does not.
+    for setting in [auth_service::config::JWT_ISSUER, auth_service::config::JWT_AUDIENCE] {
+        if !source.is_set(&setting) {
+            source.set(&setting, setting.default.unwrap_or_default());
+        }
+    }
+    source.set(&config::AUTH_GRPC_URL, format!("http://{auth_grpc}"));
+    let jwks = format!("http://{auth_http}/.well-known/jwks.json");
     if !source.is_set(&config::JWT_SECRET) && !source.is_set(&config::JWT_PUBLIC_KEY_FILE) {
         source.set(&config::JWKS_URL, jwks);
     }
@@ -189,9 +204,14 @@ async fn serve(
     data: &DataDir,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let issuer = auth.issuer.clone();
     let auth = auth_service::App::build(auth, shutdown.clone()).await?;
-    let user = user_settings(flags, addresses, data, &auth, &issuer)?;
+    let user = user_settings(
+        flags,
+        addresses,
+        data,
+        auth.server().http_address(),
+        auth.server().grpc_address(),
+    )?;
     let user = user_service::App::build(user, shutdown.clone()).await?;
     let banner = banner(&auth, &user);
     let (auth_health, user_health) =

@@ -1,6 +1,6 @@
 //! `docs/configuration.md` is made of the same tables as `--help`.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
+#![expect(clippy::disallowed_methods, reason = "tests fail by panicking")]
 
 use service_kit::{runtime, settings::reference};
 

@@ -72,6 +72,8 @@ impl Courier {
     /// Works for ever. It may be dropped at any time: what it has taken is due again when its lease
     /// ends.
     pub async fn run(&self) {
+        // A predecessor that died has left leases and back-offs behind. To deliver twice does no harm.
+        let _ = self.store.retry_all(sql_kit::now()).await;
         loop {
             if !self.round().await {
                 tokio::select! {

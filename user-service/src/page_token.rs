@@ -79,6 +79,8 @@ impl PageKey {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, sample::Index};
+
     use super::*;
 
     fn cursor() -> Cursor {
@@ -112,6 +114,42 @@ mod tests {
         }
         for text in ["", "x", "....", &format!("{token}A"), &format!("{token}="), &token[1..]] {
             assert_eq!(key.open(text), None, "{text:?}");
+        }
+    }
+
+    fn any_cursor() -> impl Strategy<Value = Cursor> {
+        let bounds = [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC];
+        let [first, last] = bounds.map(|time| time.timestamp_micros());
+        (first..=last, any::<u128>()).prop_map(|(micros, id)| Cursor {
+            created_at: DateTime::from_timestamp_micros(micros).unwrap(),
+            id: UserId(Uuid::from_u128(id)),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_sealed_place_opens(cursor in any_cursor(), key in any::<[u8; KEY_BYTES]>()) {
+            let key = PageKey::new(&key);
+            prop_assert_eq!(key.open(&key.seal(cursor)), Some(cursor));
+        }
+
+        #[test]
+        fn a_token_with_another_character_is_none(
+            cursor in any_cursor(), place in any::<Index>(), other in any::<char>(),
+        ) {
+            let key = PageKey::new(&[1; KEY_BYTES]);
+            let token = key.seal(cursor);
+            let mut changed: Vec<char> = token.chars().collect();
+            let place = place.index(changed.len());
+            changed[place] = other;
+            let changed: String = changed.into_iter().collect();
+            prop_assume!(changed != token);
+            prop_assert_eq!(key.open(&changed), None);
+        }
+
+        #[test]
+        fn any_text_is_no_token(text in any::<String>()) {
+            prop_assert_eq!(PageKey::new(&[1; KEY_BYTES]).open(&text), None);
         }
     }
 }

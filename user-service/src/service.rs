@@ -247,11 +247,17 @@ impl Service {
         }
     }
 
+    /// Takes over what the token says of the email, unless a newer token has said something.
     async fn take_over_email(&self, caller: &Caller, mut own: Profile) -> Result<Profile, Error> {
         loop {
-            // An older token never takes back what a newer one has changed.
             let newer = own.email_iat.is_none_or(|known| known < caller.issued_at);
-            if caller.email.is_none() || caller.email == own.email || !newer {
+            if caller.email.is_none() || !newer {
+                return Ok(own);
+            }
+            if caller.email == own.email {
+                // Noted without a new version of the profile: an older token must not take it back.
+                self.store.confirm_email(own.id, caller.issued_at).await?;
+                own.email_iat = Some(caller.issued_at);
                 return Ok(own);
             }
             let mut next = own.next(sql_kit::now());

@@ -71,6 +71,9 @@ pub trait Store: Debug + Send + Sync {
     /// replace it at once one fails. Returns whether it did.
     async fn update_profile(&self, profile: &Profile) -> Result<bool, StoreError>;
 
+    /// Notes that a token of `iat` names the email that the profile has, unless a newer one did.
+    async fn confirm_email(&self, id: UserId, iat: i64) -> Result<(), StoreError>;
+
     /// Deletes a profile if it still has its version; leaves a tombstone and an outbox entry, due at
     /// once, in the same transaction. Returns whether it did.
     async fn delete_profile(

@@ -38,7 +38,7 @@ pub fn router(
         .with_state(Api { service, trusted_proxies })
         .merge(health.routes())
         .merge(api_docs::routes(include_str!("../../openapi.json")));
-    rest::finish(shared, routes)
+    rest::finish(shared, rest::single_parameters(routes))
 }
 
 #[derive(Serialize)]

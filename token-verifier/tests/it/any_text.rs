@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use proptest::prelude::*;
 use token_verifier::{KeySet, Rules, VerificationKey, bearer_token, verify};
 
-use crate::forge::{ISSUER, NOW, b64, from_jwks, from_secret, hs256, token, unb64};
+use crate::forge::{ISSUER, NOW, SECRET, b64, claims, from_jwks, from_secret, hs256, token, unb64};
 
 proptest! {
     #[test]
@@ -23,9 +23,24 @@ proptest! {
     /// Signed, so that the parser of the claims is reached. No random text is a set of claims.
     #[test]
     fn arbitrary_claims(claims in any::<Vec<u8>>(), now in any::<i64>()) {
-        let sign = |message: &[u8]| hs256(crate::forge::SECRET, message);
+        let sign = |message: &[u8]| hs256(SECRET, message);
         let text = token(r#"{"alg":"HS256"}"#, claims, sign);
         prop_assert!(verify(&text, &from_secret(), &Rules::default(), now).is_err());
+    }
+
+    /// Nearly what the issuer signs, so that some are taken.
+    #[test]
+    fn claims_with_another_byte(
+        place in any::<prop::sample::Index>(), byte in 0x20_u8..0x7f, nbf in NOW..NOW + 120,
+    ) {
+        let mut claims = claims(&format!(r#","nbf":{nbf}"#)).into_bytes();
+        let place = place.index(claims.len());
+        claims[place] = byte;
+        let text = token(r#"{"alg":"HS256"}"#, claims, |message| hs256(SECRET, message));
+        if let Ok(claims) = verify(&text, &from_secret(), &Rules::default(), NOW) {
+            prop_assert!(claims.exp > NOW && claims.iat <= NOW + 60 && !claims.sub.is_nil());
+            prop_assert!(claims.nbf.is_none_or(|nbf| nbf <= NOW + 60));
+        }
     }
 
     #[test]

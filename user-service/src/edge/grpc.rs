@@ -112,9 +112,10 @@ impl UserService for Api {
         let preconditions = Preconditions::exactly(&etag);
         let service = &self.service;
         let present = service.authorize(&caller, id, &preconditions).await.map_err(refused)?;
-        let edit = update::edit(wanted, update_mask).map_err(Error::Invalid).map_err(refused)?;
         let changed = service
-            .update(&caller, present, &preconditions, |_| Ok(edit.clone()))
+            .update(&caller, present, &preconditions, |present| {
+                update::edit(wanted.clone(), update_mask.clone(), present).map_err(Error::Invalid)
+            })
             .await
             .map_err(refused)?;
         Ok(Response::new(UpdateUserResponse { user: Some(user(changed)) }))

@@ -1,6 +1,6 @@
 //! REST: JSON in, JSON or a problem out.
 
-mod body;
+pub mod body;
 
 use std::sync::Arc;
 
@@ -42,11 +42,13 @@ pub fn router(shared: &Edge, service: Arc<Service>, verifier: Verifier, health: 
         .route("/users/{id}", profile)
         .method_not_allowed_fallback(wrong_method)
         .nest("/users", Router::new().fallback(nothing))
-        .with_state(service)
+        .with_state(Arc::clone(&service))
+        .layer(axum::middleware::from_fn_with_state(service, single_parameters))
         // What does not exist is told to callers with a token only.
         .layer(axum::middleware::from_fn_with_state(verifier, admit))
-        .merge(health.routes())
-        .merge(api_docs::routes(include_str!("../../openapi.json")));
+        .merge(rest::single_parameters(
+            health.routes().merge(api_docs::routes(include_str!("../../openapi.json"))),
+        ));
     rest::finish(shared, routes)
 }
 
@@ -58,6 +60,22 @@ async fn admit(
     let caller = authenticate(&verifier, request.headers()).await?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
+}
+
+/// A refused request is a request too: it makes the caller's profile.
+async fn single_parameters(
+    State(service): Api,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    match rest::repeated_parameter(request.uri()) {
+        None => Ok(next.run(request).await),
+        Some(error) => {
+            service.admit(&caller).await?;
+            Err(error)
+        }
+    }
 }
 
 type Api = State<Arc<Service>>;

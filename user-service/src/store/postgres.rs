@@ -167,6 +167,22 @@ impl Store for PostgresStore {
         .await
     }
 
+    async fn confirm_email(&self, id: UserId, iat: i64) -> Result<(), StoreError> {
+        bounded(async {
+            let mut lease = self.database.lease().await?;
+            sqlx::query(
+                "UPDATE profiles SET email_iat = $2
+                 WHERE id = $1 AND (email_iat IS NULL OR email_iat < $2)",
+            )
+            .bind(id.0)
+            .bind(iat)
+            .execute(&mut *lease)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
     async fn delete_profile(
         &self,
         deletion: Deletion<'_>,

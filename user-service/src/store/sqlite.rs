@@ -162,6 +162,22 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn confirm_email(&self, id: UserId, iat: i64) -> Result<(), StoreError> {
+        bounded(async {
+            let mut transaction = self.database.write().await?;
+            sqlx::query(
+                "UPDATE profiles SET email_iat = ?2
+                 WHERE id = ?1 AND (email_iat IS NULL OR email_iat < ?2)",
+            )
+            .bind(id.0)
+            .bind(iat)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await
+        })
+        .await
+    }
+
     async fn delete_profile(
         &self,
         deletion: Deletion<'_>,

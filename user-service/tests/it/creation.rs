@@ -13,6 +13,8 @@ on_both_engines!(
     any_request_makes_the_profile,
     no_request_without_a_valid_token_makes_one,
     a_newer_token_changes_the_email_and_an_older_one_does_not,
+    a_newer_token_that_says_the_same_counts_too,
+    a_parameter_given_twice_is_refused_after_the_token,
     a_token_without_an_email_is_fine,
     emails_can_be_shown_to_all,
 );
@@ -132,4 +134,28 @@ async fn emails_can_be_shown_to_all(engine: Engine) {
     let members = [(config::PROFILE_EMAIL_VISIBILITY, "members")];
     let service = Running::start_on(&database, &members).await;
     assert_eq!(service.get(&person, other.id).await.json["email"], json!(other.email));
+}
+
+async fn a_newer_token_that_says_the_same_counts_too(engine: Engine) {
+    let (service, _database) = Running::start(engine).await;
+    let id = Uuid::now_v7();
+    let first = Person::with(id, Some("old@example.com"), 300);
+    let stale = Person::with(id, Some("stale@example.com"), 200);
+    let newest = Person::with(id, Some("old@example.com"), 100);
+    let before = service.get(&first, id).await;
+    for person in [&newest, &stale] {
+        assert_eq!(service.get(person, id).await.json["email"], "old@example.com");
+    }
+    // To be told the same again is no change.
+    assert_eq!(service.get(&newest, id).await.header("etag"), before.header("etag"));
+}
+
+async fn a_parameter_given_twice_is_refused_after_the_token(engine: Engine) {
+    let (service, database) = Running::start(engine).await;
+    let path = "/users?page_size=1&page_size=2";
+    assert_eq!(service.rest.get(path).await.status, 401);
+    let answer = send(service.by(&Person::new(), Method::GET, path)).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (400, "malformed_request"));
+    assert_eq!(count(&database, "SELECT count(*) FROM profiles").await, 1);
+    assert_eq!(service.rest.get("/livez?a=1&a=2").await.status, 400);
 }

@@ -15,6 +15,7 @@ use crate::support::{Person, Running, on_both_engines};
 on_both_engines!(
     a_mask_says_what_changes,
     all_faults_of_an_update_are_told_at_once,
+    a_member_that_cannot_change_must_be_as_it_is,
     a_tag_guards_a_change,
     a_user_has_all_that_rest_shows,
     calls_need_a_token,
@@ -213,4 +214,33 @@ async fn health_and_reflection_know_the_service(engine: Engine) {
     let names: Vec<_> = services.into_iter().map(|service| service.name).collect();
     assert!(names.contains(&"user.v1.UserService".to_owned()), "{names:?}");
     assert!(names.contains(&"grpc.health.v1.Health".to_owned()), "{names:?}");
+}
+
+async fn a_member_that_cannot_change_must_be_as_it_is(engine: Engine) {
+    let (service, _database) = Running::start(engine).await;
+    let mut users = service.users().await;
+    let person = Person::new();
+    let id = person.id.to_string();
+    let got = users.get_user(person.ask(GetUserRequest { id })).await.unwrap().into_inner();
+    let mut edited = got.user.unwrap();
+    edited.name = "Jane".to_owned();
+    let all = Some(FieldMask { paths: vec!["*".to_owned()] });
+    for mask in [all.clone(), None] {
+        // Get, edit, update works with everything that was got.
+        let request = UpdateUserRequest {
+            user: Some(User { updated_at: None, ..edited.clone() }),
+            update_mask: mask.clone(),
+            etag: String::new(),
+        };
+        users.update_user(person.ask(request.clone())).await.unwrap();
+        let mut other = request;
+        if let Some(user) = &mut other.user {
+            user.email = Some("other@example.com".to_owned());
+            user.created_at = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+        }
+        let refused = users.update_user(person.ask(other)).await.unwrap_err();
+        let (code, reason, fields) = details(&refused);
+        assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "validation_failed"));
+        assert_eq!(fields, ["user.created_at", "user.email"]);
+    }
 }

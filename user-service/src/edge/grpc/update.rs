@@ -1,19 +1,24 @@
 //! The field mask of `UpdateUser`.
 
 use latchkey_contracts::user::v1::User;
-use prost_types::FieldMask;
+use prost_types::{FieldMask, Timestamp};
 use service_kit::error::Fault;
 
+use super::timestamp;
 use crate::{
-    domain::{Bio, Broken, Edit, Name},
+    domain::{Bio, Broken, Edit, Name, Profile},
     edge::fault,
 };
 
 const READ_ONLY: [&str; 5] = ["id", "email", "created_at", "updated_at", "etag"];
 
 /// What `mask` names of `user`, with all faults at once. Without a mask: what is set.
-pub(super) fn edit(user: User, mask: Option<FieldMask>) -> Result<Edit, Vec<Fault>> {
-    let mut faults = Vec::new();
+pub(super) fn edit(
+    user: User,
+    mask: Option<FieldMask>,
+    present: &Profile,
+) -> Result<Edit, Vec<Fault>> {
+    let mut faults = read_only_faults(&user, mask.as_ref(), present);
     let (mut name, mut bio) = (false, false);
     match mask.map(|mask| mask.paths).filter(|paths| !paths.is_empty()) {
         None => (name, bio) = (!user.name.is_empty(), !user.bio.is_empty()),
@@ -31,6 +36,28 @@ pub(super) fn edit(user: User, mask: Option<FieldMask>) -> Result<Edit, Vec<Faul
     let name = name.then(|| checked("/user/name", Name::parse(user.name), &mut faults)).flatten();
     let bio = bio.then(|| checked("/user/bio", Bio::parse(user.bio), &mut faults)).flatten();
     if faults.is_empty() { Ok(Edit { name, bio }) } else { Err(faults) }
+}
+
+/// Checks the members that cannot be changed, where the mask takes in all of `user`: those that are
+/// set must be as they are, as on REST.
+fn read_only_faults(user: &User, mask: Option<&FieldMask>, present: &Profile) -> Vec<Fault> {
+    let whole =
+        mask.is_none_or(|mask| mask.paths.is_empty() || mask.paths.iter().any(|path| path == "*"));
+    if !whole {
+        return Vec::new();
+    }
+    let changed = |wanted: &Option<Timestamp>, present| {
+        wanted.as_ref().is_some_and(|wanted| *wanted != timestamp(present))
+    };
+    [
+        ("/user/email", user.email.is_some() && user.email != present.email),
+        ("/user/created_at", changed(&user.created_at, present.created_at)),
+        ("/user/updated_at", changed(&user.updated_at, present.updated_at)),
+    ]
+    .into_iter()
+    .filter(|(_, changed)| *changed)
+    .map(|(pointer, _)| fault(pointer, ("read_only", "must be as it is, or unset")))
+    .collect()
 }
 
 fn refused_path(path: &str) -> Broken {

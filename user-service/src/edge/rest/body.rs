@@ -16,7 +16,7 @@ use crate::{
 const READ_ONLY: [&str; 4] = ["id", "email", "created_at", "updated_at"];
 
 /// What a body asks for, with its faults so far.
-pub(super) struct Body {
+pub struct Body {
     edit: Edit,
     read_only: Vec<(&'static str, Value)>,
     faults: Vec<Fault>,
@@ -24,7 +24,7 @@ pub(super) struct Body {
 
 impl Body {
     /// Reads a replacement: the name is required, and without a bio there is none afterwards.
-    pub(super) fn put(mut fields: Fields) -> Self {
+    pub fn put(mut fields: Fields) -> Self {
         let mut faults = Vec::new();
         let name = fields
             .required_string("name", &mut faults)
@@ -38,7 +38,7 @@ impl Body {
 
     /// Reads a merge patch (RFC 7396): what is absent stays, null removes. A name can be empty but
     /// not be removed.
-    pub(super) fn patch(mut fields: Fields) -> Self {
+    pub fn patch(mut fields: Fields) -> Self {
         let mut faults = Vec::new();
         let name = fields
             .take("name")
@@ -66,7 +66,7 @@ impl Body {
     /// # Errors
     ///
     /// All faults of the body: those above, and a read-only member that is not as in `present`.
-    pub(super) fn against(&self, present: &Profile) -> Result<Edit, Error> {
+    pub fn against(&self, present: &Profile) -> Result<Edit, Error> {
         let mut faults = self.faults.clone();
         for (name, value) in &self.read_only {
             if !is_unchanged(name, value, present) {
@@ -112,4 +112,64 @@ fn string(name: &str, value: Value, faults: &mut Vec<Fault>) -> Option<String> {
 
 fn checked<T>(name: &str, value: Result<T, Broken>, faults: &mut Vec<Fault>) -> Option<T> {
     value.map_err(|(code, detail)| faults.push(fault(name, code, detail))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{option, prelude::*};
+    use serde_json::Map;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::Caller;
+
+    fn profile() -> Profile {
+        let caller = Caller::new(Uuid::from_u128(7), Some("ada@example.com".to_owned()), 0);
+        Profile::first(&caller, DateTime::UNIX_EPOCH)
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let whole = serde_json::json!(profile().id.to_string());
+        prop_oneof![
+            "[a-c \\n\\t\u{1}\u{e9}]{0,6}".prop_map(Value::from),
+            Just(Value::from("é".repeat(201))),
+            Just(Value::from("1970-01-01T01:00:00+01:00")),
+            Just(whole),
+            Just(Value::Null),
+            any::<i32>().prop_map(Value::from),
+        ]
+    }
+
+    /// Objects with some of the members that are known, and perhaps one that is not.
+    fn members() -> impl Strategy<Value = Map<String, Value>> {
+        let names = ["name", "bio", "id", "email", "created_at", "updated_at", "x/~"];
+        names
+            .map(|name| option::of(value()).prop_map(move |value| Some((name.to_owned(), value?))))
+            .prop_map(|members| members.into_iter().flatten().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_is_an_edit_or_has_faults(members in members(), replaces in any::<bool>()) {
+            let fields = Fields::parse(Value::from(members.clone()).to_string().as_bytes());
+            let read = if replaces { Body::put } else { Body::patch };
+            match read(fields.unwrap()).against(&profile()) {
+                Ok(edit) => {
+                    prop_assert_eq!(edit.name.is_some(), members.contains_key("name"));
+                    prop_assert_eq!(edit.bio.is_some(), replaces || members.contains_key("bio"));
+                    prop_assert!(!members.contains_key("x/~"));
+                }
+                Err(Error::Invalid(faults)) => {
+                    prop_assert!(!faults.is_empty());
+                    let known = |pointer: &str| match pointer {
+                        "/name" => true,
+                        "/x~1~0" => members.contains_key("x/~"),
+                        _ => members.contains_key(&pointer[1..]),
+                    };
+                    prop_assert!(faults.iter().all(|fault| known(&fault.pointer)), "{faults:?}");
+                }
+                Err(error) => prop_assert!(false, "{error}"),
+            }
+        }
+    }
 }
