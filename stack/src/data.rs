@@ -71,3 +71,36 @@ fn make_secret(folder: &Path, path: &Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use super::*;
+
+    #[test]
+    fn of_many_first_starts_all_have_the_same_secret() {
+        let data = DataDir::ephemeral().unwrap();
+        let start = Barrier::new(8);
+        let secrets: Vec<String> = thread::scope(|scope| {
+            let starts: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        start.wait();
+                        data.secret("key").unwrap()
+                    })
+                })
+                .collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert!(secrets.iter().all(|secret| *secret == secrets[0]), "{}", secrets.len());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&data.path), mode(&data.path.join("key"))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_folder_with_any_name_is_where_the_databases_are() {
+        let data = DataDir { path: "/a%20b?c#d".into(), _temporary: None };
+        assert_eq!(data.database_url("x.db"), "sqlite:///a%2520b%3Fc%23d/x.db");
+    }
+}

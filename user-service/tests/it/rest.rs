@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::support::{Person, Running, faults, on_both_engines, outcome};
 
 on_both_engines!(
+    an_answer_before_the_body_ends_the_connection,
     get_edit_put_works,
     what_a_put_leaves_out_is_cleared_and_what_a_patch_leaves_out_stays,
     all_faults_of_a_body_are_told_at_once,
@@ -295,4 +296,15 @@ async fn every_answer_has_its_header_fields(engine: Engine) {
     }
     let head = send(service.by(&Person::new(), Method::HEAD, "/users")).await;
     assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
+}
+
+async fn an_answer_before_the_body_ends_the_connection(engine: Engine) {
+    let (service, _database) = Running::start(engine).await;
+    let person = Person::new();
+    let body = json!({"name": "x".repeat(10_000)});
+    let foreign = format!("/users/{}", Uuid::now_v7());
+    let unread = send(service.by(&person, Method::PUT, &foreign).json(&body)).await;
+    assert_eq!((unread.status.as_u16(), unread.header("connection")), (403, "close"));
+    let read = service.put(&person, &json!({"name": "Jane"})).await;
+    assert_eq!((read.status.as_u16(), read.header("connection")), (200, ""));
 }
