@@ -67,6 +67,20 @@ impl std::str::FromStr for Scheme {
 pub struct HashError;
 
 impl Scheme {
+    /// Whether a hash of this scheme should be replaced by one of `present`: it is of another
+    /// algorithm, or a parameter is weaker. A stronger one stays.
+    #[must_use]
+    pub const fn is_outdated(self, present: Self) -> bool {
+        match (self, present) {
+            (Self::Bcrypt { cost: used }, Self::Bcrypt { cost: wanted }) => used < wanted,
+            (
+                Self::Argon2id { memory_kib, iterations, .. },
+                Self::Argon2id { memory_kib: wanted_memory, iterations: wanted_iterations, .. },
+            ) => memory_kib < wanted_memory || iterations < wanted_iterations,
+            _ => true,
+        }
+    }
+
     /// The memory that one hash takes, in bytes.
     #[must_use]
     pub const fn memory(self) -> u64 {
@@ -265,6 +279,27 @@ mod tests {
                 "{stored}"
             );
         }
+    }
+
+    #[test]
+    fn a_weaker_or_other_hash_is_outdated_and_a_stronger_one_is_not() {
+        let bcrypt = |cost| Scheme::Bcrypt { cost };
+        let argon2id =
+            |memory_kib, iterations| Scheme::Argon2id { memory_kib, iterations, parallelism: 1 };
+        let outdated = [
+            (bcrypt(10), bcrypt(12)),
+            (bcrypt(14), argon2id(64, 1)),
+            (argon2id(64, 1), bcrypt(10)),
+            (argon2id(64, 2), argon2id(128, 2)),
+            (argon2id(128, 1), argon2id(64, 2)),
+        ];
+        let kept = [
+            (bcrypt(12), bcrypt(12)),
+            (bcrypt(14), bcrypt(12)),
+            (argon2id(128, 2), argon2id(64, 2)),
+        ];
+        assert!(outdated.iter().all(|(used, present)| used.is_outdated(*present)));
+        assert!(!kept.iter().any(|(used, present)| used.is_outdated(*present)));
     }
 
     #[test]

@@ -247,8 +247,7 @@ impl Service {
         }
     }
 
-    /// The account, if the password is its own. A hash of another scheme than the present one is
-    /// replaced on the way.
+    /// The account, if the password is its own. An outdated hash is replaced on the way.
     async fn check(
         &self,
         account: Option<AccountRecord>,
@@ -262,7 +261,10 @@ impl Service {
             .run(move || {
                 let right = work.check(&password, stored.as_deref())?;
                 let outdated = right
-                    && stored.as_deref().and_then(Scheme::of).is_none_or(|used| used != scheme);
+                    && stored
+                        .as_deref()
+                        .and_then(Scheme::of)
+                        .is_none_or(|used| used.is_outdated(scheme));
                 let replacement = outdated.then(|| scheme.hash(&password)).transpose()?;
                 Ok::<_, crate::password::HashError>((right, replacement))
             })
