@@ -19,7 +19,7 @@ use crate::{
     password::Scheme,
     resources,
     service::Limits,
-    throttle::{FailureLimits, NetworkLimit, Refusals},
+    throttle::{FailureLimits, NetworkLimit, policy},
     token::Issuer,
 };
 
@@ -356,9 +356,8 @@ fn limits(source: &mut Source) -> Limits {
     let window = source.value(&LOGIN_FAILURE_WINDOW, seconds(1, 86_400));
     Limits {
         failures: FailureLimits { per_pair, per_account, window },
-        logins: NetworkLimit::new("logins-per-network", logins),
-        registrations: NetworkLimit::new("registrations-per-network", registrations),
-        refusals: Refusals::default(),
+        logins: NetworkLimit::new(policy::LOGINS, logins),
+        registrations: NetworkLimit::new(policy::REGISTRATIONS, registrations),
     }
 }
 

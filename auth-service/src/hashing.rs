@@ -16,8 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus_client::metrics::histogram::Histogram;
-use service_kit::metrics::{self, Metrics};
+use opentelemetry::trace::SpanKind;
+use service_kit::{
+    metrics::{Durations, Metrics, Unit},
+    trace,
+};
 use tokio::sync::oneshot;
 
 /// The pool of hashing threads. Clones share it; the threads end with the last clone.
@@ -27,7 +30,7 @@ pub struct Hashing {
     state: Arc<State>,
     workers: usize,
     timeout: Duration,
-    waits: Histogram,
+    waits: Durations,
 }
 
 #[derive(Debug)]
@@ -78,7 +81,12 @@ impl Hashing {
     /// # Errors
     ///
     /// Where the operating system starts no more threads.
-    pub fn start(workers: usize, timeout: Duration, expected: Duration) -> io::Result<Self> {
+    pub fn start(
+        workers: usize,
+        timeout: Duration,
+        expected: Duration,
+        metrics: &Metrics,
+    ) -> io::Result<Self> {
         let (sender, receiver) = async_channel::unbounded::<Job>();
         let state = Arc::new(State { pending: AtomicUsize::new(0), typical: AtomicU64::new(0) });
         state.typical.store(microseconds(expected), Relaxed);
@@ -95,26 +103,26 @@ impl Hashing {
                 }
             })?;
         }
-        Ok(Self { jobs: sender, state, workers, timeout, waits: metrics::durations() })
+        let queue = Arc::clone(&state);
+        metrics.gauge(
+            "auth.hash.queue.depth",
+            "Passwords that wait to be hashed",
+            Unit::Count,
+            move || Some(queue.pending.load(Relaxed).saturating_sub(workers) as f64),
+        );
+        let waits = metrics.durations(
+            "auth.hash.queue.wait",
+            "How long passwords have waited to be hashed",
+            "outcome",
+            &["started", "refused"],
+        );
+        Ok(Self { jobs: sender, state, workers, timeout, waits })
     }
 
     /// How long a job may wait.
     #[must_use]
     pub const fn timeout(&self) -> Duration {
         self.timeout
-    }
-
-    /// Shows the queue in `metrics`.
-    pub fn observe(&self, metrics: &Metrics) {
-        let (state, workers) = (Arc::clone(&self.state), self.workers);
-        metrics.gauge("auth_hash_queue_depth", "Passwords that wait to be hashed", move || {
-            Some(state.pending.load(Relaxed).saturating_sub(workers) as f64)
-        });
-        metrics.register(
-            "auth_hash_queue_wait_seconds",
-            "How long passwords have waited to be hashed",
-            self.waits.clone(),
-        );
     }
 
     /// Runs `work` on a hashing thread and waits for its result. Dropping the future, as happens
@@ -127,8 +135,10 @@ impl Hashing {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refused> {
+        let span = trace::child("password hash", SpanKind::Internal);
         let wait = self.expected_wait();
         if wait > self.timeout {
+            self.waits.observe("refused", Duration::ZERO);
             return Err(Refused::Overloaded(wait - self.timeout));
         }
         let (started, start) = oneshot::channel();
@@ -151,11 +161,16 @@ impl Hashing {
         self.jobs.try_send(job).map_err(|_| Refused::Failed)?;
         match tokio::time::timeout(self.timeout, start).await {
             Ok(Ok(())) => {
-                self.waits.observe(queued.elapsed().as_secs_f64());
+                let waited = queued.elapsed();
+                self.waits.observe("started", waited);
+                span.set("wait_ms", waited.as_secs_f64() * 1e3);
                 result.await.map_err(|_| Refused::Failed)
             }
             Ok(Err(_)) => Err(Refused::Failed),
-            Err(_) => Err(Refused::Overloaded(self.expected_wait())),
+            Err(_) => {
+                self.waits.observe("refused", queued.elapsed());
+                Err(Refused::Overloaded(self.expected_wait()))
+            }
         }
     }
 
@@ -197,9 +212,13 @@ mod tests {
 
     const QUICK: Duration = Duration::from_millis(1);
 
+    fn start(workers: usize, timeout: Duration, expected: Duration) -> Hashing {
+        Hashing::start(workers, timeout, expected, &Metrics::default()).unwrap()
+    }
+
     #[tokio::test]
     async fn a_result_comes_back_and_a_panic_does_not_cost_the_thread() {
-        let hashing = Hashing::start(1, Duration::from_secs(5), QUICK).unwrap();
+        let hashing = start(1, Duration::from_secs(5), QUICK);
         assert_eq!(hashing.run(|| 1).await, Ok(1));
         let failing = hashing.run(|| -> i32 { panic!("on purpose") });
         assert_eq!(failing.await, Err(Refused::Failed));
@@ -208,7 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_nobody_waits_for_is_not_done() {
-        let hashing = Hashing::start(1, Duration::from_millis(50), QUICK).unwrap();
+        let hashing = start(1, Duration::from_millis(50), QUICK);
         let (release, wait) = mpsc::channel::<()>();
         let (done, did) = mpsc::channel();
         let busy = tokio::spawn({
@@ -226,7 +245,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_left_take_no_place_in_the_queue() {
-        let hashing = Hashing::start(1, Duration::from_secs(5), Duration::from_secs(1)).unwrap();
+        let hashing = start(1, Duration::from_secs(5), Duration::from_secs(1));
         let (release, wait) = mpsc::channel::<()>();
         let busy = tokio::spawn({
             let hashing = hashing.clone();
@@ -244,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
-        let hashing = Hashing::start(1, Duration::from_secs(60), QUICK).unwrap();
+        let hashing = start(1, Duration::from_secs(60), QUICK);
         hashing.state.typical.store(30_000_000, Relaxed);
         hashing.state.pending.store(3, Relaxed);
         let refused = tokio::time::timeout(Duration::from_secs(5), hashing.run(|| ())).await;

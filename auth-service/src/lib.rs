@@ -23,7 +23,8 @@ use std::{sync::Arc, time::Duration};
 pub use error::Error;
 use service_kit::{
     health::Check,
-    metrics::Metrics,
+    metrics::{Metrics, Unit},
+    otlp::{Otlp, OtlpError},
     server::{Plan, Server},
 };
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,7 @@ use crate::{
     keys::{KeyRing, KeysError, ManagedKeys},
     service::Service,
     store::{Store, StoreError},
+    throttle::Refusals,
 };
 
 /// The name of this service in logs and probes.
@@ -63,6 +65,9 @@ pub enum BuildError {
     /// The signing keys cannot be used.
     #[error("{0}")]
     Keys(KeysError),
+    /// The `OTEL_*` variables cannot be used.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
 }
 
 impl From<KeysError> for BuildError {
@@ -99,23 +104,24 @@ impl App {
         settings: Settings,
         shutdown: CancellationToken,
     ) -> Result<Self, BuildError> {
-        let metrics = Metrics::new();
-        let store = open_store(&settings)?;
+        let otlp = Otlp::start(NAME, VERSION)?;
+        let metrics = Metrics::new(NAME, VERSION, &otlp);
+        let store = open_store(&settings, &metrics)?;
         let hashing = Hashing::start(
             settings.hash_workers,
             settings.hash_queue_timeout,
             settings.scheme.expected_time(),
+            &metrics,
         )
         .map_err(|error| BuildError::System(format!("HASH_WORKERS: {error}")))?;
-        hashing.observe(&metrics);
-        settings.limits.refusals.observe(&metrics);
-        observe_connections(&store, &metrics);
+        observe_connections(&store, settings.runtime.database_max_connections, &metrics);
         let service = Arc::new(Service::new(
             Arc::clone(&store),
             hashing,
             settings.scheme,
             settings.issuer,
             settings.limits,
+            Refusals::observed_by(&metrics),
             settings.password_rules,
         ));
         let preparation = Preparation {
@@ -136,7 +142,11 @@ impl App {
             addresses: settings.addresses,
             runtime: &settings.runtime,
             metrics,
-            checks: vec![database_check(store, Arc::clone(&service))],
+            otlp,
+            checks: vec![
+                database_check(Arc::clone(&store), Arc::clone(&service)),
+                schema_check(store),
+            ],
             grpc_services: edge::grpc::SERVICES,
             descriptors: edge::grpc::DESCRIPTORS,
         };
@@ -183,7 +193,7 @@ impl App {
 ///
 /// Where the database cannot be migrated.
 pub async fn migrate(settings: &Settings) -> Result<(), BuildError> {
-    let store = open_store(settings)?;
+    let store = open_store(settings, &Metrics::default())?;
     store.migrate().await?;
     store.close().await;
     Ok(())
@@ -195,7 +205,7 @@ pub async fn migrate(settings: &Settings) -> Result<(), BuildError> {
 ///
 /// Where the database is away or not migrated.
 pub async fn managed_keys(settings: Settings) -> Result<Option<ManagedKeys>, BuildError> {
-    let store = open_store(&settings)?;
+    let store = open_store(&settings, &Metrics::default())?;
     store.check_migrated().await?;
     Ok(match keys(&store, settings.keys) {
         Keys::Managed(keys) => Some(keys),
@@ -203,12 +213,8 @@ pub async fn managed_keys(settings: Settings) -> Result<Option<ManagedKeys>, Bui
     })
 }
 
-fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, BuildError> {
-    let options = sql_kit::PoolOptions {
-        application: NAME,
-        max_connections: settings.runtime.database_max_connections,
-        acquire_timeout: settings.runtime.database_acquire_timeout,
-    };
+fn open_store(settings: &Settings, metrics: &Metrics) -> Result<Arc<dyn Store>, BuildError> {
+    let options = sql_kit::PoolOptions::new(NAME, &settings.runtime, metrics);
     store::open(&settings.database, options)
         .map_err(|error| BuildError::System(format!("DATABASE_URL: {error}")))
 }
@@ -240,12 +246,15 @@ fn keys(store: &Arc<dyn Store>, source: KeySource) -> Keys {
     }
 }
 
-fn observe_connections(store: &Arc<dyn Store>, metrics: &Metrics) {
+fn observe_connections(store: &Arc<dyn Store>, most: u32, metrics: &Metrics) {
+    let help = "The most connections to the database";
+    metrics.gauge("db.client.connection.max", help, Unit::Count, move || Some(f64::from(most)));
     let store = Arc::clone(store);
     metrics.gauge_by(
-        "db_client_connection_count",
+        "db.client.connection.count",
         "Connections to the database",
-        "db_client_connection_state",
+        Unit::Count,
+        "db.client.connection.state",
         move || store.connections().by_state(),
     );
 }
@@ -255,6 +264,15 @@ fn database_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
         let (store, service) = (Arc::clone(&store), Arc::clone(&service));
         // Without keys it has not been migrated, or not looked at, yet.
         async move { service.keys().is_some() && store.ping().await.is_ok() }
+    })
+}
+
+/// Whether the tables are there. A newer version of the service may have added to them: this one goes
+/// on until it is replaced.
+fn schema_check(store: Arc<dyn Store>) -> Check {
+    Check::new("schema", move || {
+        let store = Arc::clone(&store);
+        async move { matches!(store.check_migrated().await, Ok(()) | Err(StoreError::Newer(_))) }
     })
 }
 

@@ -16,7 +16,7 @@ use crate::{
     password::{Scheme, Work},
     reservation::Reservation,
     store::{AccountRecord, Attempt, Outcome, Store},
-    throttle::{Exhausted, FailureLimits, NetworkLimit, Refusals, Subject},
+    throttle::{Exhausted, FailureLimits, NetworkLimit, Refusals, Subject, policy},
     token::Issuer,
 };
 
@@ -28,6 +28,7 @@ pub struct Service {
     scheme: Scheme,
     issuer: Issuer,
     limits: Limits,
+    refusals: Refusals,
     password_rules: PasswordRules,
     /// Nothing until they have been loaded.
     keys: RwLock<Option<Arc<KeyRing>>>,
@@ -44,8 +45,6 @@ pub struct Limits {
     pub logins: NetworkLimit,
     /// On registrations per network.
     pub registrations: NetworkLimit,
-    /// What they have refused.
-    pub refusals: Refusals,
 }
 
 /// How long a login waits before it asks again whether it may be tried: at first, and at most.
@@ -70,11 +69,12 @@ impl Service {
         scheme: Scheme,
         issuer: Issuer,
         limits: Limits,
+        refusals: Refusals,
         password_rules: PasswordRules,
     ) -> Self {
         let work = RwLock::new(Arc::new(Work::new(scheme, [])));
         let keys = RwLock::new(None);
-        Self { store, hashing, scheme, issuer, limits, password_rules, keys, work }
+        Self { store, hashing, scheme, issuer, limits, refusals, password_rules, keys, work }
     }
 
     /// What a new password must be.
@@ -179,7 +179,7 @@ impl Service {
         limit.admit(network, Instant::now()).map_err(|exhausted| {
             let policy = exhausted.policy;
             tracing::warn!(event = "request.throttled", policy, "request throttled");
-            self.limits.refusals.count(&exhausted);
+            self.refusals.count(&exhausted);
             Error::TooManyRequests(exhausted)
         })
     }
@@ -213,16 +213,16 @@ impl Service {
                         continue;
                     }
                     Attempt::PairExhausted { until } => {
-                        ("login-failures-per-pair", limits.per_pair, until)
+                        (policy::FAILURES_PER_PAIR, limits.per_pair, until)
                     }
                     Attempt::AccountExhausted { until } => {
-                        ("login-failures-per-account", limits.per_account, until)
+                        (policy::FAILURES_PER_ACCOUNT, limits.per_account, until)
                     }
                 };
             tracing::warn!(event = "login.throttled", policy, "login throttled");
             let retry_after = (until - now).to_std().unwrap_or_default();
             let exhausted = Exhausted { policy, quota, window: limits.window, retry_after };
-            self.limits.refusals.count(&exhausted);
+            self.refusals.count(&exhausted);
             return Err(Error::TooManyAttempts(exhausted));
         }
     }

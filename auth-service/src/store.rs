@@ -200,7 +200,7 @@ pub trait Store: Debug + Send + Sync {
 pub fn open(database: &Database, options: PoolOptions) -> io::Result<Arc<dyn Store>> {
     Ok(match database {
         Database::Postgres(connect) => {
-            Arc::new(postgres::PostgresStore::open((**connect).clone(), options))
+            Arc::new(postgres::PostgresStore::open(connect.clone(), options))
         }
         Database::Sqlite(connect) => {
             Arc::new(sqlite::SqliteStore::open((**connect).clone(), options)?)

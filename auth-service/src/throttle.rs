@@ -12,11 +12,10 @@ use std::{
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+use service_kit::{
+    client_address::Network,
+    metrics::{Counts, Metrics},
 };
-use service_kit::{client_address::Network, metrics::Metrics};
 
 /// The limits on failed logins.
 #[derive(Debug, Clone, Copy)]
@@ -58,28 +57,35 @@ pub struct Exhausted {
     pub retry_after: Duration,
 }
 
-/// Counts what limits have refused.
-#[derive(Debug, Clone, Default)]
-pub struct Refusals(Family<PolicyLabel, Counter>);
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PolicyLabel {
-    policy: &'static str,
+/// The names of the limits, as `RateLimit-Policy` and the metrics have them.
+pub mod policy {
+    /// On failed logins per account and network.
+    pub const FAILURES_PER_PAIR: &str = "login-failures-per-pair";
+    /// On failed logins per account.
+    pub const FAILURES_PER_ACCOUNT: &str = "login-failures-per-account";
+    /// On logins per network.
+    pub const LOGINS: &str = "logins-per-network";
+    /// On registrations per network.
+    pub const REGISTRATIONS: &str = "registrations-per-network";
+    /// All of them.
+    pub const ALL: [&str; 4] = [FAILURES_PER_PAIR, FAILURES_PER_ACCOUNT, LOGINS, REGISTRATIONS];
 }
+
+/// Counts what limits have refused.
+#[derive(Debug, Clone)]
+pub struct Refusals(Counts);
 
 impl Refusals {
     /// Shows them in `metrics`.
-    pub fn observe(&self, metrics: &Metrics) {
-        metrics.register(
-            "auth_throttled_requests",
-            "Requests that a limit has refused",
-            self.0.clone(),
-        );
+    #[must_use]
+    pub fn observed_by(metrics: &Metrics) -> Self {
+        let help = "Requests that a limit has refused";
+        Self(metrics.counts("auth.throttled_requests", help, "policy", &policy::ALL))
     }
 
     /// Counts one.
     pub fn count(&self, exhausted: &Exhausted) {
-        self.0.get_or_create(&PolicyLabel { policy: exhausted.policy }).inc();
+        self.0.count(exhausted.policy);
     }
 }
 

@@ -3,9 +3,15 @@
 use std::time::Instant;
 
 use http::StatusCode;
+use opentelemetry::KeyValue;
 use tracing::{Level, Span};
 
-use crate::{code::grpc_name, context::RequestContext, metrics::Metrics};
+use crate::{
+    code::grpc_name,
+    context::RequestContext,
+    metrics::Metrics,
+    trace::{RequestSpan, SpanEnd},
+};
 
 /// One request under way.
 #[derive(Debug)]
@@ -14,7 +20,8 @@ pub(crate) struct Access {
     started: Instant,
     endpoint: String,
     method: &'static str,
-    logged: bool,
+    /// Taken when the request has ended.
+    span: Option<RequestSpan>,
 }
 
 /// How a request ended.
@@ -26,9 +33,44 @@ pub(crate) enum Ending {
     Cancelled,
 }
 
+impl Ending {
+    /// By the names of OpenTelemetry's semantic conventions.
+    fn attributes(self, endpoint: &str) -> SpanEnd {
+        let method = endpoint.trim_start_matches('/');
+        match self {
+            Self::Http(status) => {
+                let code = i64::from(status.as_u16());
+                let mut attributes = vec![KeyValue::new("http.response.status_code", code)];
+                if status.is_server_error() {
+                    attributes.push(KeyValue::new("error.type", status.as_str().to_owned()));
+                }
+                SpanEnd { name: None, attributes }
+            }
+            Self::Grpc(status) => {
+                let mut attributes = vec![
+                    KeyValue::new("rpc.method", method.to_owned()),
+                    KeyValue::new("rpc.response.status_code", grpc_name(status)),
+                ];
+                if is_fault(status) {
+                    attributes.push(KeyValue::new("error.type", grpc_name(status)));
+                }
+                SpanEnd { name: Some(method.to_owned()), attributes }
+            }
+            Self::Cancelled => {
+                SpanEnd { name: None, attributes: vec![KeyValue::new("error.type", "cancelled")] }
+            }
+        }
+    }
+}
+
 impl Access {
-    pub(crate) fn start(metrics: Metrics, endpoint: String, method: &'static str) -> Self {
-        Self { metrics, started: Instant::now(), endpoint, method, logged: false }
+    pub(crate) fn start(
+        metrics: Metrics,
+        endpoint: String,
+        method: &'static str,
+        span: RequestSpan,
+    ) -> Self {
+        Self { metrics, started: Instant::now(), endpoint, method, span: Some(span) }
     }
 
     /// Writes the line and counts the request.
@@ -37,19 +79,25 @@ impl Access {
     }
 
     fn write(&mut self, ending: Ending) {
-        self.logged = true;
+        let Some(span) = self.span.take() else {
+            return;
+        };
         let took = self.started.elapsed();
         let (endpoint, method) = (self.endpoint.as_str(), self.method);
         match ending {
             Ending::Http(status) => self.metrics.http(method, endpoint, status.as_u16(), took),
             Ending::Grpc(status) => self.metrics.rpc(endpoint, grpc_name(status), took),
-            Ending::Cancelled => {}
+            Ending::Cancelled if method == GRPC => {
+                self.metrics.rpc(endpoint, grpc_name(tonic::Code::Cancelled), took);
+            }
+            Ending::Cancelled => self.metrics.http(method, endpoint, CLIENT_CLOSED_REQUEST, took),
         }
         let (status, grpc_status, failed) = match ending {
             Ending::Http(status) => (i32::from(status.as_u16()), None, status.is_server_error()),
             Ending::Grpc(status) => (status as i32, Some(grpc_name(status)), is_fault(status)),
-            Ending::Cancelled => (CLIENT_CLOSED_REQUEST, None, false),
+            Ending::Cancelled => (i32::from(CLIENT_CLOSED_REQUEST), None, false),
         };
+        span.end(|| ending.attributes(endpoint), failed);
         let latency_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
         // A level must be known to the macro, hence the two branches.
         if failed {
@@ -68,7 +116,9 @@ impl Access {
 }
 
 /// What proxies log for a client that has left; no registered status says it.
-const CLIENT_CLOSED_REQUEST: i32 = 499;
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+/// The method of all gRPC calls.
+pub(crate) const GRPC: &str = "GRPC";
 /// The endpoint of a request that no route matches.
 pub(crate) const UNMATCHED: &str = "unmatched";
 
@@ -82,9 +132,7 @@ fn is_fault(status: tonic::Code) -> bool {
 impl Drop for Access {
     /// A client that leaves before the answer takes its request's future with it.
     fn drop(&mut self) {
-        if !self.logged {
-            self.write(Ending::Cancelled);
-        }
+        self.write(Ending::Cancelled);
     }
 }
 

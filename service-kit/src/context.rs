@@ -7,6 +7,8 @@ use uuid::Uuid;
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header field of the trace context (W3C Trace Context, section 3.2).
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What other vendors note beside it (W3C Trace Context, section 3.3).
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The identity of one request. It is in the extensions of every request that an edge passes on.
 #[derive(Debug, Clone)]
@@ -15,6 +17,13 @@ pub struct RequestContext {
     pub request_id: String,
     /// The trace's id: 32 lower-case hexadecimal digits.
     pub trace_id: String,
+    /// The span that calls to others are made from: the request's own where it has one, else the
+    /// caller's.
+    pub(crate) span_id: u64,
+    /// The flags of the trace, such as whether it is sampled.
+    pub(crate) flags: u8,
+    /// The caller's span.
+    pub(crate) parent: Option<u64>,
 }
 
 impl RequestContext {
@@ -22,14 +31,29 @@ impl RequestContext {
     /// `[A-Za-z0-9._:+/=-]`, or is given twice, is replaced; an invalid `traceparent` is ignored.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        Self {
-            request_id: single(headers, &X_REQUEST_ID)
-                .filter(|id| is_request_id(id))
-                .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),
-            trace_id: single(headers, &TRACEPARENT)
-                .and_then(trace_id)
-                .map_or_else(|| Uuid::new_v4().simple().to_string(), str::to_owned),
+        let request_id = single(headers, &X_REQUEST_ID)
+            .filter(|id| is_request_id(id))
+            .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
+        match single(headers, &TRACEPARENT).and_then(Traceparent::parse) {
+            Some(Traceparent { trace_id, parent, flags }) => Self {
+                request_id,
+                trace_id: trace_id.to_owned(),
+                span_id: parent,
+                flags,
+                parent: Some(parent),
+            },
+            None => {
+                let (trace, span) = (Uuid::new_v4(), Uuid::new_v4().as_u64_pair().1);
+                let trace_id = trace.simple().to_string();
+                Self { request_id, trace_id, span_id: span, flags: 0, parent: None }
+            }
         }
+    }
+
+    /// The `traceparent` of calls that are made because of this request.
+    #[must_use]
+    pub fn traceparent(&self) -> String {
+        format!("00-{}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
     }
 
     /// The request id as the value of a header field.
@@ -53,28 +77,43 @@ fn is_request_id(id: &str) -> bool {
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:+/=-".contains(&b))
 }
 
-/// The trace id of a `traceparent`, if all of it is valid.
-fn trace_id(traceparent: &str) -> Option<&str> {
-    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    let nonzero = |text: &str| text.bytes().any(|b| b != b'0');
+/// A valid `traceparent`.
+pub(crate) struct Traceparent<'a> {
+    pub(crate) trace_id: &'a str,
+    pub(crate) parent: u64,
+    pub(crate) flags: u8,
+}
 
-    let mut parts = traceparent.split('-');
-    let (version, trace, parent, flags) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let well_formed = version.len() == 2
-        && hex(version)
-        && version != "ff"
-        && trace.len() == 32
-        && hex(trace)
-        && nonzero(trace)
-        && parent.len() == 16
-        && hex(parent)
-        && nonzero(parent)
-        && flags.len() == 2
-        && hex(flags)
-        // Version 00 has exactly four parts; a later one may have more.
-        && (version != "00" || parts.next().is_none());
-    well_formed.then_some(trace)
+impl<'a> Traceparent<'a> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
+        let hex =
+            |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let nonzero = |text: &str| text.bytes().any(|b| b != b'0');
+
+        let mut parts = text.split('-');
+        let (version, trace_id, parent, flags) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let well_formed = version.len() == 2
+            && hex(version)
+            && version != "ff"
+            && trace_id.len() == 32
+            && hex(trace_id)
+            && nonzero(trace_id)
+            && parent.len() == 16
+            && hex(parent)
+            && nonzero(parent)
+            && flags.len() == 2
+            && hex(flags)
+            // Version 00 has exactly four parts; a later one may have more.
+            && (version != "00" || parts.next().is_none());
+        if !well_formed {
+            return None;
+        }
+        let parent = u64::from_str_radix(parent, 16).ok()?;
+        // The only flag that is known (section 3.2.2.5.1); others must not be passed on.
+        let flags = u8::from_str_radix(flags, 16).ok()? & 1;
+        Some(Self { trace_id, parent, flags })
+    }
 }
 
 #[cfg(test)]
@@ -116,7 +155,9 @@ mod tests {
             "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
         ];
         for value in kept {
-            assert_eq!(context(&[(&TRACEPARENT, value)]).trace_id, trace);
+            let context = context(&[(&TRACEPARENT, value)]);
+            assert_eq!(context.trace_id, trace);
+            assert_eq!(context.traceparent(), kept[0]);
         }
         let ignored = [
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
@@ -131,6 +172,8 @@ mod tests {
             let made = context(&[(&TRACEPARENT, value)]).trace_id;
             assert_ne!(made, trace, "{value:?}");
             assert_eq!(made.len(), 32);
+            let passed_on = context(&[(&TRACEPARENT, value)]).traceparent();
+            assert!(Traceparent::parse(&passed_on).is_some(), "{passed_on}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::CorsLayer;
 
-use crate::{metrics::Metrics, settings::Setting};
+use crate::{metrics::Metrics, settings::Setting, trace::Traces};
 
 /// `CORS_ALLOWED_ORIGINS`.
 pub const CORS_ALLOWED_ORIGINS: Setting = Setting::new(
@@ -22,8 +22,12 @@ pub struct Edge {
     pub service: &'static str,
     /// Where requests are counted.
     pub metrics: Metrics,
+    /// Where the spans of requests go.
+    pub traces: Traces,
     /// The origins whose pages may call the REST edge.
     pub allowed_origins: Vec<HeaderValue>,
+    /// Whether the edges speak TLS themselves.
+    pub tls: bool,
 }
 
 impl Edge {
@@ -45,6 +49,7 @@ impl Edge {
             header::IF_MATCH,
             header::IF_NONE_MATCH,
             HeaderName::from_static("traceparent"),
+            HeaderName::from_static("tracestate"),
             HeaderName::from_static("x-request-id"),
         ];
         CorsLayer::new()

@@ -19,20 +19,24 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Frame, SizeHint};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use opentelemetry::{KeyValue, context::FutureExt as _};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code as GrpcCode, Status};
 use tracing::{Instrument as _, Span};
 
 use crate::{
-    access::{self, Access, Ending},
+    access::{self, Access, Ending, GRPC, UNMATCHED},
     code::Code,
     context::{RequestContext, X_REQUEST_ID},
     edge::Edge,
     error::ApiError,
+    trace::SpanStart,
 };
 
 /// The deadline of a call that states none.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+/// How long streams go on when the service stops.
+const LAST_WORD: Duration = Duration::from_millis(100);
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_DETAILS: &str = "grpc-status-details-bin";
 
@@ -75,16 +79,22 @@ async fn edge(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Edge { service, metrics, .. } = shared;
-    let context = RequestContext::from_headers(request.headers());
+    let Edge { service, metrics, traces, .. } = shared;
+    let mut context = RequestContext::from_headers(request.headers());
     let path = request.uri().path().to_owned();
-    let access = Access::start(metrics, path.clone(), "GRPC");
+    // Whether there is such a method is known at the end; until then the path may be anything.
+    let trace = traces.begin(&mut context, request.headers(), || SpanStart {
+        name: UNMATCHED.to_owned(),
+        attributes: vec![KeyValue::new("rpc.system.name", "grpc")],
+    });
+    let present = trace.context();
+    let access = Access::start(metrics, path.clone(), GRPC, trace);
     let streaming = is_streaming(&path);
     let deadline = deadline(request.headers(), streaming);
     request.extensions_mut().insert(context.clone());
     let span = access::span(service, &context);
 
-    async {
+    let answer = async {
         let call = AssertUnwindSafe(next.run(request)).catch_unwind();
         let answered = match deadline {
             Some(deadline) => tokio::time::timeout(deadline, call).await,
@@ -110,12 +120,15 @@ async fn edge(
             inner: body,
             access: Some(access),
             span: span.clone(),
-            stop: streaming.then(|| Box::pin(shutdown.cancelled_owned())),
+            stop: streaming.then(|| Box::pin(last_word(shutdown)) as Stop),
         };
         Response::from_parts(parts, Body::new(body))
     }
-    .instrument(span.clone())
-    .await
+    .instrument(span.clone());
+    match present {
+        Some(present) => answer.with_context(present).await,
+        None => answer.await,
+    }
 }
 
 /// Streams live as long as their client wants, so they have no default deadline, and nothing but
@@ -194,7 +207,15 @@ struct Watched {
     inner: Body,
     access: Option<Access>,
     span: Span,
-    stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    stop: Option<Stop>,
+}
+
+type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The stop, and a moment for a `Watch` to say NOT_SERVING before its stream ends.
+async fn last_word(shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(LAST_WORD).await;
 }
 
 impl Watched {

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::metrics::{Metrics, Unit};
 use axum::{Json, Router, extract::State, response::IntoResponse, routing::get};
 use futures_util::{Stream, StreamExt as _, stream};
 use http::StatusCode;
@@ -142,6 +143,22 @@ impl Health {
     pub async fn ready(&self) {
         // An error means that checking has ended, which it only does with the process.
         let _ = self.report.clone().wait_for(|report| report.status == Status::Ok).await;
+    }
+
+    /// Shows the checks in `metrics`.
+    pub(crate) fn observe(&self, metrics: &Metrics) {
+        let health = self.clone();
+        metrics.gauge_by(
+            "health.check.status",
+            "Whether what the service needs works: 1 or 0",
+            Unit::Count,
+            "check",
+            move || {
+                let report = health.report.borrow();
+                let works = |check: &CheckReport| f64::from(u8::from(check.status == Status::Ok));
+                report.checks.iter().map(|(name, check)| (*name, works(check))).collect()
+            },
+        );
     }
 
     /// The probes: `/livez`, `/readyz` and `/health`.

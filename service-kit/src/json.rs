@@ -12,6 +12,7 @@ use http::{
 use http_body_util::BodyExt as _;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+use tokio::time::Instant;
 
 use crate::{
     code::Code,
@@ -42,10 +43,7 @@ pub async fn read(request: Request, accepted: &[&str]) -> Result<Fields, ApiErro
     if is_refused_unread(request.headers()) {
         return Err(too_large());
     }
-    let body = tokio::time::timeout(BODY_TIMEOUT, collect(request.into_body()))
-        .await
-        .map_err(|_| ApiError::new(Code::RequestTimeout, "the body did not arrive in time"))??;
-    Fields::parse(&body)
+    Fields::parse(&collect(request.into_body()).await?)
 }
 
 fn is_accepted(headers: &HeaderMap, accepted: &[&str]) -> bool {
@@ -73,9 +71,20 @@ fn too_large() -> ApiError {
 }
 
 async fn collect(mut body: axum::body::Body) -> Result<Bytes, ApiError> {
+    let deadline = Instant::now() + BODY_TIMEOUT;
     let mut kept = BytesMut::new();
     let mut discarded = 0;
-    while let Some(frame) = body.frame().await {
+    loop {
+        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            // Known to be too large, it need not come to its end to be told so.
+            Err(_) if discarded > 0 => break,
+            Err(_) => {
+                let text = "the body did not arrive in time";
+                return Err(ApiError::new(Code::RequestTimeout, text));
+            }
+        };
         let frame =
             frame.map_err(|_| ApiError::new(Code::MalformedRequest, "the body ended too early"))?;
         let Ok(data) = frame.into_data() else {

@@ -1,20 +1,30 @@
 //! Listeners: one loop for both edges, with the limits that a public port needs.
 
+mod patient;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+
+use self::patient::Patient;
+use crate::tls::{ClientCertificate, ServerTls};
 
 /// How long the header section of a request may take; also how long an idle connection is kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(28);
@@ -28,11 +38,20 @@ const MAX_STREAMS: u32 = 256;
 const MAX_CONNECTIONS: usize = 8192;
 
 /// No more connections than a third of the files that the process may open: there are three
-/// listeners at most beside the database and the log.
+/// listeners at most beside the database and the log. The usual soft limit, 1024, is there for
+/// programs that cannot bear more; as others do, we raise it as far as we may and need.
 fn max_connections() -> usize {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
-    (files / 3).clamp(16, MAX_CONNECTIONS)
+    let limit = getrlimit(Resource::Nofile);
+    let needed = 4 * MAX_CONNECTIONS as u64;
+    let wanted = limit.maximum.map_or(needed, |most| most.min(needed));
+    let mut files = limit.current.unwrap_or(needed);
+    if files < wanted {
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            files = wanted;
+        }
+    }
+    (usize::try_from(files).unwrap_or(usize::MAX) / 3).clamp(16, MAX_CONNECTIONS)
 }
 
 /// Which protocol a listener speaks.
@@ -54,6 +73,7 @@ pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     protocol: Protocol,
+    tls: Option<ServerTls>,
 }
 
 impl Listener {
@@ -65,7 +85,13 @@ impl Listener {
     pub async fn bind(address: SocketAddr, protocol: Protocol) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address, protocol })
+        Ok(Self { socket, address, protocol, tls: None })
+    }
+
+    /// Speaks TLS, if there is any.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<ServerTls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The address that was bound, with the real port.
@@ -103,25 +129,18 @@ impl Listener {
             };
             // Answers are small and wait for nobody; a failure here only costs latency.
             let _ = stream.set_nodelay(true);
-            let watcher = graceful.watcher();
-            let stopping = shutdown.clone();
-            let service = TowerToHyperService::new(router.clone().map_request(
-                move |mut request: http::Request<Incoming>| {
-                    request.extensions_mut().insert(Peer(peer));
-                    request
-                },
-            ));
-            let builder = builder.clone();
+            let connection = Connection {
+                builder: builder.clone(),
+                router: router.clone(),
+                peer,
+                watcher: graceful.watcher(),
+                stopping: shutdown.clone(),
+            };
+            let tls = self.tls.clone().map(|tls| (tls, self.protocol));
             tokio::spawn(async move {
-                let opened = tokio::select! {
-                    opened = tokio::time::timeout(HEADER_TIMEOUT, opens(&stream)) => opened,
-                    () = stopping.cancelled() => return,
-                };
-                if opened.is_ok_and(|opened| opened) {
-                    let connection =
-                        builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                    // A broken connection is the client's business and is told by its absence.
-                    let _ = watcher.watch(connection).await;
+                match tls {
+                    None => connection.serve(stream, false).await,
+                    Some((tls, protocol)) => connection.serve_tls(stream, tls, protocol).await,
                 }
                 drop(place);
             });
@@ -131,21 +150,49 @@ impl Listener {
     }
 }
 
-/// Waits until a connection says which version of HTTP it speaks, or ends. hyper waits for that
-/// without a limit, so that a silent connection would live for ever.
-async fn opens(stream: &TcpStream) -> bool {
-    /// RFC 9113, section 3.4.
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let mut start = [0; PREFACE.len()];
-    loop {
-        match stream.peek(&mut start).await {
-            Ok(0) | Err(_) => return false,
-            Ok(length) if length == PREFACE.len() || start[..length] != PREFACE[..length] => {
-                return true;
+/// An accepted connection and what it needs.
+struct Connection {
+    builder: auto::Builder<TokioExecutor>,
+    router: Router,
+    peer: SocketAddr,
+    watcher: Watcher,
+    stopping: CancellationToken,
+}
+
+impl Connection {
+    async fn serve_tls(self, stream: TcpStream, tls: ServerTls, protocol: Protocol) {
+        let handshake = tokio::select! {
+            handshake = tls.accept(stream, protocol) => handshake,
+            () = self.stopping.cancelled() => return,
+        };
+        match handshake {
+            Ok(stream) => {
+                let has_certificate = stream.get_ref().1.peer_certificates().is_some();
+                self.serve(stream, has_certificate).await;
             }
-            // Peeking again would return the same bytes at once.
-            Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            // Scanners and clients without the right certificate are everyday life.
+            Err(error) => tracing::debug!(%error, "TLS handshake failed"),
         }
+    }
+
+    async fn serve<S>(self, stream: S, has_certificate: bool)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { builder, router, peer, watcher, stopping } = self;
+        let service = TowerToHyperService::new(router.map_request(
+            move |mut request: http::Request<Incoming>| {
+                request.extensions_mut().insert(Peer(peer));
+                if has_certificate {
+                    request.extensions_mut().insert(ClientCertificate);
+                }
+                request
+            },
+        ));
+        let stream = Patient::new(stream, HEADER_TIMEOUT, stopping);
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        // A broken connection is the client's business and is told by its absence.
+        let _ = watcher.watch(connection).await;
     }
 }
 

@@ -1,18 +1,33 @@
-//! Metrics in Prometheus form, with OpenTelemetry's semantic names. Each service has a registry of
-//! its own, so that two of them in one process do not mix. Labels are routes, methods and statuses,
-//! never what a client made up: the number of series is bounded.
+//! Metrics with OpenTelemetry's semantic names: for Prometheus to scrape and, where the `OTEL_*`
+//! variables ask for it, for a collector. Each service has a registry of its own, so that two of
+//! them in one process do not mix. Labels are routes, methods and statuses, never what a client made
+//! up: the number of series is bounded.
+//!
+//! A metric is named as OpenTelemetry does, such as `http.server.request.duration`. Prometheus sees
+//! `http_server_request_duration_seconds`: its form has underscores, the unit and, for counters,
+//! `_total`.
 
-use std::{fmt, net::SocketAddr, sync::Mutex, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use http::header::CONTENT_TYPE;
+use opentelemetry::{KeyValue, metrics::Meter};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, text::encode},
-    metrics::{MetricType, family::Family, gauge::ConstGauge, histogram::Histogram},
+    metrics::{
+        MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram,
+        info::Info,
+    },
     registry::{Metric, Registry},
 };
-use std::sync::Arc;
+
+use crate::otlp::Otlp;
 
 /// The boundaries that OpenTelemetry advises for the duration of requests, in seconds.
 const DURATIONS: [f64; 14] =
@@ -33,12 +48,19 @@ struct RpcLabels {
     rpc_response_status_code: &'static str,
 }
 
+/// One label and its value, of a closed list.
+type Label = [(&'static str, &'static str); 1];
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+type OtelHistogram = opentelemetry::metrics::Histogram<f64>;
+
 /// The metrics of one service. Clones share them.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
-    http: Family<HttpLabels, Histogram, fn() -> Histogram>,
-    rpc: Family<RpcLabels, Histogram, fn() -> Histogram>,
+    meter: Option<Meter>,
+    http: (Histograms<HttpLabels>, Option<OtelHistogram>),
+    rpc: (Histograms<RpcLabels>, Option<OtelHistogram>),
 }
 
 impl fmt::Debug for Metrics {
@@ -47,64 +69,202 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// A histogram of durations, in seconds.
-#[must_use]
-pub fn durations() -> Histogram {
+/// How long something takes, by the value of one label.
+#[derive(Debug, Clone)]
+pub struct Durations {
+    label: &'static str,
+    prometheus: Histograms<Label>,
+    otlp: Option<OtelHistogram>,
+}
+
+impl Durations {
+    /// Notes one.
+    pub fn observe(&self, value: &'static str, took: Duration) {
+        let seconds = took.as_secs_f64();
+        self.prometheus.get_or_create(&prometheus_label(self.label, value)).observe(seconds);
+        if let Some(otlp) = &self.otlp {
+            otlp.record(seconds, &[KeyValue::new(self.label, value)]);
+        }
+    }
+}
+
+/// How often something happens, by the value of one label.
+#[derive(Debug, Clone)]
+pub struct Counts {
+    label: &'static str,
+    prometheus: Family<Label, Counter>,
+    otlp: Option<opentelemetry::metrics::Counter<u64>>,
+}
+
+impl Counts {
+    /// Counts one.
+    pub fn count(&self, value: &'static str) {
+        self.prometheus.get_or_create(&prometheus_label(self.label, value)).inc();
+        if let Some(otlp) = &self.otlp {
+            otlp.add(1, &[KeyValue::new(self.label, value)]);
+        }
+    }
+}
+
+/// The unit of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// A number of things.
+    Count,
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+}
+
+impl Unit {
+    /// As UCUM writes it, which OpenTelemetry uses.
+    const fn ucum(self) -> &'static str {
+        match self {
+            Self::Count => "1",
+            Self::Seconds => "s",
+            Self::Bytes => "By",
+        }
+    }
+
+    fn prometheus(self, name: &str) -> String {
+        let suffix = match self {
+            Self::Count => "",
+            Self::Seconds => "_seconds",
+            Self::Bytes => "_bytes",
+        };
+        format!("{}{suffix}", name.replace('.', "_"))
+    }
+}
+
+/// Prometheus has no dots in names. The few labels there are live as long as the process.
+fn prometheus_label(label: &'static str, value: &'static str) -> Label {
+    let name = match label {
+        "db.system.name" => "db_system_name",
+        "error.type" => "error_type",
+        label => label,
+    };
+    [(name, value)]
+}
+
+fn durations() -> Histogram {
     Histogram::new(DURATIONS)
 }
 
 impl Metrics {
-    /// The metrics that every service has: the duration of requests on both edges.
+    /// The metrics that every service has: the duration of requests on both edges, which version
+    /// runs, and since when.
     #[must_use]
-    pub fn new() -> Self {
-        let mut registry = Registry::default();
+    pub fn new(service: &'static str, version: &'static str, otlp: &Otlp) -> Self {
+        let (registry, meter) = (Arc::new(Mutex::new(Registry::default())), otlp.meter());
         let http = Family::new_with_constructor(durations as fn() -> Histogram);
-        registry.register(
-            "http_server_request_duration_seconds",
-            "Duration of HTTP server requests",
-            http.clone(),
-        );
         let rpc = Family::new_with_constructor(durations as fn() -> Histogram);
-        registry.register(
-            "rpc_server_call_duration_seconds",
-            "Duration of inbound gRPC calls",
-            rpc.clone(),
+        let names = [
+            ("http.server.request.duration", "Duration of HTTP server requests"),
+            ("rpc.server.call.duration", "Duration of inbound gRPC calls"),
+        ];
+        let [otlp_http, otlp_rpc] =
+            names.map(|(name, help)| otlp_durations(meter.as_ref(), name, help));
+        let metrics =
+            Self { registry, meter, http: (http.clone(), otlp_http), rpc: (rpc.clone(), otlp_rpc) };
+        metrics.register(names[0].0, names[0].1, Unit::Seconds, http);
+        metrics.register(names[1].0, names[1].1, Unit::Seconds, rpc);
+        let about = [("service_name", service), ("service_version", version)];
+        metrics.register("target", "Which version runs", Unit::Count, Info::new(about));
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        metrics.gauge(
+            "process.start_time",
+            "When the process was started, since 1970",
+            Unit::Seconds,
+            move || Some(started.as_secs_f64()),
         );
-        Self { registry: Arc::new(Mutex::new(registry)), http, rpc }
+        metrics
     }
 
-    /// Adds a metric. The name of a counter goes without `_total`, which is added.
-    pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
-        self.with(|registry| registry.register(name, help.trim_end_matches('.'), metric));
+    fn register(&self, name: &str, help: &str, unit: Unit, metric: impl Metric) {
+        self.with(|registry| registry.register(unit.prometheus(name), help, metric));
     }
 
-    /// Adds a gauge whose value is asked for at each scrape; `None` leaves it out.
-    pub fn gauge(
-        &self,
-        name: &'static str,
-        help: &'static str,
-        value: impl Fn() -> Option<f64> + Send + Sync + 'static,
-    ) {
-        self.ask(AskedGauge {
-            name,
-            help,
-            label: None,
-            values: Box::new(move || value().map(|value| ("", value)).into_iter().collect()),
-        });
-    }
-
-    /// Adds a gauge with one value for each value of `label`, asked for at each scrape.
-    pub fn gauge_by(
+    /// Adds durations that are told apart by `label`. Its `values` are there from the start: a rate
+    /// has to begin at zero.
+    #[must_use]
+    pub fn durations(
         &self,
         name: &'static str,
         help: &'static str,
         label: &'static str,
-        values: impl Fn() -> Vec<(&'static str, f64)> + Send + Sync + 'static,
-    ) {
-        self.ask(AskedGauge { name, help, label: Some(label), values: Box::new(values) });
+        values: &[&'static str],
+    ) -> Durations {
+        let prometheus = Family::new_with_constructor(durations as fn() -> Histogram);
+        for value in values {
+            drop(prometheus.get_or_create(&prometheus_label(label, value)));
+        }
+        self.register(name, help, Unit::Seconds, prometheus.clone());
+        Durations { label, prometheus, otlp: otlp_durations(self.meter.as_ref(), name, help) }
     }
 
-    fn ask(&self, gauge: AskedGauge) {
+    /// Adds counts that are told apart by `label`, whose `values` are there from the start.
+    #[must_use]
+    pub fn counts(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: &[&'static str],
+    ) -> Counts {
+        let prometheus = Family::<Label, Counter>::default();
+        for value in values {
+            drop(prometheus.get_or_create(&prometheus_label(label, value)));
+        }
+        self.register(name, help, Unit::Count, prometheus.clone());
+        let otlp =
+            self.meter.as_ref().map(|meter| meter.u64_counter(name).with_description(help).build());
+        Counts { label, prometheus, otlp }
+    }
+
+    /// Adds a gauge whose value is asked for when the metrics are read; `None` leaves it out.
+    pub fn gauge(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        unit: Unit,
+        value: impl Fn() -> Option<f64> + Send + Sync + 'static,
+    ) {
+        self.gauge_by(name, help, unit, "", move || {
+            value().map(|value| ("", value)).into_iter().collect()
+        });
+    }
+
+    /// Adds a gauge with one value for each value of `label`, asked for when the metrics are read.
+    pub fn gauge_by(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        unit: Unit,
+        label: &'static str,
+        values: impl Fn() -> Vec<(&'static str, f64)> + Send + Sync + 'static,
+    ) {
+        let values: Arc<Values> = Arc::new(values);
+        if let Some(meter) = &self.meter {
+            let values = Arc::clone(&values);
+            let gauge = meter.f64_observable_gauge(name).with_description(help);
+            let gauge = gauge.with_unit(unit.ucum()).with_callback(move |observer| {
+                for (of_label, value) in values() {
+                    match label {
+                        "" => observer.observe(value, &[]),
+                        label => observer.observe(value, &[KeyValue::new(label, of_label)]),
+                    }
+                }
+            });
+            // The meter keeps it; this is only a handle.
+            drop(gauge.build());
+        }
+        let gauge = AskedGauge {
+            name: unit.prometheus(name),
+            help,
+            label: label.replace('.', "_"),
+            values,
+        };
         self.with(|registry| registry.register_collector(Box::new(gauge)));
     }
 
@@ -113,20 +273,38 @@ impl Metrics {
     }
 
     pub(crate) fn http(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+        let (seconds, (prometheus, otlp)) = (took.as_secs_f64(), &self.http);
         let labels = HttpLabels {
             http_request_method: method,
             http_route: route.to_owned(),
             http_response_status_code: status,
         };
-        self.http.get_or_create(&labels).observe(took.as_secs_f64());
+        prometheus.get_or_create(&labels).observe(seconds);
+        if let Some(otlp) = otlp {
+            let attributes = [
+                KeyValue::new("http.request.method", method),
+                KeyValue::new("http.route", labels.http_route),
+                KeyValue::new("http.response.status_code", i64::from(status)),
+            ];
+            otlp.record(seconds, &attributes);
+        }
     }
 
     pub(crate) fn rpc(&self, method: &str, status: &'static str, took: Duration) {
+        let (seconds, (prometheus, otlp)) = (took.as_secs_f64(), &self.rpc);
         let labels = RpcLabels {
             rpc_method: method.trim_start_matches('/').to_owned(),
             rpc_response_status_code: status,
         };
-        self.rpc.get_or_create(&labels).observe(took.as_secs_f64());
+        prometheus.get_or_create(&labels).observe(seconds);
+        if let Some(otlp) = otlp {
+            let attributes = [
+                KeyValue::new("rpc.system.name", "grpc"),
+                KeyValue::new("rpc.method", labels.rpc_method),
+                KeyValue::new("rpc.response.status_code", status),
+            ];
+            otlp.record(seconds, &attributes);
+        }
     }
 
     /// All metrics as text (OpenMetrics 1.0).
@@ -144,9 +322,19 @@ impl Metrics {
     }
 }
 
+fn otlp_durations(
+    meter: Option<&Meter>,
+    name: &'static str,
+    help: &'static str,
+) -> Option<OtelHistogram> {
+    let histogram = meter?.f64_histogram(name).with_description(help).with_unit("s");
+    Some(histogram.with_boundaries(DURATIONS.to_vec()).build())
+}
+
+/// Metrics that are sent nowhere, of commands and tests.
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new()
+        Self::new("test", "1", &Otlp::default())
     }
 }
 
@@ -154,11 +342,14 @@ async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
     ([(CONTENT_TYPE, OPENMETRICS)], metrics.render())
 }
 
+type Values = dyn Fn() -> Vec<(&'static str, f64)> + Send + Sync;
+
 struct AskedGauge {
-    name: &'static str,
+    name: String,
     help: &'static str,
-    label: Option<&'static str>,
-    values: Box<dyn Fn() -> Vec<(&'static str, f64)> + Send + Sync>,
+    /// Empty for a gauge of one value.
+    label: String,
+    values: Arc<Values>,
 }
 
 impl fmt::Debug for AskedGauge {
@@ -174,11 +365,11 @@ impl Collector for AskedGauge {
             return Ok(());
         }
         let mut metric =
-            encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
-        match (self.label, values.as_slice()) {
-            (None, [(_, value), ..]) => ConstGauge::new(*value).encode(metric),
+            encoder.encode_descriptor(&self.name, self.help, None, MetricType::Gauge)?;
+        match (self.label.as_str(), values.as_slice()) {
+            ("", [(_, value), ..]) => ConstGauge::new(*value).encode(metric),
             (label, values) => values.iter().try_for_each(|(of_label, value)| {
-                let labels = [(label.unwrap_or_default(), *of_label)];
+                let labels = [(label, *of_label)];
                 ConstGauge::new(*value).encode(metric.encode_family(&labels)?)
             }),
         }
@@ -203,18 +394,29 @@ mod tests {
 
     #[test]
     fn series_carry_the_semantic_names() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::default();
         metrics.http("GET", "/users/{id}", 200, Duration::from_millis(3));
         metrics.rpc("/user.v1.UserService/GetUser", "OK", Duration::from_millis(3));
-        metrics.gauge("answer", "An answer", || Some(42.0));
-        metrics.gauge("silence", "None", || None);
-        metrics.gauge_by("pool", "By state", "state", || vec![("idle", 1.0), ("used", 2.0)]);
+        metrics.gauge("an.answer", "An answer", Unit::Count, || Some(42.0));
+        metrics.gauge("silence", "None", Unit::Count, || None);
+        metrics.gauge_by("pool", "By state", Unit::Count, "pool.state", || {
+            vec![("idle", 1.0), ("used", 2.0)]
+        });
+        let waits = metrics.durations("a.wait", "A wait", "db.system.name", &["postgresql"]);
+        waits.observe("sqlite", Duration::from_millis(3));
+        metrics.counts("refused", "Refused", "policy", &["that"]).count("this");
         let text = metrics.render();
         for line in [
             "http_server_request_duration_seconds_bucket{le=\"0.005\",http_request_method=\"GET\",http_route=\"/users/{id}\",http_response_status_code=\"200\"} 1",
             "rpc_server_call_duration_seconds_count{rpc_method=\"user.v1.UserService/GetUser\",rpc_response_status_code=\"OK\"} 1",
-            "answer 42.0",
-            "pool{state=\"used\"} 2.0",
+            "an_answer 42.0",
+            "pool{pool_state=\"used\"} 2.0",
+            "a_wait_seconds_count{db_system_name=\"sqlite\"} 1",
+            "a_wait_seconds_count{db_system_name=\"postgresql\"} 0",
+            "refused_total{policy=\"this\"} 1",
+            "refused_total{policy=\"that\"} 0",
+            "process_start_time_seconds",
+            "target_info{service_name=\"test\",service_version=\"1\"} 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -8,17 +8,29 @@ use std::{
 use http::Request;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use crate::{
+    settings::{Setting, SettingsError, Source, address},
+    tls::{ProbeTls, TLS_CERT_FILE},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks the service that listens on `address` for `/readyz`.
+/// The `healthcheck` subcommand: asks the service that listens on the address of `setting` for
+/// `/readyz`, by the settings that the service itself has.
 ///
 /// # Errors
 ///
-/// A text that says why it is not ready.
-pub async fn ready(address: SocketAddr) -> Result<(), String> {
-    let status = tokio::time::timeout(TIMEOUT, ask(reachable(address)))
+/// A text that says why it is not ready, or what is wrong with the settings.
+pub async fn healthcheck(setting: &Setting, source: &mut Source) -> Result<(), String> {
+    let address = source.value(setting, address);
+    source.finish().map_err(|error: SettingsError| error.to_string())?;
+    let address = reachable(address);
+    let status = tokio::time::timeout(TIMEOUT, ask(address, source.is_set(&TLS_CERT_FILE)))
         .await
         .map_err(|_| format!("{address} does not answer in {} s", TIMEOUT.as_secs()))?
         .map_err(|error| format!("{address}: {error}"))?;
@@ -35,10 +47,21 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-async fn ask(
-    address: SocketAddr,
-) -> Result<http::StatusCode, Box<dyn std::error::Error + Send + Sync>> {
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn ask(address: SocketAddr, tls: bool) -> Result<http::StatusCode, Failure> {
     let stream = TcpStream::connect(address).await?;
+    if tls {
+        get(ProbeTls::connect(stream).await?, address).await
+    } else {
+        get(stream, address).await
+    }
+}
+
+async fn get<S>(stream: S, address: SocketAddr) -> Result<http::StatusCode, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);

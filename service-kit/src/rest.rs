@@ -13,6 +13,7 @@ use axum::{
 };
 use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
+use opentelemetry::{KeyValue, context::FutureExt as _};
 use serde::Serialize;
 use tracing::Instrument as _;
 
@@ -24,9 +25,12 @@ use crate::{
     edge::Edge,
     error::ApiError,
     health::Verbatim,
+    trace::SpanStart,
 };
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// A year, for this host alone: others of its domain are not ours to decide for (RFC 6797).
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Completes the router of a service: adds `GET /errors`, answers what no route matches, and wraps
@@ -46,18 +50,28 @@ async fn errors() -> Response {
 }
 
 async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> Response {
-    let context = RequestContext::from_headers(request.headers());
+    let mut context = RequestContext::from_headers(request.headers());
     // The route, never the raw path: a path can hold anything, and names must stay few.
     let endpoint = request
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| UNMATCHED.to_owned(), |path| path.as_str().to_owned());
-    let Edge { service, metrics, .. } = shared;
-    let access = Access::start(metrics, endpoint, method_name(request.method()));
+    let Edge { service, metrics, traces, .. } = shared;
+    let method = method_name(request.method());
+    let span = traces.begin(&mut context, request.headers(), || SpanStart {
+        name: format!("{method} {endpoint}"),
+        attributes: vec![
+            KeyValue::new("http.request.method", method),
+            KeyValue::new("http.route", endpoint.clone()),
+            KeyValue::new("url.scheme", if shared.tls { "https" } else { "http" }),
+        ],
+    });
+    let present = span.context();
+    let access = Access::start(metrics, endpoint, method, span);
     request.extensions_mut().insert(context.clone());
     let is_http1 = request.version() < Version::HTTP_2;
 
-    async {
+    let answer = async {
         let refusal = bad_host(&request);
         let (request, unread) = body::watched(request);
         let mut response = match refusal {
@@ -80,11 +94,17 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, context.request_id_value());
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if shared.tls {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+        }
         access.end(Ending::Http(status));
         response
     }
-    .instrument(access::span(service, &context))
-    .await
+    .instrument(access::span(service, &context));
+    match present {
+        Some(present) => answer.with_context(present).await,
+        None => answer.await,
+    }
 }
 
 fn method_name(method: &Method) -> &'static str {

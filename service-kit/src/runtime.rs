@@ -8,6 +8,7 @@ use crate::{
     edge::{self, CORS_ALLOWED_ORIGINS},
     settings::{Setting, Source, boolean, parsed, seconds, text},
     telemetry::{self, LogFormat},
+    tls::{self, ServerTls, TLS_CERT_FILE, TLS_CLIENT_CA_FILE, TLS_KEY_FILE},
 };
 
 /// `GRPC_REFLECTION`.
@@ -49,11 +50,34 @@ pub const DATABASE_ACQUIRE_TIMEOUT: Setting = Setting::new(
     "How long a request waits for a connection to the database, in seconds, 1 to 60",
 );
 
+/// What `--help` says after the settings.
+pub const HELP: &str = "\
+A secret can also be given in a file, as <NAME>_FILE. A .env file in the working directory is read.
+
+OpenTelemetry: traces and metrics are sent by OTLP where OTEL_EXPORTER_OTLP_ENDPOINT (or its form for one \
+signal, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT) is set. \
+OTEL_EXPORTER_OTLP_PROTOCOL is http/protobuf (default) or grpc. OTEL_EXPORTER_OTLP_HEADERS, \
+OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_BSP_*, OTEL_METRIC_EXPORT_INTERVAL \
+and OTEL_SDK_DISABLED mean what the OpenTelemetry specification says. They have no flags, and are not \
+read from .env.";
+
+/// `DATABASE_POOL_MODE`.
+pub const DATABASE_POOL_MODE: Setting = Setting::new(
+    "DATABASE_POOL_MODE",
+    "session",
+    "How a proxy before Postgres, such as PgBouncer, gives out servers: session, also without a \
+     proxy, or transaction (then MIGRATE_ON_START must be false)",
+);
+
 /// The settings that every service has, beside its addresses and its database.
 pub const SETTINGS: &[Setting] = &[
     DATABASE_MAX_CONNECTIONS,
     DATABASE_ACQUIRE_TIMEOUT,
+    DATABASE_POOL_MODE,
     MIGRATE_ON_START,
+    TLS_CERT_FILE,
+    TLS_KEY_FILE,
+    TLS_CLIENT_CA_FILE,
     CORS_ALLOWED_ORIGINS,
     GRPC_REFLECTION,
     SHUTDOWN_GRACE,
@@ -68,8 +92,12 @@ pub struct RuntimeSettings {
     pub database_max_connections: u32,
     /// How long a request waits for one.
     pub database_acquire_timeout: Duration,
+    /// Whether a proxy gives us a server for one transaction at a time.
+    pub transaction_pooling: bool,
     /// Whether the database is migrated at start.
     pub migrate_on_start: bool,
+    /// TLS of the listeners; without it they speak plaintext.
+    pub tls: Option<ServerTls>,
     /// The origins whose pages may call the REST edge.
     pub allowed_origins: Vec<HeaderValue>,
     /// Whether server reflection is on.
@@ -87,10 +115,26 @@ impl RuntimeSettings {
     pub fn read(source: &mut Source) -> Self {
         let connections = crate::settings::integer(1, 1000);
         let max_connections = source.value(&DATABASE_MAX_CONNECTIONS, connections);
+        let transaction_pooling = source.value(&DATABASE_POOL_MODE, |mode| match mode {
+            "session" => Ok(false),
+            "transaction" => Ok(true),
+            _ => Err("is neither session nor transaction".to_owned()),
+        });
+        let migrate_on_start = source.value(&MIGRATE_ON_START, boolean);
+        if transaction_pooling && migrate_on_start {
+            // The lock under which migrations run belongs to a session.
+            source.fault(
+                &MIGRATE_ON_START,
+                "must be false with DATABASE_POOL_MODE=transaction: run the migrate subcommand with \
+                 a DATABASE_URL of Postgres itself",
+            );
+        }
         Self {
             database_max_connections: u32::try_from(max_connections).unwrap_or(1),
             database_acquire_timeout: source.value(&DATABASE_ACQUIRE_TIMEOUT, seconds(1, 60)),
-            migrate_on_start: source.value(&MIGRATE_ON_START, boolean),
+            transaction_pooling,
+            migrate_on_start,
+            tls: tls::server(source),
             allowed_origins: source.value(&CORS_ALLOWED_ORIGINS, edge::origins),
             reflection: source.value(&GRPC_REFLECTION, boolean),
             shutdown_grace: source.value(&SHUTDOWN_GRACE, seconds(0, 3600)),

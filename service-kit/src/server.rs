@@ -12,8 +12,11 @@ use crate::{
     health::{Check, Health},
     listen::{Listener, Protocol},
     metrics::Metrics,
+    otlp::Otlp,
     runtime::RuntimeSettings,
     shutdown,
+    tls::ServerTls,
+    trace::Traces,
 };
 
 /// What makes a server.
@@ -29,6 +32,8 @@ pub struct Plan<'a> {
     pub runtime: &'a RuntimeSettings,
     /// Where requests are counted.
     pub metrics: Metrics,
+    /// Where traces and metrics are sent.
+    pub otlp: Otlp,
     /// What it cannot work without.
     pub checks: Vec<Check>,
     /// The names of its gRPC services, for health.
@@ -44,6 +49,7 @@ pub struct Server {
     rest: Router,
     grpc: Router,
     metrics: Metrics,
+    otlp: Otlp,
     health: Health,
     shutdown: CancellationToken,
     grace: Duration,
@@ -62,11 +68,17 @@ impl Server {
         grpc: impl FnOnce(&mut RoutesBuilder),
         shutdown: CancellationToken,
     ) -> Result<Self, String> {
-        let Plan { service, version, addresses, runtime, metrics, checks, .. } = plan;
-        let listeners = Listeners::bind(service, addresses).await?;
-        let allowed_origins = runtime.allowed_origins.clone();
-        let shared = Edge { service, metrics: metrics.clone(), allowed_origins };
+        let Plan { service, version, addresses, runtime, metrics, otlp, checks, .. } = plan;
+        let listeners = Listeners::bind(service, addresses, runtime.tls.as_ref()).await?;
+        let shared = Edge {
+            service,
+            metrics: metrics.clone(),
+            traces: Traces::new(&otlp),
+            allowed_origins: runtime.allowed_origins.clone(),
+            tls: runtime.tls.is_some(),
+        };
         let health = Health::start(service, version, checks, shutdown.clone());
+        health.observe(&metrics);
         let rest = rest(&shared, &health);
         let mut routes = tonic::service::Routes::builder();
         grpc(&mut routes);
@@ -77,7 +89,7 @@ impl Server {
         }
         let grpc = grpc::finish(&shared, routes.routes(), shutdown.clone());
         let grace = runtime.shutdown_grace;
-        Ok(Self { listeners, rest, grpc, metrics, health, shutdown, grace })
+        Ok(Self { listeners, rest, grpc, metrics, otlp, health, shutdown, grace })
     }
 
     /// The bound address of the REST edge.
@@ -111,9 +123,9 @@ impl Server {
     ///
     /// What `background` returned.
     pub async fn run<E>(self, background: impl Future<Output = E>) -> Result<(), E> {
-        let Self { listeners, rest, grpc, metrics, shutdown, grace, .. } = self;
+        let Self { listeners, rest, grpc, metrics, otlp, shutdown, grace, .. } = self;
         let mut serving = pin!(listeners.serve(rest, grpc, &metrics, shutdown.clone(), grace));
-        tokio::select! {
+        let ended = tokio::select! {
             () = &mut serving => Ok(()),
             error = background => {
                 // Requests under way get their answer; the process then ends with the reason.
@@ -121,7 +133,9 @@ impl Server {
                 serving.await;
                 Err(error)
             }
-        }
+        };
+        otlp.shut_down().await;
+        ended
     }
 }
 
@@ -145,14 +159,18 @@ struct Listeners {
 
 impl Listeners {
     /// Binds all and logs the addresses.
-    async fn bind(service: &'static str, addresses: Addresses) -> Result<Self, String> {
+    async fn bind(
+        service: &'static str,
+        addresses: Addresses,
+        tls: Option<&ServerTls>,
+    ) -> Result<Self, String> {
         let bind = async |name: &str, address, protocol| {
             Listener::bind(address, protocol)
                 .await
                 .map_err(|error| format!("{name}: cannot listen on {address}: {error}"))
         };
-        let rest = bind("HTTP_ADDR", addresses.http, Protocol::Rest).await?;
-        let grpc = bind("GRPC_ADDR", addresses.grpc, Protocol::Grpc).await?;
+        let rest = bind("HTTP_ADDR", addresses.http, Protocol::Rest).await?.with_tls(tls.cloned());
+        let grpc = bind("GRPC_ADDR", addresses.grpc, Protocol::Grpc).await?.with_tls(tls.cloned());
         let metrics = match addresses.metrics {
             Some(address) => Some(bind("METRICS_ADDR", address, Protocol::Rest).await?),
             None => None,
@@ -163,14 +181,17 @@ impl Listeners {
             http = %rest.address(),
             grpc = %grpc.address(),
             metrics = metrics_address.as_deref().unwrap_or("off"),
+            tls = tls.is_some(),
+            mutual_tls = tls.is_some_and(ServerTls::is_mutual),
             "listening"
         );
         for listener in [&rest, &grpc] {
-            if !listener.address().ip().is_loopback() {
+            if tls.is_none() && !listener.address().ip().is_loopback() {
                 tracing::warn!(
                     service,
                     address = %listener.address(),
-                    "plaintext on an address that others can reach: put TLS in front of it"
+                    "plaintext on an address that others can reach: give TLS_CERT_FILE, or put TLS in \
+                     front of it"
                 );
             }
         }

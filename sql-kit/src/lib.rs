@@ -2,7 +2,9 @@
 //! migrations, and the few kinds of error that a service tells apart. It holds no query.
 
 mod error;
+mod hosts;
 mod migrate;
+mod observe;
 mod postgres;
 mod sqlite;
 
@@ -12,6 +14,10 @@ use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 pub use error::StoreError;
 pub use migrate::{MigrationSource, migrator};
 pub use postgres::{Lease, Postgres};
+use service_kit::{
+    metrics::{Durations, Metrics},
+    runtime::RuntimeSettings,
+};
 pub use sqlite::{Sqlite, sqlite_time};
 use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 
@@ -20,7 +26,7 @@ use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The size and patience of a connection pool.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct PoolOptions {
     /// What the database calls us in its list of sessions.
     pub application: &'static str,
@@ -28,6 +34,31 @@ pub struct PoolOptions {
     pub max_connections: u32,
     /// How long an operation waits for a connection.
     pub acquire_timeout: Duration,
+    /// Whether a proxy such as PgBouncer gives us a server for one transaction at a time. Of Postgres
+    /// only.
+    pub transaction_pooling: bool,
+    /// Where the durations of operations are noted.
+    pub durations: Durations,
+}
+
+impl PoolOptions {
+    /// The pool of the service `application`, as its settings say.
+    #[must_use]
+    pub fn new(application: &'static str, settings: &RuntimeSettings, metrics: &Metrics) -> Self {
+        let help = "Duration of operations on the database, with the wait for a connection";
+        Self {
+            application,
+            max_connections: settings.database_max_connections,
+            acquire_timeout: settings.database_acquire_timeout,
+            transaction_pooling: settings.transaction_pooling,
+            durations: metrics.durations(
+                "db.client.operation.duration",
+                help,
+                "db.system.name",
+                &[],
+            ),
+        }
+    }
 }
 
 /// How many connections a store has.
@@ -55,8 +86,8 @@ impl Connections {
 /// A database, as a `DATABASE_URL` names it.
 #[derive(Clone)]
 pub enum Database {
-    /// `postgres://` or `postgresql://`.
-    Postgres(Box<PgConnectOptions>),
+    /// `postgres://` or `postgresql://`: the servers, of which one is the primary.
+    Postgres(Vec<PgConnectOptions>),
     /// `sqlite:`, a file or `sqlite::memory:`.
     Sqlite(Box<SqliteConnectOptions>),
 }
@@ -78,8 +109,7 @@ impl std::str::FromStr for Database {
     /// password.
     fn from_str(url: &str) -> Result<Self, String> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let options = url.parse().map_err(|_| "is not a valid Postgres URL".to_owned())?;
-            Ok(Self::Postgres(Box::new(options)))
+            Ok(Self::Postgres(hosts::parse(url)?))
         } else if url.starts_with("sqlite:") {
             let options = url.parse().map_err(|_| "is not a valid SQLite URL".to_owned())?;
             Ok(Self::Sqlite(Box::new(options)))
@@ -95,21 +125,4 @@ impl std::str::FromStr for Database {
 pub fn now() -> DateTime<Utc> {
     let now = Utc::now();
     now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now)
-}
-
-/// Gives up an operation after [`OPERATION_TIMEOUT`].
-///
-/// # Errors
-///
-/// Those of the operation, and [`StoreError::Unavailable`] when it takes too long.
-pub async fn bounded<T>(
-    operation: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, StoreError> {
-    match tokio::time::timeout(OPERATION_TIMEOUT, operation).await {
-        Ok(result) => result.map_err(StoreError::from),
-        Err(_) => {
-            tracing::warn!(seconds = OPERATION_TIMEOUT.as_secs(), "the database does not answer");
-            Err(StoreError::Unavailable)
-        }
-    }
 }

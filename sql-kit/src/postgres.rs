@@ -1,4 +1,5 @@
-//! Postgres: a pool that no hanging server can poison.
+//! Postgres: a pool that no hanging server can poison, that follows the primary of several servers,
+//! and that works behind a proxy which pools by transaction.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -6,14 +7,18 @@ use std::{
 };
 
 use sqlx::{
-    PgPool, Postgres as Engine,
+    Executor as _, PgPool, Postgres as Engine,
     migrate::Migrator,
     pool::PoolConnection,
-    postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
+    postgres::{PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow},
+    query::{Query, QueryScalar},
 };
 
 use crate::{
-    Connections, OPERATION_TIMEOUT, PoolOptions, StoreError, bounded, migrate::MIGRATIONS_TABLE,
+    Connections, OPERATION_TIMEOUT, PoolOptions, StoreError,
+    hosts::{self, Primary},
+    migrate::MIGRATIONS_TABLE,
+    observe::Observer,
 };
 
 /// A connection that has been idle for longer is tried before it is used. Under load none is, so
@@ -22,29 +27,59 @@ const TRUST_IDLE: Duration = Duration::from_secs(2);
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
+/// How a transaction begins behind a proxy that pools by transaction: what is set for a session
+/// there ends up with somebody else. [`OPERATION_TIMEOUT`] in SQL.
+const BEGIN_POOLED: &str = "BEGIN; SET LOCAL statement_timeout = 5000";
+
 /// A Postgres database.
 #[derive(Debug, Clone)]
 pub struct Postgres {
     pool: PgPool,
+    primary: Primary,
+    observer: Observer,
+    /// Whether a proxy gives us a server for a transaction only.
+    pooled: bool,
 }
 
 impl Postgres {
     /// Makes the pool. Nothing is connected before the first operation.
     #[must_use]
-    pub fn open(connect: PgConnectOptions, options: PoolOptions) -> Self {
-        let connect = connect
-            .application_name(options.application)
-            // The server gives up what we have given up, so that no query of ours outlives it.
-            .options([("statement_timeout", format!("{}ms", OPERATION_TIMEOUT.as_millis()))]);
+    pub fn open(hosts: Vec<PgConnectOptions>, options: PoolOptions) -> Self {
+        let pooled = options.transaction_pooling;
+        let hosts = hosts
+            .into_iter()
+            .map(|host| {
+                let host = host.application_name(options.application);
+                if pooled {
+                    return host.statement_cache_capacity(0);
+                }
+                // The server gives up what we have given up, so that no query of ours outlives it.
+                host.options([(
+                    "statement_timeout",
+                    format!("{}ms", OPERATION_TIMEOUT.as_millis()),
+                )])
+            })
+            .collect();
+        let primary = Primary::new(hosts);
+        let (known, is_alone) = (primary.clone(), primary.is_alone());
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
             .max_lifetime(MAX_LIFETIME)
             .test_before_acquire(false)
-            .before_acquire(|connection, about| {
+            .after_connect(move |connection, _| {
                 Box::pin(async move {
-                    if about.idle_for < TRUST_IDLE {
-                        return Ok(true);
+                    if is_alone || hosts::is_writable(connection).await? {
+                        return Ok(());
+                    }
+                    Err(sqlx::Error::Io(std::io::Error::other("the server takes no writes")))
+                })
+            })
+            .before_acquire(move |connection, about| {
+                let is_present = known.is_present(about.age);
+                Box::pin(async move {
+                    if !is_present || about.idle_for < TRUST_IDLE {
+                        return Ok(is_present);
                     }
                     let ping = sqlx::Connection::ping(connection);
                     Ok(matches!(
@@ -53,18 +88,72 @@ impl Postgres {
                     ))
                 })
             })
-            .connect_lazy_with(connect);
-        Self { pool }
+            .connect_lazy_with(primary.first());
+        if !is_alone {
+            tokio::spawn(primary.clone().follow(pool.clone()));
+        }
+        Self { pool, primary, observer: Observer::new(options.durations, "postgresql"), pooled }
     }
 
-    /// Borrows a connection for one operation inside [`bounded`].
+    /// Does one operation: observed, and given up after [`OPERATION_TIMEOUT`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation, and [`StoreError::Unavailable`] when it takes too long.
+    pub async fn bounded<T>(
+        &self,
+        operation: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        let result = self.observer.bounded(operation).await;
+        if matches!(result, Err(StoreError::Unavailable)) {
+            self.primary.doubt();
+        }
+        result
+    }
+
+    /// Borrows a connection for one operation inside [`Postgres::bounded`]. An operation that writes
+    /// ends with [`Lease::commit`].
     ///
     /// # Errors
     ///
     /// Where none is free, or none can be made, in time.
     pub async fn lease(&self) -> Result<Lease, sqlx::Error> {
         let deadline = Instant::now() + OPERATION_TIMEOUT;
-        Ok(Lease { connection: Some(self.pool.acquire().await?), deadline })
+        let mut lease =
+            Lease { connection: Some(self.pool.acquire().await?), deadline, is_open: false };
+        if self.pooled {
+            lease.begin(BEGIN_POOLED).await?;
+        }
+        Ok(lease)
+    }
+
+    /// Begins a transaction, for one operation inside [`Postgres::bounded`]. It is rolled back unless
+    /// it ends with [`Lease::commit`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Postgres::lease`].
+    pub async fn transaction(&self) -> Result<Lease, sqlx::Error> {
+        let mut lease = self.lease().await?;
+        if !lease.is_open {
+            lease.begin("BEGIN").await?;
+        }
+        Ok(lease)
+    }
+
+    /// A query. Behind a proxy that pools by transaction it leaves no prepared statement behind.
+    #[must_use]
+    pub fn query(&self, sql: &'static str) -> Query<'static, Engine, PgArguments> {
+        sqlx::query(sql).persistent(!self.pooled)
+    }
+
+    /// A query for one value; see [`Postgres::query`].
+    #[must_use]
+    pub fn query_scalar<T>(&self, sql: &'static str) -> QueryScalar<'static, Engine, T, PgArguments>
+    where
+        (T,): for<'r> sqlx::FromRow<'r, PgRow>,
+    {
+        sqlx::query_scalar(sql).persistent(!self.pooled)
     }
 
     /// Runs the migrations that are missing, under a lock.
@@ -93,20 +182,22 @@ impl Postgres {
     pub async fn check_migrated(&self, migrator: &Migrator) -> Result<(), StoreError> {
         // Not through sqlx's migrator, which would make the table where it is missing: the role may
         // lack the right to.
-        let applied = bounded(async {
-            let mut lease = self.lease().await?;
-            let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-                .bind(MIGRATIONS_TABLE)
-                .fetch_one(&mut *lease)
-                .await?;
-            if !exists {
-                return Ok(Vec::new());
-            }
-            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
-                .fetch_all(&mut *lease)
-                .await
-        })
-        .await?;
+        let applied = self
+            .bounded(async {
+                let mut lease = self.lease().await?;
+                let exists: bool = self
+                    .query_scalar("SELECT to_regclass($1) IS NOT NULL")
+                    .bind(MIGRATIONS_TABLE)
+                    .fetch_one(&mut *lease)
+                    .await?;
+                if !exists {
+                    return Ok(Vec::new());
+                }
+                self.query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
+                    .fetch_all(&mut *lease)
+                    .await
+            })
+            .await?;
         crate::migrate::compare(migrator, &applied)
     }
 
@@ -116,9 +207,9 @@ impl Postgres {
     ///
     /// Where there is none.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        bounded(async {
+        self.bounded(async {
             let mut lease = self.lease().await?;
-            sqlx::query("SELECT 1").execute(&mut *lease).await?;
+            self.query("SELECT 1").execute(&mut *lease).await?;
             Ok(())
         })
         .await
@@ -142,14 +233,47 @@ impl Postgres {
 pub struct Lease {
     connection: Option<PoolConnection<Engine>>,
     deadline: Instant,
+    /// Whether a transaction has begun.
+    is_open: bool,
+}
+
+impl Lease {
+    async fn begin(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+        // Given up half-way, it may have begun.
+        self.is_open = true;
+        self.execute(statement).await?;
+        Ok(())
+    }
+
+    /// Makes what was written durable. Without a transaction it is already.
+    ///
+    /// # Errors
+    ///
+    /// Where the server refuses, or is gone; what was written may then be there or not.
+    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        if self.is_open {
+            self.execute("COMMIT").await?;
+            self.is_open = false;
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if Instant::now() >= self.deadline
-            && let Some(connection) = self.connection.take()
-        {
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        if Instant::now() >= self.deadline {
             drop(connection.detach());
+        } else if self.is_open {
+            tokio::spawn(async move {
+                let rollback =
+                    tokio::time::timeout(OPERATION_TIMEOUT, connection.execute("ROLLBACK"));
+                if !matches!(rollback.await, Ok(Ok(_))) {
+                    drop(connection.detach());
+                }
+            });
         }
     }
 }

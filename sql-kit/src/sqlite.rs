@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::{
-    Row as _, Sqlite as Engine, SqlitePool, Transaction,
+    Connection as _, Row as _, Sqlite as Engine, SqlitePool, Transaction,
     migrate::Migrator,
     pool::PoolConnection,
     sqlite::{
@@ -12,7 +12,7 @@ use sqlx::{
     },
 };
 
-use crate::{Connections, PoolOptions, StoreError, bounded, migrate::MIGRATIONS_TABLE};
+use crate::{Connections, PoolOptions, StoreError, migrate::MIGRATIONS_TABLE, observe::Observer};
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
@@ -23,6 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 pub struct Sqlite {
     read: SqlitePool,
     write: SqlitePool,
+    observer: Observer,
 }
 
 impl Sqlite {
@@ -49,6 +50,12 @@ impl Sqlite {
                 .max_connections(size)
                 .min_connections(u32::from(in_memory))
                 .acquire_timeout(options.acquire_timeout)
+                // Where a commit fails, as on a full disk, SQLite rolls back by itself; sqlx then believes
+                // in a transaction that has ended, and could never begin another one.
+                .before_acquire(|connection, _| {
+                    let usable = !connection.is_in_transaction();
+                    Box::pin(async move { Ok(usable) })
+                })
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .test_before_acquire(false)
@@ -60,10 +67,22 @@ impl Sqlite {
         } else {
             pool(options.max_connections).connect_lazy_with(connect)
         };
-        Ok(Self { read, write })
+        Ok(Self { read, write, observer: Observer::new(options.durations, "sqlite") })
     }
 
-    /// Borrows a connection that only reads, for one operation inside [`bounded`].
+    /// Does one operation: observed, and given up after [`crate::OPERATION_TIMEOUT`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation, and [`StoreError::Unavailable`] when it takes too long.
+    pub async fn bounded<T>(
+        &self,
+        operation: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        self.observer.bounded(operation).await
+    }
+
+    /// Borrows a connection that only reads, for one operation inside [`Sqlite::bounded`].
     ///
     /// # Errors
     ///
@@ -72,7 +91,7 @@ impl Sqlite {
         self.read.acquire().await
     }
 
-    /// Starts a transaction that writes, for one operation inside [`bounded`].
+    /// Starts a transaction that writes, for one operation inside [`Sqlite::bounded`].
     ///
     /// # Errors
     ///
@@ -100,21 +119,22 @@ impl Sqlite {
     ///
     /// [`StoreError::NotMigrated`] or [`StoreError::Newer`].
     pub async fn check_migrated(&self, migrator: &Migrator) -> Result<(), StoreError> {
-        let applied = bounded(async {
-            let mut connection = self.read().await?;
-            let exists =
-                sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?")
-                    .bind(MIGRATIONS_TABLE)
-                    .fetch_optional(&mut *connection)
-                    .await?;
-            if exists.is_none() {
-                return Ok(Vec::new());
-            }
-            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
-                .fetch_all(&mut *connection)
-                .await
-        })
-        .await?;
+        let applied = self
+            .bounded(async {
+                let mut connection = self.read().await?;
+                let exists =
+                    sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?")
+                        .bind(MIGRATIONS_TABLE)
+                        .fetch_optional(&mut *connection)
+                        .await?;
+                if exists.is_none() {
+                    return Ok(Vec::new());
+                }
+                sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
+                    .fetch_all(&mut *connection)
+                    .await
+            })
+            .await?;
         crate::migrate::compare(migrator, &applied)
     }
 
@@ -124,7 +144,7 @@ impl Sqlite {
     ///
     /// Where it cannot.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        bounded(async {
+        self.bounded(async {
             let mut connection = self.read().await?;
             sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut *connection).await?;
             Ok(())

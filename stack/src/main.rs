@@ -3,6 +3,8 @@
 //! generated keys in one folder.
 
 mod data;
+#[cfg(test)]
+mod reference;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -12,6 +14,7 @@ use service_kit::{
     settings::{self, Setting, Source, address, parsed},
     shutdown,
     telemetry::{self, LogOutput},
+    tls::TLS_CERT_FILE,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -95,6 +98,7 @@ fn command() -> Command {
     let command = Command::new("latchkey")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Both services of Latchkey in one process, for development and single nodes.")
+        .after_help(runtime::HELP)
         .arg(
             Arg::new("ephemeral")
                 .long("ephemeral")
@@ -189,8 +193,10 @@ fn user_settings(
             source.set(&setting, setting.default.unwrap_or_default());
         }
     }
-    source.set(&config::AUTH_GRPC_URL, format!("http://{auth_grpc}"));
-    let jwks = format!("http://{auth_http}/.well-known/jwks.json");
+    // The certificate has to name this address too, then.
+    let scheme = if source.is_set(&TLS_CERT_FILE) { "https" } else { "http" };
+    source.set(&config::AUTH_GRPC_URL, format!("{scheme}://{auth_grpc}"));
+    let jwks = format!("{scheme}://{auth_http}/.well-known/jwks.json");
     if !source.is_set(&config::JWT_SECRET) && !source.is_set(&config::JWT_PUBLIC_KEY_FILE) {
         source.set(&config::JWKS_URL, jwks);
     }
@@ -204,6 +210,7 @@ async fn serve(
     data: &DataDir,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error>> {
+    let scheme = if auth.runtime.tls.is_some() { "https" } else { "http" };
     let auth = auth_service::App::build(auth, shutdown.clone()).await?;
     let user = user_settings(
         flags,
@@ -213,7 +220,7 @@ async fn serve(
         auth.server().grpc_address(),
     )?;
     let user = user_service::App::build(user, shutdown.clone()).await?;
-    let banner = banner(&auth, &user);
+    let banner = banner(scheme, &auth, &user);
     let (auth_health, user_health) =
         (auth.server().health().clone(), user.server().health().clone());
     let announce = async {
@@ -239,7 +246,7 @@ fn stop_after<E>(result: Result<(), E>, shutdown: &CancellationToken) -> Result<
     result
 }
 
-fn banner(auth: &auth_service::App, user: &user_service::App) -> String {
+fn banner(scheme: &str, auth: &auth_service::App, user: &user_service::App) -> String {
     let (auth_http, auth_grpc) = (auth.server().http_address(), auth.server().grpc_address());
     let (user_http, user_grpc) = (user.server().http_address(), user.server().grpc_address());
     let json = "-H 'Content-Type: application/json'";
@@ -248,14 +255,14 @@ fn banner(auth: &auth_service::App, user: &user_service::App) -> String {
         "
 Latchkey is ready.
 
-  auth service   http://{auth_http}   gRPC {auth_grpc}
-  user service   http://{user_http}   gRPC {user_grpc}
+  auth service   {scheme}://{auth_http}   gRPC {auth_grpc}
+  user service   {scheme}://{user_http}   gRPC {user_grpc}
 
 Register, log in, and read the profile:
 
-  curl -X POST {json} -d {person} http://{auth_http}/auth/register
-  curl -X POST {json} -d {person} http://{auth_http}/auth/login
-  curl -H 'Authorization: Bearer <access_token>' http://{user_http}/users/<id>
+  curl -X POST {json} -d {person} {scheme}://{auth_http}/auth/register
+  curl -X POST {json} -d {person} {scheme}://{auth_http}/auth/login
+  curl -H 'Authorization: Bearer <access_token>' {scheme}://{user_http}/users/<id>
 "
     )
 }

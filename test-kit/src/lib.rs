@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 pub mod openapi;
+pub mod pki;
 
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
@@ -70,6 +71,14 @@ async fn create_postgres() -> String {
     let end = address.match_indices('/').nth(2).map_or(address.len(), |(at, _)| at);
     let separator = if parameters.is_empty() { "" } else { "?" };
     format!("{}/{name}{separator}{parameters}", &address[..end])
+}
+
+/// The options of a store of tests.
+#[must_use]
+pub fn pool_options() -> sql_kit::PoolOptions {
+    let mut source = service_kit::settings::Source::default();
+    let settings = service_kit::runtime::RuntimeSettings::read(&mut source);
+    sql_kit::PoolOptions::new("test", &settings, &service_kit::metrics::Metrics::default())
 }
 
 /// An answer over REST.

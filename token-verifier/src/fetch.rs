@@ -9,7 +9,11 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use thiserror::Error;
 
 use crate::jwks::JwksError;
@@ -48,7 +52,8 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(crate) fn new(url: &str) -> Result<Self, JwksError> {
+    /// `authorities`, in PEM, take the place of the system's.
+    pub(crate) fn new(url: &str, authorities: Option<&[u8]>) -> Result<Self, JwksError> {
         let url: Uri = url.parse().map_err(|_| JwksError::NotAUrl)?;
         let authority = url.authority().ok_or(JwksError::NotAUrl)?;
         if authority.as_str().contains('@') {
@@ -58,23 +63,22 @@ impl Fetcher {
             return Err(JwksError::NotAUrl);
         }
         let builder = HttpsConnectorBuilder::new();
-        let connector = match url.scheme_str() {
-            Some("https") => builder
+        let connector = match (url.scheme_str(), authorities) {
+            (Some("https"), None) => builder
                 .with_provider_and_native_roots(aws_lc_rs::default_provider())
                 .map_err(|_| JwksError::NoRoots)?
                 .https_only()
                 .enable_http1()
                 .build(),
-            // A container without root certificates must be able to use plain HTTP.
-            Some("http") => {
-                let provider = aws_lc_rs::default_provider();
-                let tls = ClientConfig::builder_with_provider(provider.into())
-                    .with_safe_default_protocol_versions()
-                    .map_err(|_| JwksError::NoRoots)?
-                    .with_root_certificates(RootCertStore::empty())
-                    .with_no_client_auth();
-                builder.with_tls_config(tls).https_or_http().enable_http1().build()
+            (Some("https"), Some(pem)) => {
+                builder.with_tls_config(trusting(roots(pem)?)?).https_only().enable_http1().build()
             }
+            // A container without root certificates must be able to use plain HTTP.
+            (Some("http"), _) => builder
+                .with_tls_config(trusting(RootCertStore::empty())?)
+                .https_or_http()
+                .enable_http1()
+                .build(),
             _ => return Err(JwksError::Scheme),
         };
         // A fetch every few minutes gains nothing from an idle connection, which may turn out dead.
@@ -116,6 +120,22 @@ impl Fetcher {
         let body = body.map_err(|_| FetchError::Body)?.to_bytes();
         Ok(Fetched { keys: KeySet::from_jwks(&body)?, fresh_for })
     }
+}
+
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, JwksError> {
+    let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .map_err(|_| JwksError::NoRoots)?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn roots(pem: &[u8]) -> Result<RootCertStore, JwksError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| JwksError::Authorities)?;
+        roots.add(certificate).map_err(|_| JwksError::Authorities)?;
+    }
+    if roots.is_empty() { Err(JwksError::Authorities) } else { Ok(roots) }
 }
 
 /// The freshness lifetime that is left (RFC 9111 sections 4.2 and 5.2.2). Of several directives the
@@ -181,11 +201,11 @@ mod tests {
             ("file:///etc/passwd", JwksError::NotAUrl),
             ("http://user:hunter2@example.com/", JwksError::Credentials),
         ] {
-            let error = Fetcher::new(url).err();
+            let error = Fetcher::new(url, None).err();
             assert_eq!(error, Some(expected), "{url}");
             assert!(!format!("{error:?} {}", error.clone().unwrap()).contains("hunter2"));
         }
-        let fetcher = Fetcher::new("http://example.com:80/jwks?key=hunter2").unwrap();
+        let fetcher = Fetcher::new("http://example.com:80/jwks?key=hunter2", None).unwrap();
         assert_eq!(fetcher.name(), "http://example.com:80/jwks");
         assert_eq!(super::FETCH_TIMEOUT, Duration::from_secs(5));
     }

@@ -50,6 +50,9 @@ pub enum JwksError {
     /// The system has no root certificates to check a server with.
     #[error("the system's root certificates cannot be read")]
     NoRoots,
+    /// The authorities to trust cannot be read (RFC 7468).
+    #[error("the certificates of the authorities are not in PEM")]
+    Authorities,
 }
 
 /// What the loop publishes.
@@ -94,8 +97,21 @@ impl JwksCache {
     ///
     /// [`JwksError`] if the URL cannot be used, or if it is `https` and the system has no roots.
     pub fn new(url: &str) -> Result<Self, JwksError> {
+        Self::with(Fetcher::new(url, None)?)
+    }
+
+    /// As [`JwksCache::new`], but certificates are checked against the authorities in `pem` alone.
+    ///
+    /// # Errors
+    ///
+    /// [`JwksError`] if the URL cannot be used or `pem` holds no authority's certificate.
+    pub fn trusting(url: &str, pem: &[u8]) -> Result<Self, JwksError> {
+        Self::with(Fetcher::new(url, Some(pem))?)
+    }
+
+    fn with(fetcher: Fetcher) -> Result<Self, JwksError> {
         let shared = Shared {
-            fetcher: Fetcher::new(url)?,
+            fetcher,
             state: watch::Sender::new(State::default()),
             wanted: Mutex::default(),
             wake: Notify::new(),
@@ -185,7 +201,9 @@ impl JwksCache {
 
     fn publish(&self, keys: KeySet, recovered: bool) {
         let url = self.shared.fetcher.name();
-        if self.keys().map(|before| before.to_jwks()) != Some(keys.to_jwks()) {
+        let before = self.keys();
+        let changed = before.as_ref().map(KeySet::to_jwks) != Some(keys.to_jwks());
+        if changed {
             let kids: Vec<_> = keys.iter().filter_map(VerificationKey::kid).collect();
             if kids.is_empty() {
                 tracing::warn!(url, "the JWKS document has no usable key");
@@ -196,7 +214,8 @@ impl JwksCache {
             tracing::info!(url, "the signing keys can be fetched again");
         }
         self.shared.state.send_modify(|state| {
-            state.keys = Some(keys);
+            // The same keys stay the same set, so that what was verified with them still is.
+            state.keys = before.filter(|_| !changed).or(Some(keys));
             state.fetched_at = Some(Instant::now());
         });
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use service_kit::metrics::Metrics;
+use service_kit::metrics::{Metrics, Unit};
 
 use crate::store::Store;
 
@@ -30,8 +30,9 @@ impl Backlog {
         let backlog = Arc::new(Self { depth: AtomicI64::new(-1), oldest: AtomicI64::new(0) });
         let depth = Arc::clone(&backlog);
         metrics.gauge(
-            "user_outbox_depth",
+            "user.outbox.depth",
             "Deletions that the auth service has not been told of",
+            Unit::Count,
             move || {
                 Some(depth.depth.load(Relaxed))
                     .filter(|depth| *depth >= 0)
@@ -40,8 +41,9 @@ impl Backlog {
         );
         let age = Arc::clone(&backlog);
         metrics.gauge(
-            "user_outbox_age_seconds",
+            "user.outbox.age",
             "The age of the oldest deletion in the outbox",
+            Unit::Seconds,
             move || {
                 let oldest = age.oldest.load(Relaxed);
                 let now = sql_kit::now().timestamp_micros();

@@ -7,6 +7,7 @@ use service_kit::{
     runtime::RuntimeSettings,
     server::Addresses,
     settings::{Secret, Setting, SettingsError, Source, address, parsed, seconds, text},
+    tls::{Authorities, ClientTls},
 };
 use sql_kit::Database;
 use token_verifier::{JwksCache, Rules, VerificationKey};
@@ -91,6 +92,21 @@ pub const SERVICE_TOKEN: Setting = Setting::secret(
     "What is presented to the auth service: its SERVICE_TOKEN, at least 32 bytes of printable ASCII",
 );
 
+/// `TLS_CA_FILE`.
+pub const TLS_CA_FILE: Setting = Setting::optional(
+    "TLS_CA_FILE",
+    "The authorities, in PEM, that JWKS_URL and AUTH_GRPC_URL are checked with where they are \
+     https. Unset: the system's",
+);
+/// `TLS_CLIENT_CERT_FILE`.
+pub const TLS_CLIENT_CERT_FILE: Setting = Setting::optional(
+    "TLS_CLIENT_CERT_FILE",
+    "The client certificate that is presented at AUTH_GRPC_URL (mutual TLS), in PEM",
+);
+/// `TLS_CLIENT_KEY_FILE`.
+pub const TLS_CLIENT_KEY_FILE: Setting =
+    Setting::optional("TLS_CLIENT_KEY_FILE", "The private key of TLS_CLIENT_CERT_FILE, in PEM");
+
 /// Every setting that the user service has of its own. [`service_kit::runtime::SETTINGS`] come on top.
 pub const SETTINGS: &[Setting] = &[
     HTTP_ADDR,
@@ -107,6 +123,9 @@ pub const SETTINGS: &[Setting] = &[
     PROFILE_EMAIL_VISIBILITY,
     AUTH_GRPC_URL,
     SERVICE_TOKEN,
+    TLS_CA_FILE,
+    TLS_CLIENT_CERT_FILE,
+    TLS_CLIENT_KEY_FILE,
 ];
 
 const MIN_TOKEN_BYTES: usize = 32;
@@ -118,6 +137,23 @@ pub enum KeySource {
     Jwks(JwksCache),
     /// Given in the settings.
     Given(VerificationKey),
+}
+
+/// How the auth service is reached.
+#[derive(Debug)]
+pub struct AuthGrpc {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// TLS on the way there.
+    pub tls: Option<ClientTls>,
+}
+
+impl AuthGrpc {
+    /// Whether a client certificate is presented there.
+    #[must_use]
+    pub fn has_identity(&self) -> bool {
+        self.tls.as_ref().is_some_and(ClientTls::has_identity)
+    }
 }
 
 /// The settings of the user service, valid.
@@ -134,7 +170,7 @@ pub struct Settings {
     /// Who sees the email of a profile.
     pub email_visibility: EmailVisibility,
     /// The gRPC edge of the auth service.
-    pub auth_grpc: Option<Endpoint>,
+    pub auth_grpc: Option<AuthGrpc>,
     /// What is presented there.
     pub service_token: Option<Secret>,
     /// What every service has.
@@ -166,7 +202,7 @@ impl Settings {
         };
         let database = source.value(&DATABASE_URL, |url| url.parse());
         let email_visibility = source.value(&PROFILE_EMAIL_VISIBILITY, parsed("owner or members"));
-        let auth_grpc = source.optional(&AUTH_GRPC_URL, endpoint);
+        let auth_grpc = auth_grpc(source);
         let runtime = RuntimeSettings::read(source);
         source.finish()?;
         Ok(Self {
@@ -206,7 +242,16 @@ fn keys(source: &mut Source) -> Option<KeySource> {
     if source.is_set(&JWT_PUBLIC_KEY_FILE) {
         return source.optional(&JWT_PUBLIC_KEY_FILE, public_key).map(KeySource::Given);
     }
-    let jwks = |url: &str| JwksCache::new(url).map_err(|error| error.to_string());
+    let authorities = source.optional(&TLS_CA_FILE, |path| {
+        fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))
+    });
+    let jwks = |url: &str| {
+        match &authorities {
+            Some(pem) => JwksCache::trusting(url, pem),
+            None => JwksCache::new(url),
+        }
+        .map_err(|error| error.to_string())
+    };
     Some(KeySource::Jwks(source.value(&JWKS_URL, jwks)))
 }
 
@@ -228,13 +273,51 @@ fn token_fault(token: &str) -> Option<&'static str> {
     }
 }
 
-fn endpoint(url: &str) -> Result<Endpoint, String> {
+/// Reads where the auth service is. Every `None` of a given URL comes with a fault.
+fn auth_grpc(source: &mut Source) -> Option<AuthGrpc> {
+    let cert = source.optional(&TLS_CLIENT_CERT_FILE, text);
+    let key = source.optional(&TLS_CLIENT_KEY_FILE, text);
+    let ca = source.optional(&TLS_CA_FILE, text);
+    let identity = match (cert, key) {
+        (Some(cert), Some(key)) => Some([(TLS_CLIENT_CERT_FILE, cert), (TLS_CLIENT_KEY_FILE, key)]),
+        (None, None) => None,
+        _ => {
+            source.fault(&TLS_CLIENT_CERT_FILE, "must be given together with TLS_CLIENT_KEY_FILE");
+            None
+        }
+    };
+    let (endpoint, is_tls) = source.optional(&AUTH_GRPC_URL, endpoint)?;
+    if !is_tls {
+        return Some(AuthGrpc { endpoint, tls: None });
+    }
+    let authorities = ca.map_or(Authorities::System, |path| Authorities::File(TLS_CA_FILE, path));
+    match ClientTls::load(authorities, identity) {
+        Ok(tls) => Some(AuthGrpc { endpoint, tls: Some(tls) }),
+        Err((setting, what)) => {
+            source.fault(&setting, what);
+            None
+        }
+    }
+}
+
+/// Reads a URL of scheme and authority alone, and whether it asks for TLS.
+fn endpoint(url: &str) -> Result<(Endpoint, bool), String> {
     let fault = || "is not a URL such as http://auth:50051".to_owned();
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| fault())?;
     let uri = endpoint.uri();
-    let plain = uri.scheme_str() == Some("http")
-        && uri.host().is_some_and(|host| !host.is_empty())
+    let is_tls = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err(fault()),
+    };
+    let plain = uri.host().is_some_and(|host| !host.is_empty())
         && uri.path().trim_start_matches('/').is_empty()
         && !url.contains('@');
-    if plain { Ok(endpoint) } else { Err(fault()) }
+    let authority = uri.authority().filter(|_| plain).ok_or_else(fault)?;
+    if !is_tls {
+        return Ok((endpoint, false));
+    }
+    // tonic would add TLS of its own to an https URL; ours comes with the connector.
+    let below = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| fault())?;
+    Ok((below.origin(uri.clone()), true))
 }

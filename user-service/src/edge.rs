@@ -6,11 +6,12 @@ pub mod rest;
 use http::HeaderMap;
 use service_kit::{
     code::Code,
+    context::RequestContext,
     error::{ApiError, Fault},
 };
 use token_verifier::{AuthError, Verifier};
 
-use crate::{domain::Broken, domain::Caller, service::Service};
+use crate::{domain::Broken, domain::Caller, service::Service, store::Origin};
 
 /// Who sent a request with these header fields.
 async fn authenticate(verifier: &Verifier, headers: &HeaderMap) -> Result<Caller, ApiError> {
@@ -46,6 +47,11 @@ fn unauthenticated(error: AuthError) -> ApiError {
         }
         None => refused,
     }
+}
+
+/// What a deletion remembers of its request.
+fn origin(context: &RequestContext) -> Origin {
+    Origin { request_id: context.request_id.clone(), traceparent: context.traceparent() }
 }
 
 /// Refuses a request that is wrong in itself. It still counts as its caller's first one, and a

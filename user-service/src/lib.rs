@@ -10,6 +10,7 @@ pub mod etag;
 pub mod outbox;
 pub mod outbox_command;
 pub mod page_token;
+pub mod reads;
 pub mod service;
 pub mod store;
 
@@ -18,8 +19,11 @@ use std::{sync::Arc, time::Duration};
 pub use error::Error;
 use service_kit::{
     health::Check,
-    metrics::Metrics,
+    metrics::{Metrics, Unit},
+    otlp::{Otlp, OtlpError},
     server::{Plan, Server},
+    settings::Secret,
+    trace::Traces,
 };
 use token_verifier::{KeySet, Rules, Verifier};
 use tokio::sync::Notify;
@@ -27,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backlog::Backlog,
-    config::{KeySource, Settings},
+    config::{AuthGrpc, KeySource, Settings},
     outbox::Courier,
     service::Service,
     store::{Store, StoreError},
@@ -55,6 +59,9 @@ pub enum BuildError {
     /// The database is not one that this version can use.
     #[error("DATABASE_URL: {0}")]
     Store(#[from] StoreError),
+    /// The `OTEL_*` variables cannot be used.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
 }
 
 /// The service, listening but not accepting yet.
@@ -75,18 +82,25 @@ impl App {
         settings: Settings,
         shutdown: CancellationToken,
     ) -> Result<Self, BuildError> {
-        let metrics = Metrics::new();
-        let store = open_store(&settings)?;
+        let otlp = Otlp::start(NAME, VERSION)?;
+        let metrics = Metrics::new(NAME, VERSION, &otlp);
+        let store = open_store(&settings, &metrics)?;
         let deleted = Arc::new(Notify::new());
         let service =
             Service::new(Arc::clone(&store), settings.email_visibility, Arc::clone(&deleted));
         let service = Arc::new(service);
-        observe_connections(&store, &metrics);
+        observe_connections(&store, settings.runtime.database_max_connections, &metrics);
         let mut background = Background {
             backlog: Backlog::observed_by(&metrics),
             store: Arc::clone(&store),
             service: Arc::clone(&service),
-            courier: courier(&settings, &store, deleted)?,
+            courier: courier(
+                settings.auth_grpc,
+                settings.service_token.as_ref(),
+                &store,
+                deleted,
+                Traces::new(&otlp),
+            )?,
             migrate: settings.runtime.migrate_on_start,
             prepared: false,
         };
@@ -104,8 +118,10 @@ impl App {
             addresses: settings.addresses,
             runtime: &settings.runtime,
             metrics,
+            otlp,
             checks: vec![
-                database_check(store, Arc::clone(&service)),
+                database_check(Arc::clone(&store), Arc::clone(&service)),
+                schema_check(store),
                 signing_keys_check(verifier.clone()),
             ],
             grpc_services: edge::grpc::SERVICES,
@@ -151,18 +167,14 @@ impl App {
 ///
 /// Where the database cannot be migrated.
 pub async fn migrate(settings: &Settings) -> Result<(), BuildError> {
-    let store = open_store(settings)?;
+    let store = open_store(settings, &Metrics::default())?;
     store.migrate().await?;
     store.close().await;
     Ok(())
 }
 
-fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, BuildError> {
-    let options = sql_kit::PoolOptions {
-        application: NAME,
-        max_connections: settings.runtime.database_max_connections,
-        acquire_timeout: settings.runtime.database_acquire_timeout,
-    };
+fn open_store(settings: &Settings, metrics: &Metrics) -> Result<Arc<dyn Store>, BuildError> {
+    let options = sql_kit::PoolOptions::new(NAME, &settings.runtime, metrics);
     store::open(&settings.database, options)
         .map_err(|error| BuildError::System(format!("DATABASE_URL: {error}")))
 }
@@ -182,7 +194,8 @@ fn verifier(
     match keys {
         KeySource::Jwks(cache) => {
             let keys = cache.clone();
-            metrics.gauge("user_jwks_age_seconds", "Since the JWKS was last fetched", move || {
+            let help = "Since the JWKS was last fetched";
+            metrics.gauge("user.jwks.age", help, Unit::Seconds, move || {
                 keys.age().map(|age| age.as_secs_f64())
             });
             tokio::spawn(cache.clone().run(shutdown.clone().cancelled_owned()));
@@ -202,11 +215,14 @@ fn verifier(
 }
 
 fn courier(
-    settings: &Settings,
+    auth: Option<AuthGrpc>,
+    token: Option<&Secret>,
     store: &Arc<dyn Store>,
     deleted: Arc<Notify>,
+    traces: Traces,
 ) -> Result<Option<Courier>, BuildError> {
-    let (Some(auth), Some(token)) = (&settings.auth_grpc, &settings.service_token) else {
+    // A service is known by its token or, over TLS, by its client certificate.
+    let Some(auth) = auth.filter(|auth| token.is_some() || auth.has_identity()) else {
         tracing::warn!(
             service = NAME,
             "AUTH_GRPC_URL or SERVICE_TOKEN is not set: the auth service is not told of deletions, \
@@ -214,17 +230,20 @@ fn courier(
         );
         return Ok(None);
     };
-    Courier::new(Arc::clone(store), auth, token, deleted)
+    Courier::new(Arc::clone(store), auth, token, deleted, traces)
         .map(Some)
         .map_err(|_| BuildError::System("SERVICE_TOKEN: cannot be sent".to_owned()))
 }
 
-fn observe_connections(store: &Arc<dyn Store>, metrics: &Metrics) {
+fn observe_connections(store: &Arc<dyn Store>, most: u32, metrics: &Metrics) {
+    let help = "The most connections to the database";
+    metrics.gauge("db.client.connection.max", help, Unit::Count, move || Some(f64::from(most)));
     let store = Arc::clone(store);
     metrics.gauge_by(
-        "db_client_connection_count",
+        "db.client.connection.count",
         "Connections to the database",
-        "db_client_connection_state",
+        Unit::Count,
+        "db.client.connection.state",
         move || store.connections().by_state(),
     );
 }
@@ -233,6 +252,15 @@ fn database_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
     Check::new("database", move || {
         let (store, service) = (Arc::clone(&store), Arc::clone(&service));
         async move { service.is_prepared() && store.ping().await.is_ok() }
+    })
+}
+
+/// Whether the tables are there. A newer version of the service may have added to them: this one goes
+/// on until it is replaced.
+fn schema_check(store: Arc<dyn Store>) -> Check {
+    Check::new("schema", move || {
+        let store = Arc::clone(&store);
+        async move { matches!(store.check_migrated().await, Ok(()) | Err(StoreError::Newer(_))) }
     })
 }
 

@@ -14,7 +14,7 @@ fn command() -> Command {
     let command = Command::new(NAME)
         .version(VERSION)
         .about("Owns profiles and validates access tokens locally.")
-        .after_help("A secret can also be given in a file, as <NAME>_FILE. A .env file is read.")
+        .after_help(runtime::HELP)
         .subcommand(Command::new("serve").about("Serve until SIGTERM (the default)"))
         .subcommand(Command::new("migrate").about("Migrate the database and exit"))
         .subcommand(
@@ -40,9 +40,7 @@ async fn run(matches: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
     let all = [config::SETTINGS, runtime::SETTINGS].concat();
     let mut source = settings::Source::from_process(&all, flags);
     if name == "healthcheck" {
-        let address = source.value(&config::HTTP_ADDR, settings::address);
-        source.finish()?;
-        return Ok(probe::ready(address).await?);
+        return Ok(probe::healthcheck(&config::HTTP_ADDR, &mut source).await?);
     }
     let settings = config::Settings::read(&mut source)?;
     let output = match name {

@@ -6,17 +6,18 @@ use futures_util::future::join_all;
 use latchkey_contracts::auth::v1::{
     DeleteAccountRequest, account_service_client::AccountServiceClient,
 };
-use service_kit::settings::Secret;
+use service_kit::{settings::Secret, tls::Connector, trace::Traces};
 use tokio::sync::Notify;
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue, errors::InvalidMetadataValue},
-    transport::{Channel, Endpoint},
+    transport::Channel,
 };
 
 use crate::{
+    config::AuthGrpc,
     domain::UserId,
-    store::{OutboxEntry, Store},
+    store::{Origin, OutboxEntry, Store},
 };
 
 /// How often the outbox is looked at when nothing wakes the worker: another replica may have left
@@ -40,12 +41,13 @@ const MAX_DELAY_REFUSED: Duration = Duration::from_secs(60);
 pub struct Courier {
     store: Arc<dyn Store>,
     client: AccountServiceClient<Channel>,
-    authorization: MetadataValue<Ascii>,
+    authorization: Option<MetadataValue<Ascii>>,
     deleted: Arc<Notify>,
+    traces: Traces,
 }
 
 impl Courier {
-    /// A worker that presents `token` at `auth` and looks at once when `deleted` is notified.
+    /// A worker that presents `token`, or a client certificate alone, at `auth` and looks at once when `deleted` is notified.
     /// Nothing is connected before the first delivery.
     ///
     /// # Errors
@@ -53,20 +55,23 @@ impl Courier {
     /// Where the token cannot be a header field.
     pub fn new(
         store: Arc<dyn Store>,
-        auth: &Endpoint,
-        token: &Secret,
+        auth: AuthGrpc,
+        token: Option<&Secret>,
         deleted: Arc<Notify>,
+        traces: Traces,
     ) -> Result<Self, InvalidMetadataValue> {
-        let mut authorization: MetadataValue<Ascii> =
-            format!("Bearer {}", token.expose()).parse()?;
-        authorization.set_sensitive(true);
-        let channel = auth
-            .clone()
+        let authorization = token.map(bearer).transpose()?;
+        let endpoint = auth
+            .endpoint
             .connect_timeout(DELIVERY_TIMEOUT)
             .http2_keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .connect_lazy();
-        Ok(Self { store, client: AccountServiceClient::new(channel), authorization, deleted })
+            .keep_alive_timeout(Duration::from_secs(10));
+        let channel = match auth.tls {
+            Some(tls) => endpoint.connect_with_connector_lazy(Connector::new(tls)),
+            None => endpoint.connect_lazy(),
+        };
+        let client = AccountServiceClient::new(channel);
+        Ok(Self { store, client, authorization, deleted, traces })
     }
 
     /// Works for ever. It may be dropped at any time: what it has taken is due again when its lease
@@ -98,24 +103,26 @@ impl Courier {
 
     async fn attempt(&self, entry: &OutboxEntry) -> bool {
         let account = entry.account_id;
-        let request_id = entry.request_id.as_str();
-        match self.deliver(account, request_id).await {
+        let request_id = entry.origin.request_id.as_str();
+        let trace_id = entry.origin.trace_id();
+        match self.deliver(account, &entry.origin).await {
             Ok(()) => {
                 let lag_ms = (sql_kit::now() - entry.created_at).num_milliseconds();
                 let attempts = entry.attempts;
                 tracing::info!(
                     event = "account_deletion.delivered",
-                    %account, request_id, attempts, lag_ms, "deletion delivered"
+                    %account, request_id, trace_id, attempts, lag_ms, "deletion delivered"
                 );
                 // If this fails it is delivered once more, which does no harm.
                 self.store.remove_delivered(account).await.is_ok()
             }
             Err(status) => {
                 let (delay, code) = (delay(&status, entry.attempts), status.code());
-                // The text of the status may be anything; its code says enough.
+                // What the other side says may be anything; what happened on the way there is ours.
+                let cause = root_cause(&status);
                 tracing::warn!(
                     event = "account_deletion.failed",
-                    %account, request_id, attempts = entry.attempts, ?code, "deletion not delivered"
+                    %account, request_id, trace_id, attempts = entry.attempts, ?code, cause, "deletion not delivered"
                 );
                 // If this fails it is due when the lease ends.
                 let _ = self.store.postpone(account, sql_kit::now() + delay).await;
@@ -124,20 +131,41 @@ impl Courier {
         }
     }
 
-    async fn deliver(&self, account: UserId, request_id: &str) -> Result<(), Status> {
+    async fn deliver(&self, account: UserId, origin: &Origin) -> Result<(), Status> {
+        let call = self.traces.call("auth.v1.AccountService/DeleteAccount", &origin.traceparent);
         let mut request = Request::new(DeleteAccountRequest { id: account.to_string() });
         request.set_timeout(DELIVERY_TIMEOUT);
         let metadata = request.metadata_mut();
-        metadata.insert("authorization", self.authorization.clone());
-        if let Ok(request_id) = request_id.parse() {
-            metadata.insert("x-request-id", request_id);
+        if let Some(authorization) = &self.authorization {
+            metadata.insert("authorization", authorization.clone());
+        }
+        let traceparent = call.traceparent();
+        for (name, value) in [("x-request-id", &origin.request_id), ("traceparent", &traceparent)] {
+            if let Ok(value) = value.parse() {
+                metadata.insert(name, value);
+            }
         }
         let mut client = self.client.clone();
-        match tokio::time::timeout(DELIVERY_TIMEOUT, client.delete_account(request)).await {
-            Ok(answer) => answer.map(|_| ()),
-            Err(_) => Err(Status::deadline_exceeded("no answer")),
+        let answer = tokio::time::timeout(DELIVERY_TIMEOUT, client.delete_account(request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
+        if let Err(status) = &answer {
+            call.fail(status.code());
         }
+        answer.map(|_| ())
     }
+}
+
+/// Why a call did not arrive; nothing where it was answered.
+fn root_cause(status: &Status) -> Option<String> {
+    let first = std::error::Error::source(status)?;
+    let causes = std::iter::successors(Some(first), |error| error.source());
+    causes.last().map(ToString::to_string)
+}
+
+fn bearer(token: &Secret) -> Result<MetadataValue<Ascii>, InvalidMetadataValue> {
+    let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.expose()).parse()?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Doubles with each attempt, up to a limit; half of it by chance, so that entries that failed

@@ -2,6 +2,8 @@
 
 use clap::ArgMatches;
 
+use service_kit::metrics::Metrics;
+
 use crate::{BuildError, config::Settings, open_store};
 
 /// How many entries are listed.
@@ -14,7 +16,7 @@ const LISTED: u32 = 1000;
 /// Where the database is away or not migrated.
 #[expect(clippy::print_stdout, reason = "the answer of a command")]
 pub async fn run(settings: &Settings, flags: &ArgMatches) -> Result<(), BuildError> {
-    let store = open_store(settings)?;
+    let store = open_store(settings, &Metrics::default())?;
     store.check_migrated().await?;
     if flags.subcommand_matches("retry").is_some() {
         println!("{} entries are due now", store.retry_all(sql_kit::now()).await?);
@@ -27,7 +29,7 @@ pub async fn run(settings: &Settings, flags: &ArgMatches) -> Result<(), BuildErr
             "{:<36}  {deleted:<27}  {:>8}  {}",
             entry.account_id.to_string(),
             entry.attempts,
-            entry.request_id
+            entry.origin.request_id
         );
     }
     let (depth, _) = store.backlog().await?;

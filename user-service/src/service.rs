@@ -9,7 +9,8 @@ use crate::{
     error::Error,
     etag::Preconditions,
     page_token::{self, Cursor, PageKey},
-    store::{Deletion, Store, StoreError},
+    reads::Reads,
+    store::{Deletion, Origin, Store, StoreError},
 };
 
 /// The name under which the store keeps the key of page tokens.
@@ -19,6 +20,7 @@ const PAGE_KEY: &str = "page-token";
 #[derive(Debug)]
 pub struct Service {
     store: Arc<dyn Store>,
+    reads: Reads,
     email_visibility: EmailVisibility,
     /// Nothing until the database has been migrated.
     page_key: OnceLock<PageKey>,
@@ -53,7 +55,8 @@ impl Service {
         email_visibility: EmailVisibility,
         deleted: Arc<Notify>,
     ) -> Self {
-        Self { store, email_visibility, page_key: OnceLock::new(), deleted }
+        let reads = Reads::new(Arc::clone(&store));
+        Self { store, reads, email_visibility, page_key: OnceLock::new(), deleted }
     }
 
     /// Loads what has to be there before the first request, once the database is migrated.
@@ -181,7 +184,7 @@ impl Service {
     }
 
     /// Deletes the caller's profile for good, and sees to it that the auth service deletes the
-    /// account. `request_id` goes with that message.
+    /// account. `origin` goes with that message.
     ///
     /// # Errors
     ///
@@ -191,7 +194,7 @@ impl Service {
         caller: &Caller,
         id: UserId,
         preconditions: &Preconditions,
-        request_id: &str,
+        origin: &Origin,
     ) -> Result<(), Error> {
         loop {
             let present = match self.authorize(caller, id, preconditions).await {
@@ -199,7 +202,7 @@ impl Service {
                 Err(Error::AccountDeleted) if caller.id == id => return Err(Error::UserNotFound),
                 authorized => authorized?,
             };
-            let deletion = Deletion { id, version: present.version, request_id };
+            let deletion = Deletion { id, version: present.version, origin };
             if self.store.delete_profile(deletion, sql_kit::now()).await? {
                 tracing::info!(event = "profile.deleted", account = %caller.id, "profile deleted");
                 self.deleted.notify_one();
@@ -222,7 +225,7 @@ impl Service {
     /// Admits the caller and finds the profile `id`, in one query where there is nothing to change.
     async fn load(&self, caller: &Caller, id: UserId) -> Result<Option<Profile>, Error> {
         self.page_key()?;
-        let (own, other) = self.store.profiles(caller.id, id).await?;
+        let (own, other) = self.reads.pair(caller.id, id).await?;
         let own = match own {
             Some(own) => self.take_over_email(caller, own).await?,
             None => self.create(caller).await?,
@@ -238,7 +241,7 @@ impl Service {
                 return Ok(first);
             }
             // Another request was faster, or the account is deleted.
-            if let (Some(own), _) = self.store.profiles(caller.id, caller.id).await? {
+            if let (Some(own), _) = self.reads.pair(caller.id, caller.id).await? {
                 return self.take_over_email(caller, own).await;
             }
             if self.store.is_deleted(caller.id).await? {
@@ -267,7 +270,7 @@ impl Service {
                 tracing::info!(event = "profile.email_changed", account = %caller.id, "email changed");
                 return Ok(next);
             }
-            own = match self.store.profiles(caller.id, caller.id).await? {
+            own = match self.reads.pair(caller.id, caller.id).await? {
                 (Some(own), _) => own,
                 (None, _) => return Err(Error::AccountDeleted),
             };

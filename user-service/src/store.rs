@@ -16,6 +16,23 @@ use crate::{
     page_token::Cursor,
 };
 
+/// The request that a deletion comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Its id.
+    pub request_id: String,
+    /// Its trace (W3C Trace Context); empty if that is not known.
+    pub traceparent: String,
+}
+
+impl Origin {
+    /// The id of the trace, if it is known.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<&str> {
+        self.traceparent.split('-').nth(1)
+    }
+}
+
 /// Which profile to delete.
 #[derive(Debug, Clone, Copy)]
 pub struct Deletion<'a> {
@@ -23,8 +40,8 @@ pub struct Deletion<'a> {
     pub id: UserId,
     /// The version that it must still have.
     pub version: i64,
-    /// The id of the request that deletes it.
-    pub request_id: &'a str,
+    /// The request that deletes it.
+    pub origin: &'a Origin,
 }
 
 /// A deletion that the auth service has to be told of.
@@ -32,8 +49,8 @@ pub struct Deletion<'a> {
 pub struct OutboxEntry {
     /// The deleted account.
     pub account_id: UserId,
-    /// The id of the request that deleted its profile.
-    pub request_id: String,
+    /// The request that deleted its profile.
+    pub origin: Origin,
     /// When that was.
     pub created_at: DateTime<Utc>,
     /// How many attempts there have been, the one that is now made included.
@@ -56,13 +73,8 @@ pub trait Store: Debug + Send + Sync {
     /// The secret that all replicas share under `name`; `fresh` becomes it if there is none.
     async fn shared_secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, StoreError>;
 
-    /// Finds the profiles `one` and `other` in one query. If both are the same, `other` is not
-    /// repeated.
-    async fn profiles(
-        &self,
-        one: UserId,
-        other: UserId,
-    ) -> Result<(Option<Profile>, Option<Profile>), StoreError>;
+    /// Finds the profiles with these ids, as far as they exist, in no particular order.
+    async fn profiles(&self, ids: &[UserId]) -> Result<Vec<Profile>, StoreError>;
 
     /// Adds a profile, unless its id has one or was deleted. Returns whether it did.
     async fn create_profile(&self, profile: &Profile) -> Result<bool, StoreError>;
@@ -128,16 +140,10 @@ pub trait Store: Debug + Send + Sync {
 pub fn open(database: &Database, options: PoolOptions) -> io::Result<Arc<dyn Store>> {
     Ok(match database {
         Database::Postgres(connect) => {
-            Arc::new(postgres::PostgresStore::open((**connect).clone(), options))
+            Arc::new(postgres::PostgresStore::open(connect.clone(), options))
         }
         Database::Sqlite(connect) => {
             Arc::new(sqlite::SqliteStore::open((**connect).clone(), options)?)
         }
     })
-}
-
-/// Sorts what a query for two ids has found.
-fn pair(found: Vec<Profile>, one: UserId, other: UserId) -> (Option<Profile>, Option<Profile>) {
-    let with = |id| found.iter().find(|profile| profile.id == id).cloned();
-    (with(one), if one == other { None } else { with(other) })
 }

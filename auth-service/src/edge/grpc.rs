@@ -15,9 +15,11 @@ use service_kit::{
     error::ApiError,
     json::fault,
     settings::Secret,
+    tls::ClientCertificate,
 };
 use subtle::ConstantTimeEq as _;
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use token_verifier::{AuthError, bearer_token};
+use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::{
@@ -55,12 +57,15 @@ impl Api {
         self.trusted_proxies.client(request.metadata().as_ref(), request.extensions())
     }
 
-    /// Lets only services pass: those that present the service token.
-    fn admit_service(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        let presented = token_verifier::bearer_token(metadata.as_ref()).ok();
-        let known = match (&self.service_token, presented) {
-            (Some(token), Some(presented)) => {
-                bool::from(token.expose().as_bytes().ct_eq(presented.as_bytes()))
+    /// Lets only services pass: those that present the service token or, without any, a client
+    /// certificate.
+    fn admit_service<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let known = match (&self.service_token, bearer_token(request.metadata().as_ref())) {
+            (Some(token), Ok(presented)) => {
+                token.expose().as_bytes().ct_eq(presented.as_bytes()).into()
+            }
+            (_, Err(AuthError::Missing)) => {
+                request.extensions().get::<ClientCertificate>().is_some()
             }
             _ => false,
         };
@@ -122,7 +127,7 @@ impl AuthService for Api {
         &self,
         request: Request<IntrospectTokenRequest>,
     ) -> Result<Response<IntrospectTokenResponse>, Status> {
-        self.admit_service(request.metadata())?;
+        self.admit_service(&request)?;
         let claims = self.service.introspect(&request.get_ref().token).await.map_err(refused)?;
         Ok(Response::new(claims.map_or_else(IntrospectTokenResponse::default, |claims| {
             IntrospectTokenResponse {
@@ -145,7 +150,7 @@ impl AccountService for Api {
         &self,
         request: Request<DeleteAccountRequest>,
     ) -> Result<Response<DeleteAccountResponse>, Status> {
-        self.admit_service(request.metadata())?;
+        self.admit_service(&request)?;
         let text = &request.get_ref().id;
         let id =
             Uuid::try_parse(text).ok().filter(|id| id.to_string() == *text).ok_or_else(|| {

@@ -191,12 +191,18 @@ impl ManagedKeys {
 
     /// Keeps `publish` told of the keys until the future is dropped. A failure keeps the last ring.
     pub async fn keep_current(&self, publish: impl Fn(KeyRing)) {
-        let mut seen = Vec::new();
+        let (mut seen, mut signing) = (Vec::new(), None);
         loop {
             tokio::time::sleep(RELOAD_INTERVAL).await;
-            if let Err(error) = self.reload(&mut seen, sql_kit::now(), &publish).await {
+            let now = sql_kit::now();
+            if let Err(error) = self.reload(&mut seen, now, &publish).await {
                 tracing::warn!(%error, "cannot reload the signing keys");
             }
+            let kid = active(&seen, now).map(|record| record.kid.clone());
+            if signing.is_some() && kid != signing {
+                tracing::info!(event = "signing_key.rotated", kid, "another key signs now");
+            }
+            signing = kid;
         }
     }
 
@@ -309,4 +315,9 @@ fn expired(records: &[KeyRecord], now: DateTime<Utc>) -> impl Iterator<Item = &K
 /// The key that is activated last. Records come by time of activation.
 fn newest(records: &[KeyRecord]) -> Option<&KeyRecord> {
     records.last()
+}
+
+/// The key that signs now.
+fn active(records: &[KeyRecord], now: DateTime<Utc>) -> Option<&KeyRecord> {
+    records.iter().rfind(|record| record.activates_at <= now)
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use service_kit::client_address::Network;
-use sql_kit::{Connections, PoolOptions, Postgres, bounded, migrator};
+use sql_kit::{Connections, PoolOptions, Postgres, migrator};
 use sqlx::{Row as _, migrate::Migrator, postgres::PgConnectOptions, postgres::PgRow};
 
 use super::{
@@ -30,8 +30,8 @@ pub(super) struct PostgresStore {
 }
 
 impl PostgresStore {
-    pub(super) fn open(connect: PgConnectOptions, options: PoolOptions) -> Self {
-        Self { database: Postgres::open(connect, options) }
+    pub(super) fn open(hosts: Vec<PgConnectOptions>, options: PoolOptions) -> Self {
+        Self { database: Postgres::open(hosts, options) }
     }
 }
 
@@ -57,14 +57,16 @@ fn key(row: &PgRow) -> Result<KeyRecord, sqlx::Error> {
 
 /// Reserves one attempt in a row, in a new window where the old one has ended.
 async fn reserve(
+    database: &Postgres,
     connection: &mut sqlx::PgConnection,
     subject: Subject,
     network: &str,
     limits: FailureLimits,
     now: DateTime<Utc>,
 ) -> Result<Reserved, sqlx::Error> {
-    let row = sqlx::query(
-        "INSERT INTO login_failures AS f
+    let row = database
+        .query(
+            "INSERT INTO login_failures AS f
              (subject, network, failures, expires_at, pending, pending_until)
          VALUES ($1, $2, 0, $3, 1, $4)
          ON CONFLICT (subject, network) DO UPDATE SET
@@ -72,14 +74,14 @@ async fn reserve(
              pending = CASE WHEN f.pending_until <= $5 THEN 1 ELSE f.pending + 1 END,
              pending_until = excluded.pending_until
          RETURNING failures, pending, expires_at",
-    )
-    .bind(subject.0.as_slice())
-    .bind(network)
-    .bind(window_end(limits, now))
-    .bind(now + PENDING_FOR)
-    .bind(now)
-    .fetch_one(connection)
-    .await?;
+        )
+        .bind(subject.0.as_slice())
+        .bind(network)
+        .bind(window_end(limits, now))
+        .bind(now + PENDING_FOR)
+        .bind(now)
+        .fetch_one(connection)
+        .await?;
     Ok(Reserved {
         failures: row.try_get("failures")?,
         pending: row.try_get("pending")?,
@@ -89,6 +91,7 @@ async fn reserve(
 
 /// Settles one attempt in a row.
 async fn settle(
+    database: &Postgres,
     connection: &mut sqlx::PgConnection,
     subject: Subject,
     network: &str,
@@ -97,8 +100,9 @@ async fn settle(
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     let reset = outcome == Outcome::Succeeded && network != ALL_NETWORKS;
-    sqlx::query(
-        "UPDATE login_failures SET
+    database
+        .query(
+            "UPDATE login_failures SET
              pending = CASE WHEN pending > 0 THEN pending - 1 ELSE 0 END,
              failures = CASE WHEN $3 THEN 0
                              WHEN NOT $4 THEN failures
@@ -107,33 +111,33 @@ async fn settle(
              expires_at = CASE WHEN $4 AND (failures = 0 OR expires_at <= $5) THEN $6
                                ELSE expires_at END
          WHERE subject = $1 AND network = $2",
-    )
-    .bind(subject.0.as_slice())
-    .bind(network)
-    .bind(reset)
-    .bind(outcome == Outcome::Failed)
-    .bind(now)
-    .bind(window_end(limits, now))
-    .execute(connection)
-    .await?;
+        )
+        .bind(subject.0.as_slice())
+        .bind(network)
+        .bind(reset)
+        .bind(outcome == Outcome::Failed)
+        .bind(now)
+        .bind(window_end(limits, now))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
 /// Whether a login to the account has succeeded from this network lately.
 async fn is_known_network(
+    database: &Postgres,
     connection: &mut sqlx::PgConnection,
     subject: Subject,
     network: &str,
     now: DateTime<Utc>,
 ) -> Result<bool, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT 1 FROM login_networks WHERE subject = $1 AND network = $2 AND seen_at > $3",
-    )
-    .bind(subject.0.as_slice())
-    .bind(network)
-    .bind(now - NETWORK_MEMORY)
-    .fetch_optional(connection)
-    .await?;
+    let row = database
+        .query("SELECT 1 FROM login_networks WHERE subject = $1 AND network = $2 AND seen_at > $3")
+        .bind(subject.0.as_slice())
+        .bind(network)
+        .bind(now - NETWORK_MEMORY)
+        .fetch_optional(connection)
+        .await?;
     Ok(row.is_some())
 }
 
@@ -152,49 +156,59 @@ impl Store for PostgresStore {
     }
 
     async fn create_account(&self, account: &AccountRecord) -> Result<bool, StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            let done = sqlx::query(
-                "INSERT INTO accounts (id, email, password_hash, hash_scheme, created_at)
+        self.database
+            .bounded(async {
+                let mut lease = self.database.lease().await?;
+                let done = self
+                    .database
+                    .query(
+                        "INSERT INTO accounts (id, email, password_hash, hash_scheme, created_at)
                  VALUES ($1, $2, $3, $4, $5) ON CONFLICT (email) DO NOTHING",
-            )
-            .bind(account.id.0)
-            .bind(account.email.as_str())
-            .bind(&account.password_hash)
-            .bind(&account.hash_scheme)
-            .bind(account.created_at)
-            .execute(&mut *lease)
-            .await?;
-            Ok(done.rows_affected() == 1)
-        })
-        .await
+                    )
+                    .bind(account.id.0)
+                    .bind(account.email.as_str())
+                    .bind(&account.password_hash)
+                    .bind(&account.hash_scheme)
+                    .bind(account.created_at)
+                    .execute(&mut *lease)
+                    .await?;
+                lease.commit().await?;
+                Ok(done.rows_affected() == 1)
+            })
+            .await
     }
 
     async fn account_by_email(&self, email: &Email) -> Result<Option<AccountRecord>, StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            let row = sqlx::query(
-                "SELECT id, email, password_hash, hash_scheme, created_at
+        self.database
+            .bounded(async {
+                let mut lease = self.database.lease().await?;
+                let row = self
+                    .database
+                    .query(
+                        "SELECT id, email, password_hash, hash_scheme, created_at
                  FROM accounts WHERE email = $1",
-            )
-            .bind(email.as_str())
-            .fetch_optional(&mut *lease)
-            .await?;
-            row.as_ref().map(account).transpose()
-        })
-        .await
+                    )
+                    .bind(email.as_str())
+                    .fetch_optional(&mut *lease)
+                    .await?;
+                row.as_ref().map(account).transpose()
+            })
+            .await
     }
 
     async fn account_exists(&self, id: AccountId) -> Result<bool, StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            let row = sqlx::query("SELECT 1 FROM accounts WHERE id = $1")
-                .bind(id.0)
-                .fetch_optional(&mut *lease)
-                .await?;
-            Ok(row.is_some())
-        })
-        .await
+        self.database
+            .bounded(async {
+                let mut lease = self.database.lease().await?;
+                let row = self
+                    .database
+                    .query("SELECT 1 FROM accounts WHERE id = $1")
+                    .bind(id.0)
+                    .fetch_optional(&mut *lease)
+                    .await?;
+                Ok(row.is_some())
+            })
+            .await
     }
 
     async fn replace_password_hash(
@@ -204,42 +218,51 @@ impl Store for PostgresStore {
         after: &str,
         scheme: &str,
     ) -> Result<bool, StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            let done = sqlx::query(
-                "UPDATE accounts SET password_hash = $3, hash_scheme = $4
+        self.database
+            .bounded(async {
+                let mut lease = self.database.lease().await?;
+                let done = self
+                    .database
+                    .query(
+                        "UPDATE accounts SET password_hash = $3, hash_scheme = $4
                  WHERE id = $1 AND password_hash = $2",
-            )
-            .bind(id.0)
-            .bind(before)
-            .bind(after)
-            .bind(scheme)
-            .execute(&mut *lease)
-            .await?;
-            Ok(done.rows_affected() == 1)
-        })
-        .await
+                    )
+                    .bind(id.0)
+                    .bind(before)
+                    .bind(after)
+                    .bind(scheme)
+                    .execute(&mut *lease)
+                    .await?;
+                lease.commit().await?;
+                Ok(done.rows_affected() == 1)
+            })
+            .await
     }
 
     async fn delete_account(&self, id: AccountId) -> Result<Option<Email>, StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            let email: Option<String> =
-                sqlx::query_scalar("DELETE FROM accounts WHERE id = $1 RETURNING email")
+        self.database
+            .bounded(async {
+                let mut lease = self.database.lease().await?;
+                let email: Option<String> = self
+                    .database
+                    .query_scalar("DELETE FROM accounts WHERE id = $1 RETURNING email")
                     .bind(id.0)
                     .fetch_optional(&mut *lease)
                     .await?;
-            email.as_deref().map(stored_email).transpose()
-        })
-        .await
+                lease.commit().await?;
+                email.as_deref().map(stored_email).transpose()
+            })
+            .await
     }
 
     async fn hash_schemes(&self) -> Result<Vec<String>, StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            // A loose index scan: one step for each scheme, however many accounts there are.
-            sqlx::query_scalar(
-                "WITH RECURSIVE schemes AS (
+        self.database
+            .bounded(async {
+                let mut lease = self.database.lease().await?;
+                // A loose index scan: one step for each scheme, however many accounts there are.
+                self.database
+                    .query_scalar(
+                        "WITH RECURSIVE schemes AS (
                      (SELECT hash_scheme FROM accounts ORDER BY hash_scheme LIMIT 1)
                      UNION ALL
                      SELECT (SELECT hash_scheme FROM accounts
@@ -248,25 +271,28 @@ impl Store for PostgresStore {
                      FROM schemes WHERE schemes.hash_scheme IS NOT NULL
                  )
                  SELECT hash_scheme FROM schemes WHERE hash_scheme IS NOT NULL",
-            )
-            .fetch_all(&mut *lease)
+                    )
+                    .fetch_all(&mut *lease)
+                    .await
+            })
             .await
-        })
-        .await
     }
 
     async fn signing_keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            let rows = sqlx::query(
-                "SELECT kid, algorithm, sealed_key, created_at, activates_at
+        self.database
+            .bounded(async {
+                let mut lease = self.database.lease().await?;
+                let rows = self
+                    .database
+                    .query(
+                        "SELECT kid, algorithm, sealed_key, created_at, activates_at
                  FROM signing_keys ORDER BY activates_at, created_at, kid",
-            )
-            .fetch_all(&mut *lease)
-            .await?;
-            rows.iter().map(key).collect()
-        })
-        .await
+                    )
+                    .fetch_all(&mut *lease)
+                    .await?;
+                rows.iter().map(key).collect()
+            })
+            .await
     }
 
     async fn add_signing_key(
@@ -274,23 +300,24 @@ impl Store for PostgresStore {
         key: &KeyRecord,
         expected: Option<&str>,
     ) -> Result<bool, StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            let mut transaction = sqlx::Connection::begin(&mut *lease).await?;
-            // One replica at a time; readers go on.
-            sqlx::query("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE")
-                .execute(&mut *transaction)
-                .await?;
-            let newest: Option<String> = sqlx::query_scalar(
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.transaction().await?;
+                // One replica at a time; readers go on.
+                self.database
+                    .query("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE")
+                    .execute(&mut *transaction)
+                    .await?;
+                let newest: Option<String> = self.database.query_scalar(
                 "SELECT kid FROM signing_keys ORDER BY activates_at DESC, created_at DESC, kid DESC
                  LIMIT 1",
             )
             .fetch_optional(&mut *transaction)
             .await?;
-            if newest.as_deref() != expected {
-                return Ok(false);
-            }
-            sqlx::query(
+                if newest.as_deref() != expected {
+                    return Ok(false);
+                }
+                self.database.query(
                 "INSERT INTO signing_keys (kid, algorithm, sealed_key, created_at, activates_at)
                  VALUES ($1, $2, $3, $4, $5)",
             )
@@ -301,28 +328,31 @@ impl Store for PostgresStore {
             .bind(key.activates_at)
             .execute(&mut *transaction)
             .await?;
-            transaction.commit().await?;
-            Ok(true)
-        })
-        .await
+                transaction.commit().await?;
+                Ok(true)
+            })
+            .await
     }
 
     async fn reseal_signing_keys(
         &self,
         keys: &[(String, Vec<u8>, Vec<u8>)],
     ) -> Result<bool, StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            let mut transaction = sqlx::Connection::begin(&mut *lease).await?;
-            sqlx::query("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE")
-                .execute(&mut *transaction)
-                .await?;
-            let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM signing_keys")
-                .fetch_one(&mut *transaction)
-                .await?;
-            let mut replaced = 0;
-            for (kid, before, after) in keys {
-                replaced += sqlx::query(
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.transaction().await?;
+                self.database
+                    .query("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE")
+                    .execute(&mut *transaction)
+                    .await?;
+                let stored: i64 = self
+                    .database
+                    .query_scalar("SELECT count(*) FROM signing_keys")
+                    .fetch_one(&mut *transaction)
+                    .await?;
+                let mut replaced = 0;
+                for (kid, before, after) in keys {
+                    replaced += self.database.query(
                     "UPDATE signing_keys SET sealed_key = $3 WHERE kid = $1 AND sealed_key = $2",
                 )
                 .bind(kid)
@@ -331,26 +361,29 @@ impl Store for PostgresStore {
                 .execute(&mut *transaction)
                 .await?
                 .rows_affected();
-            }
-            let all = usize::try_from(stored) == Ok(keys.len()) && replaced == keys.len() as u64;
-            if all {
-                transaction.commit().await?;
-            }
-            Ok(all)
-        })
-        .await
+                }
+                let all =
+                    usize::try_from(stored) == Ok(keys.len()) && replaced == keys.len() as u64;
+                if all {
+                    transaction.commit().await?;
+                }
+                Ok(all)
+            })
+            .await
     }
 
     async fn remove_signing_key(&self, kid: &str) -> Result<(), StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            sqlx::query("DELETE FROM signing_keys WHERE kid = $1")
-                .bind(kid)
-                .execute(&mut *lease)
-                .await?;
-            Ok(())
-        })
-        .await
+        self.database
+            .bounded(async {
+                let mut lease = self.database.lease().await?;
+                self.database
+                    .query("DELETE FROM signing_keys WHERE kid = $1")
+                    .bind(kid)
+                    .execute(&mut *lease)
+                    .await?;
+                lease.commit().await
+            })
+            .await
     }
 
     async fn count_attempt(
@@ -360,29 +393,46 @@ impl Store for PostgresStore {
         limits: FailureLimits,
         now: DateTime<Utc>,
     ) -> Result<Attempt, StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            let mut transaction = sqlx::Connection::begin(&mut *lease).await?;
-            let network = network.to_string();
-            // An attempt that is refused rolls back: it counts nowhere.
-            if limits.per_pair > 0 {
-                let pair = reserve(&mut transaction, subject, &network, limits, now).await?;
-                if let Some(refused) = pair.refused(limits.per_pair, true) {
-                    return Ok(refused);
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.transaction().await?;
+                let network = network.to_string();
+                // An attempt that is refused rolls back: it counts nowhere.
+                if limits.per_pair > 0 {
+                    let pair =
+                        reserve(&self.database, &mut transaction, subject, &network, limits, now)
+                            .await?;
+                    if let Some(refused) = pair.refused(limits.per_pair, true) {
+                        return Ok(refused);
+                    }
                 }
-            }
-            if limits.per_account > 0 {
-                let all = reserve(&mut transaction, subject, ALL_NETWORKS, limits, now).await?;
-                if let Some(refused) = all.refused(limits.per_account, false)
-                    && !is_known_network(&mut transaction, subject, &network, now).await?
-                {
-                    return Ok(refused);
+                if limits.per_account > 0 {
+                    let all = reserve(
+                        &self.database,
+                        &mut transaction,
+                        subject,
+                        ALL_NETWORKS,
+                        limits,
+                        now,
+                    )
+                    .await?;
+                    if let Some(refused) = all.refused(limits.per_account, false)
+                        && !is_known_network(
+                            &self.database,
+                            &mut transaction,
+                            subject,
+                            &network,
+                            now,
+                        )
+                        .await?
+                    {
+                        return Ok(refused);
+                    }
                 }
-            }
-            transaction.commit().await?;
-            Ok(Attempt::Counted)
-        })
-        .await
+                transaction.commit().await?;
+                Ok(Attempt::Counted)
+            })
+            .await
     }
 
     async fn settle_attempt(
@@ -393,55 +443,65 @@ impl Store for PostgresStore {
         limits: FailureLimits,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            let mut transaction = sqlx::Connection::begin(&mut *lease).await?;
-            let network = network.to_string();
-            // In the order in which they are reserved, so that no two wait for each other.
-            for network in [network.as_str(), ALL_NETWORKS] {
-                settle(&mut transaction, subject, network, outcome, limits, now).await?;
-            }
-            if outcome == Outcome::Succeeded {
-                sqlx::query(
-                    "INSERT INTO login_networks AS n (subject, network, seen_at)
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.transaction().await?;
+                let network = network.to_string();
+                // In the order in which they are reserved, so that no two wait for each other.
+                for network in [network.as_str(), ALL_NETWORKS] {
+                    settle(
+                        &self.database,
+                        &mut transaction,
+                        subject,
+                        network,
+                        outcome,
+                        limits,
+                        now,
+                    )
+                    .await?;
+                }
+                if outcome == Outcome::Succeeded {
+                    self.database
+                        .query(
+                            "INSERT INTO login_networks AS n (subject, network, seen_at)
                      VALUES ($1, $2, $3)
                      ON CONFLICT (subject, network) DO UPDATE SET seen_at = excluded.seen_at
                      WHERE n.seen_at < $4",
-                )
-                .bind(subject.0.as_slice())
-                .bind(&network)
-                .bind(now)
-                .bind(now - NETWORK_REFRESH)
-                .execute(&mut *transaction)
-                .await?;
-            }
-            transaction.commit().await
-        })
-        .await
+                        )
+                        .bind(subject.0.as_slice())
+                        .bind(&network)
+                        .bind(now)
+                        .bind(now - NETWORK_REFRESH)
+                        .execute(&mut *transaction)
+                        .await?;
+                }
+                transaction.commit().await
+            })
+            .await
     }
 
     async fn forget_attempts(&self, subject: Subject) -> Result<(), StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            let mut transaction = sqlx::Connection::begin(&mut *lease).await?;
-            for statement in [
-                "DELETE FROM login_failures WHERE subject = $1",
-                "DELETE FROM login_networks WHERE subject = $1",
-            ] {
-                sqlx::query(statement)
-                    .bind(subject.0.as_slice())
-                    .execute(&mut *transaction)
-                    .await?;
-            }
-            transaction.commit().await
-        })
-        .await
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.transaction().await?;
+                for statement in [
+                    "DELETE FROM login_failures WHERE subject = $1",
+                    "DELETE FROM login_networks WHERE subject = $1",
+                ] {
+                    self.database
+                        .query(statement)
+                        .bind(subject.0.as_slice())
+                        .execute(&mut *transaction)
+                        .await?;
+                }
+                transaction.commit().await
+            })
+            .await
     }
 
     async fn prune_attempts(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
-        bounded(async {
-            let mut lease = self.database.lease().await?;
-            let mut transaction = sqlx::Connection::begin(&mut *lease).await?;
+        self.database.bounded(async {
+            let mut transaction = self.database.transaction().await?;
             for (statement, before) in [
                 (
                     "DELETE FROM login_failures WHERE (subject, network) IN
@@ -456,7 +516,7 @@ impl Store for PostgresStore {
                     now - NETWORK_MEMORY,
                 ),
             ] {
-                sqlx::query(statement)
+                self.database.query(statement)
                     .bind(before)
                     .bind(PRUNE_BATCH)
                     .execute(&mut *transaction)

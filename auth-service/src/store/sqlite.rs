@@ -5,7 +5,7 @@ use std::{io, sync::LazyLock};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use service_kit::client_address::Network;
-use sql_kit::{Connections, PoolOptions, Sqlite, bounded, migrator, sqlite_time as time};
+use sql_kit::{Connections, PoolOptions, Sqlite, migrator, sqlite_time as time};
 use sqlx::{
     Row as _,
     migrate::Migrator,
@@ -156,50 +156,53 @@ impl Store for SqliteStore {
     }
 
     async fn create_account(&self, account: &AccountRecord) -> Result<bool, StoreError> {
-        bounded(async {
-            let mut transaction = self.database.write().await?;
-            let done = sqlx::query(
-                "INSERT INTO accounts (id, email, password_hash, hash_scheme, created_at)
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.write().await?;
+                let done = sqlx::query(
+                    "INSERT INTO accounts (id, email, password_hash, hash_scheme, created_at)
                  VALUES (?, ?, ?, ?, ?) ON CONFLICT (email) DO NOTHING",
-            )
-            .bind(account.id.0)
-            .bind(account.email.as_str())
-            .bind(&account.password_hash)
-            .bind(&account.hash_scheme)
-            .bind(account.created_at.timestamp_micros())
-            .execute(&mut *transaction)
-            .await?;
-            transaction.commit().await?;
-            Ok(done.rows_affected() == 1)
-        })
-        .await
+                )
+                .bind(account.id.0)
+                .bind(account.email.as_str())
+                .bind(&account.password_hash)
+                .bind(&account.hash_scheme)
+                .bind(account.created_at.timestamp_micros())
+                .execute(&mut *transaction)
+                .await?;
+                transaction.commit().await?;
+                Ok(done.rows_affected() == 1)
+            })
+            .await
     }
 
     async fn account_by_email(&self, email: &Email) -> Result<Option<AccountRecord>, StoreError> {
-        bounded(async {
-            let mut connection = self.database.read().await?;
-            let row = sqlx::query(
-                "SELECT id, email, password_hash, hash_scheme, created_at
+        self.database
+            .bounded(async {
+                let mut connection = self.database.read().await?;
+                let row = sqlx::query(
+                    "SELECT id, email, password_hash, hash_scheme, created_at
                  FROM accounts WHERE email = ?",
-            )
-            .bind(email.as_str())
-            .fetch_optional(&mut *connection)
-            .await?;
-            row.as_ref().map(account).transpose()
-        })
-        .await
+                )
+                .bind(email.as_str())
+                .fetch_optional(&mut *connection)
+                .await?;
+                row.as_ref().map(account).transpose()
+            })
+            .await
     }
 
     async fn account_exists(&self, id: AccountId) -> Result<bool, StoreError> {
-        bounded(async {
-            let mut connection = self.database.read().await?;
-            let row = sqlx::query("SELECT 1 FROM accounts WHERE id = ?")
-                .bind(id.0)
-                .fetch_optional(&mut *connection)
-                .await?;
-            Ok(row.is_some())
-        })
-        .await
+        self.database
+            .bounded(async {
+                let mut connection = self.database.read().await?;
+                let row = sqlx::query("SELECT 1 FROM accounts WHERE id = ?")
+                    .bind(id.0)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                Ok(row.is_some())
+            })
+            .await
     }
 
     async fn replace_password_hash(
@@ -209,44 +212,47 @@ impl Store for SqliteStore {
         after: &str,
         scheme: &str,
     ) -> Result<bool, StoreError> {
-        bounded(async {
-            let mut transaction = self.database.write().await?;
-            let done = sqlx::query(
-                "UPDATE accounts SET password_hash = ?, hash_scheme = ?
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.write().await?;
+                let done = sqlx::query(
+                    "UPDATE accounts SET password_hash = ?, hash_scheme = ?
                  WHERE id = ? AND password_hash = ?",
-            )
-            .bind(after)
-            .bind(scheme)
-            .bind(id.0)
-            .bind(before)
-            .execute(&mut *transaction)
-            .await?;
-            transaction.commit().await?;
-            Ok(done.rows_affected() == 1)
-        })
-        .await
+                )
+                .bind(after)
+                .bind(scheme)
+                .bind(id.0)
+                .bind(before)
+                .execute(&mut *transaction)
+                .await?;
+                transaction.commit().await?;
+                Ok(done.rows_affected() == 1)
+            })
+            .await
     }
 
     async fn delete_account(&self, id: AccountId) -> Result<Option<Email>, StoreError> {
-        bounded(async {
-            let mut transaction = self.database.write().await?;
-            let email: Option<String> =
-                sqlx::query_scalar("DELETE FROM accounts WHERE id = ? RETURNING email")
-                    .bind(id.0)
-                    .fetch_optional(&mut *transaction)
-                    .await?;
-            transaction.commit().await?;
-            email.as_deref().map(stored_email).transpose()
-        })
-        .await
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.write().await?;
+                let email: Option<String> =
+                    sqlx::query_scalar("DELETE FROM accounts WHERE id = ? RETURNING email")
+                        .bind(id.0)
+                        .fetch_optional(&mut *transaction)
+                        .await?;
+                transaction.commit().await?;
+                email.as_deref().map(stored_email).transpose()
+            })
+            .await
     }
 
     async fn hash_schemes(&self) -> Result<Vec<String>, StoreError> {
-        bounded(async {
-            let mut connection = self.database.read().await?;
-            // A loose index scan: one step for each scheme, however many accounts there are.
-            sqlx::query_scalar(
-                "WITH RECURSIVE schemes (hash_scheme) AS (
+        self.database
+            .bounded(async {
+                let mut connection = self.database.read().await?;
+                // A loose index scan: one step for each scheme, however many accounts there are.
+                sqlx::query_scalar(
+                    "WITH RECURSIVE schemes (hash_scheme) AS (
                      SELECT min(hash_scheme) FROM accounts
                      UNION ALL
                      SELECT (SELECT min(hash_scheme) FROM accounts
@@ -254,25 +260,26 @@ impl Store for SqliteStore {
                      FROM schemes WHERE schemes.hash_scheme IS NOT NULL
                  )
                  SELECT hash_scheme FROM schemes WHERE hash_scheme IS NOT NULL",
-            )
-            .fetch_all(&mut *connection)
+                )
+                .fetch_all(&mut *connection)
+                .await
+            })
             .await
-        })
-        .await
     }
 
     async fn signing_keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        bounded(async {
-            let mut connection = self.database.read().await?;
-            let rows = sqlx::query(
-                "SELECT kid, algorithm, sealed_key, created_at, activates_at
+        self.database
+            .bounded(async {
+                let mut connection = self.database.read().await?;
+                let rows = sqlx::query(
+                    "SELECT kid, algorithm, sealed_key, created_at, activates_at
                  FROM signing_keys ORDER BY activates_at, created_at, kid",
-            )
-            .fetch_all(&mut *connection)
-            .await?;
-            rows.iter().map(key).collect()
-        })
-        .await
+                )
+                .fetch_all(&mut *connection)
+                .await?;
+                rows.iter().map(key).collect()
+            })
+            .await
     }
 
     async fn add_signing_key(
@@ -280,18 +287,19 @@ impl Store for SqliteStore {
         key: &KeyRecord,
         expected: Option<&str>,
     ) -> Result<bool, StoreError> {
-        bounded(async {
-            let mut transaction = self.database.write().await?;
-            let newest: Option<String> = sqlx::query_scalar(
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.write().await?;
+                let newest: Option<String> = sqlx::query_scalar(
                 "SELECT kid FROM signing_keys ORDER BY activates_at DESC, created_at DESC, kid DESC
                  LIMIT 1",
             )
             .fetch_optional(&mut *transaction)
             .await?;
-            if newest.as_deref() != expected {
-                return Ok(false);
-            }
-            sqlx::query(
+                if newest.as_deref() != expected {
+                    return Ok(false);
+                }
+                sqlx::query(
                 "INSERT INTO signing_keys (kid, algorithm, sealed_key, created_at, activates_at)
                  VALUES (?, ?, ?, ?, ?)",
             )
@@ -302,24 +310,25 @@ impl Store for SqliteStore {
             .bind(key.activates_at.timestamp_micros())
             .execute(&mut *transaction)
             .await?;
-            transaction.commit().await?;
-            Ok(true)
-        })
-        .await
+                transaction.commit().await?;
+                Ok(true)
+            })
+            .await
     }
 
     async fn reseal_signing_keys(
         &self,
         keys: &[(String, Vec<u8>, Vec<u8>)],
     ) -> Result<bool, StoreError> {
-        bounded(async {
-            let mut transaction = self.database.write().await?;
-            let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM signing_keys")
-                .fetch_one(&mut *transaction)
-                .await?;
-            let mut replaced = 0;
-            for (kid, before, after) in keys {
-                replaced += sqlx::query(
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.write().await?;
+                let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM signing_keys")
+                    .fetch_one(&mut *transaction)
+                    .await?;
+                let mut replaced = 0;
+                for (kid, before, after) in keys {
+                    replaced += sqlx::query(
                     "UPDATE signing_keys SET sealed_key = $3 WHERE kid = $1 AND sealed_key = $2",
                 )
                 .bind(kid)
@@ -328,27 +337,29 @@ impl Store for SqliteStore {
                 .execute(&mut *transaction)
                 .await?
                 .rows_affected();
-            }
-            let all = usize::try_from(stored) == Ok(keys.len()) && replaced == keys.len() as u64;
-            if all {
-                transaction.commit().await?;
-            }
-            Ok(all)
-        })
-        .await
+                }
+                let all =
+                    usize::try_from(stored) == Ok(keys.len()) && replaced == keys.len() as u64;
+                if all {
+                    transaction.commit().await?;
+                }
+                Ok(all)
+            })
+            .await
     }
 
     async fn remove_signing_key(&self, kid: &str) -> Result<(), StoreError> {
-        bounded(async {
-            let mut transaction = self.database.write().await?;
-            sqlx::query("DELETE FROM signing_keys WHERE kid = ?")
-                .bind(kid)
-                .execute(&mut *transaction)
-                .await?;
-            transaction.commit().await?;
-            Ok(())
-        })
-        .await
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.write().await?;
+                sqlx::query("DELETE FROM signing_keys WHERE kid = ?")
+                    .bind(kid)
+                    .execute(&mut *transaction)
+                    .await?;
+                transaction.commit().await?;
+                Ok(())
+            })
+            .await
     }
 
     async fn count_attempt(
@@ -358,28 +369,29 @@ impl Store for SqliteStore {
         limits: FailureLimits,
         now: DateTime<Utc>,
     ) -> Result<Attempt, StoreError> {
-        bounded(async {
-            let mut transaction = self.database.write().await?;
-            let network = network.to_string();
-            // An attempt that is refused rolls back: it counts nowhere.
-            if limits.per_pair > 0 {
-                let pair = reserve(&mut transaction, subject, &network, limits, now).await?;
-                if let Some(refused) = pair.refused(limits.per_pair, true) {
-                    return Ok(refused);
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.write().await?;
+                let network = network.to_string();
+                // An attempt that is refused rolls back: it counts nowhere.
+                if limits.per_pair > 0 {
+                    let pair = reserve(&mut transaction, subject, &network, limits, now).await?;
+                    if let Some(refused) = pair.refused(limits.per_pair, true) {
+                        return Ok(refused);
+                    }
                 }
-            }
-            if limits.per_account > 0 {
-                let all = reserve(&mut transaction, subject, ALL_NETWORKS, limits, now).await?;
-                if let Some(refused) = all.refused(limits.per_account, false)
-                    && !is_known_network(&mut transaction, subject, &network, now).await?
-                {
-                    return Ok(refused);
+                if limits.per_account > 0 {
+                    let all = reserve(&mut transaction, subject, ALL_NETWORKS, limits, now).await?;
+                    if let Some(refused) = all.refused(limits.per_account, false)
+                        && !is_known_network(&mut transaction, subject, &network, now).await?
+                    {
+                        return Ok(refused);
+                    }
                 }
-            }
-            transaction.commit().await?;
-            Ok(Attempt::Counted)
-        })
-        .await
+                transaction.commit().await?;
+                Ok(Attempt::Counted)
+            })
+            .await
     }
 
     async fn settle_attempt(
@@ -390,51 +402,53 @@ impl Store for SqliteStore {
         limits: FailureLimits,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        bounded(async {
-            let mut transaction = self.database.write().await?;
-            let network = network.to_string();
-            // In the order in which they are reserved, so that no two wait for each other.
-            for network in [network.as_str(), ALL_NETWORKS] {
-                settle(&mut transaction, subject, network, outcome, limits, now).await?;
-            }
-            if outcome == Outcome::Succeeded {
-                sqlx::query(
-                    "INSERT INTO login_networks AS n (subject, network, seen_at)
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.write().await?;
+                let network = network.to_string();
+                // In the order in which they are reserved, so that no two wait for each other.
+                for network in [network.as_str(), ALL_NETWORKS] {
+                    settle(&mut transaction, subject, network, outcome, limits, now).await?;
+                }
+                if outcome == Outcome::Succeeded {
+                    sqlx::query(
+                        "INSERT INTO login_networks AS n (subject, network, seen_at)
                      VALUES ($1, $2, $3)
                      ON CONFLICT (subject, network) DO UPDATE SET seen_at = excluded.seen_at
                      WHERE n.seen_at < $4",
-                )
-                .bind(subject.0.as_slice())
-                .bind(&network)
-                .bind(now.timestamp_micros())
-                .bind((now - NETWORK_REFRESH).timestamp_micros())
-                .execute(&mut *transaction)
-                .await?;
-            }
-            transaction.commit().await
-        })
-        .await
+                    )
+                    .bind(subject.0.as_slice())
+                    .bind(&network)
+                    .bind(now.timestamp_micros())
+                    .bind((now - NETWORK_REFRESH).timestamp_micros())
+                    .execute(&mut *transaction)
+                    .await?;
+                }
+                transaction.commit().await
+            })
+            .await
     }
 
     async fn forget_attempts(&self, subject: Subject) -> Result<(), StoreError> {
-        bounded(async {
-            let mut transaction = self.database.write().await?;
-            for statement in [
-                "DELETE FROM login_failures WHERE subject = $1",
-                "DELETE FROM login_networks WHERE subject = $1",
-            ] {
-                sqlx::query(statement)
-                    .bind(subject.0.as_slice())
-                    .execute(&mut *transaction)
-                    .await?;
-            }
-            transaction.commit().await
-        })
-        .await
+        self.database
+            .bounded(async {
+                let mut transaction = self.database.write().await?;
+                for statement in [
+                    "DELETE FROM login_failures WHERE subject = $1",
+                    "DELETE FROM login_networks WHERE subject = $1",
+                ] {
+                    sqlx::query(statement)
+                        .bind(subject.0.as_slice())
+                        .execute(&mut *transaction)
+                        .await?;
+                }
+                transaction.commit().await
+            })
+            .await
     }
 
     async fn prune_attempts(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
-        bounded(async {
+        self.database.bounded(async {
             let mut transaction = self.database.write().await?;
             for (statement, before) in [
                 (

@@ -9,7 +9,6 @@ use auth_service::{
     token::Issuer,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use sql_kit::PoolOptions;
 use test_kit::{ENGINES, TestDatabase};
 use token_verifier::{Algorithm, KeySet, Rules, verify};
 
@@ -18,11 +17,7 @@ use crate::support::ENCRYPTION_KEY;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 async fn store(database: &TestDatabase) -> Arc<dyn Store> {
-    let options = PoolOptions {
-        application: "test",
-        max_connections: 4,
-        acquire_timeout: Duration::from_secs(3),
-    };
+    let options = test_kit::pool_options();
     let store = open(&database.url.parse().unwrap(), options).unwrap();
     store.migrate().await.unwrap();
     store

@@ -13,3 +13,4 @@ mod rest;
 mod store;
 mod support;
 mod throttle;
+mod tls;

@@ -23,8 +23,10 @@ async fn requests_hashing_throttling_and_connections_are_counted() {
             "http_server_request_duration_seconds_count{http_request_method=\"POST\",http_route=\"/auth/login\",http_response_status_code=\"429\"} 1",
             "http_server_request_duration_seconds_count{http_request_method=\"GET\",http_route=\"unmatched\",http_response_status_code=\"404\"} 2",
             "auth_hash_queue_depth 0.0",
-            "auth_hash_queue_wait_seconds_count 2",
+            "auth_hash_queue_wait_seconds_count{outcome=\"started\"} 2",
             "auth_throttled_requests_total{policy=\"logins-per-network\"} 1",
+            "db_client_operation_duration_seconds_count{db_system_name=",
+            "health_check_status{check=\"database\"} 1.0",
             "db_client_connection_count{db_client_connection_state=\"idle\"}",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -7,15 +7,10 @@ use auth_service::{
     store::{AccountRecord, KeyRecord, Store, StoreError, open},
 };
 use chrono::TimeDelta;
-use sql_kit::PoolOptions;
 use test_kit::{ENGINES, TestDatabase};
 
 fn connect(database: &TestDatabase) -> Arc<dyn Store> {
-    let options = PoolOptions {
-        application: "test",
-        max_connections: 4,
-        acquire_timeout: std::time::Duration::from_secs(3),
-    };
+    let options = test_kit::pool_options();
     open(&database.url.parse().unwrap(), options).unwrap()
 }
 
@@ -190,7 +185,7 @@ async fn a_database_of_a_newer_version_is_refused() {
             VALUES (9999, 'of the future', true, 'x', 0)";
         match database.url.parse().unwrap() {
             sql_kit::Database::Postgres(connect) => {
-                let pool = sqlx::PgPool::connect_with(*connect).await.unwrap();
+                let pool = sqlx::PgPool::connect_with(connect[0].clone()).await.unwrap();
                 sqlx::query(migration).execute(&pool).await.unwrap();
             }
             sql_kit::Database::Sqlite(connect) => {

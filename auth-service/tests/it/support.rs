@@ -13,6 +13,7 @@ pub(crate) const PASSWORD: &str = "S3cureP@ss";
 
 pub(crate) struct Running {
     pub(crate) rest: Client,
+    pub(crate) http: std::net::SocketAddr,
     pub(crate) grpc: std::net::SocketAddr,
     pub(crate) metrics: Option<std::net::SocketAddr>,
     pub(crate) database: TestDatabase,
@@ -34,6 +35,8 @@ pub(crate) fn settings(database_url: &str, overrides: &[(Setting, &str)]) -> Sou
     // The cheapest that may be set; ES256 makes keys in no time.
     source.set(&config::BCRYPT_COST, "10");
     source.set(&config::JWT_ALGORITHM, "ES256");
+    // A machine that is busy with other tests is no overload.
+    source.set(&config::HASH_QUEUE_TIMEOUT, "60");
     for (setting, value) in overrides {
         source.set(setting, *value);
     }
@@ -53,11 +56,12 @@ impl Running {
         let settings = Settings::read(&mut settings(&database.url, overrides)).unwrap();
         let shutdown = CancellationToken::new();
         let app = App::build(settings, shutdown.clone()).await.unwrap();
-        let (rest, grpc) = (Client::new(app.server().http_address()), app.server().grpc_address());
+        let (http, grpc) = (app.server().http_address(), app.server().grpc_address());
+        let rest = Client::new(http);
         let (health, metrics) = (app.server().health().clone(), app.server().metrics_address());
         let task = tokio::spawn(app.run());
         health.ready().await;
-        Self { rest, grpc, metrics, database, shutdown, task }
+        Self { rest, http, grpc, metrics, database, shutdown, task }
     }
 
     /// Stops the service and hands back its database.

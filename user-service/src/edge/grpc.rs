@@ -15,7 +15,7 @@ use service_kit::{context::RequestContext, error::ApiError};
 use token_verifier::Verifier;
 use tonic::{Request, Response, Status};
 
-use super::{authenticate, fault, refuse};
+use super::{authenticate, fault, origin, refuse};
 use crate::{
     domain::{Broken, Caller, PageSize, Profile, UserId},
     error::Error,
@@ -126,15 +126,12 @@ impl UserService for Api {
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
         let caller = self.caller(&request).await?;
-        let request_id = request
-            .extensions()
-            .get::<RequestContext>()
-            .map(|context| context.request_id.clone())
-            .unwrap_or_default();
+        let context = request.extensions().get::<RequestContext>();
+        let origin = origin(context.ok_or_else(|| refused(Error::Internal))?);
         let DeleteUserRequest { id, etag } = request.into_inner();
         let id = self.checked(&caller, "/id", UserId::parse(&id)).await?;
         let preconditions = Preconditions::exactly(&etag);
-        self.service.delete(&caller, id, &preconditions, &request_id).await.map_err(refused)?;
+        self.service.delete(&caller, id, &preconditions, &origin).await.map_err(refused)?;
         Ok(Response::new(DeleteUserResponse {}))
     }
 }

@@ -21,7 +21,7 @@ use service_kit::{
 use token_verifier::Verifier;
 
 use self::body::Body;
-use super::{authenticate, fault, refuse};
+use super::{authenticate, fault, origin, refuse};
 use crate::{
     domain::{Caller, PageSize, Profile, UserId},
     error::Error,
@@ -179,7 +179,7 @@ async fn delete(
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let (id, preconditions) = target(&service, &caller, id, &headers).await?;
-    service.delete(&caller, id, &preconditions, &context.request_id).await?;
+    service.delete(&caller, id, &preconditions, &origin(&context)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -40,7 +40,10 @@ async fn a_deletion_is_told_until_it_succeeds(engine: Engine) {
     let (person, witness) = (Person::new(), Person::new());
     service.get(&person, person.id).await;
     let request = service.by(&person, Method::DELETE, &person.path());
-    let answer = send(request.header("x-request-id", "request-of-the-test")).await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request =
+        request.header("x-request-id", "request-of-the-test").header("traceparent", trace);
+    let answer = send(request).await;
     assert_eq!((outcome(&answer).as_str(), answer.text.as_str()), ("204", ""));
 
     assert_eq!(outcome(&service.get(&person, person.id).await), "401 account_deleted");
@@ -57,6 +60,7 @@ async fn a_deletion_is_told_until_it_succeeds(engine: Engine) {
         assert_eq!(told.id, person.id.to_string());
         assert_eq!(told.authorization, format!("Bearer {SERVICE_TOKEN}"));
         assert_eq!(told.request_id, "request-of-the-test");
+        assert_eq!(told.traceparent, trace);
     }
     // And not again.
     tokio::time::sleep(Duration::from_millis(1500)).await;

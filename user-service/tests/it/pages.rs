@@ -18,6 +18,7 @@ use user_service::{
     domain::{Caller, EmailVisibility, PageSize, UserId},
     etag::Preconditions,
     service::Service,
+    store::Origin,
 };
 use uuid::Uuid;
 
@@ -92,7 +93,9 @@ async fn walk(
                 Change::Remove(pick) => {
                     let caller = there.swap_remove(pick % there.len());
                     let none = Preconditions::default();
-                    service.delete(&caller, caller.id, &none, "test").await.unwrap();
+                    let (request_id, traceparent) = ("test".to_owned(), String::new());
+                    let origin = Origin { request_id, traceparent };
+                    service.delete(&caller, caller.id, &none, &origin).await.unwrap();
                     removed.insert(caller.id);
                 }
             }

@@ -40,7 +40,7 @@ fn faults_name_their_variable_and_show_no_secret() {
         (config::JWT_CLOCK_SKEW, "1m"),
         (config::PROFILE_EMAIL_VISIBILITY, "everyone"),
         (config::AUTH_GRPC_URL, "auth:50051"),
-        (config::AUTH_GRPC_URL, "https://auth:50051"),
+        (config::AUTH_GRPC_URL, "ftp://auth:50051"),
         (config::AUTH_GRPC_URL, "http://user:hunter2@auth:50051"),
         (config::SERVICE_TOKEN, "hunter2"),
         (config::SERVICE_TOKEN, "hunter2 hunter2 hunter2 hunter2 hunter2"),

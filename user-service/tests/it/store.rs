@@ -1,6 +1,6 @@
 //! What the store promises, on both engines.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sql_kit::StoreError;
@@ -8,7 +8,7 @@ use test_kit::{Engine, TestDatabase};
 use user_service::{
     domain::{Caller, Profile, UserId},
     page_token::Cursor,
-    store::{Deletion, Store},
+    store::{Deletion, Origin, Store},
 };
 use uuid::Uuid;
 
@@ -41,11 +41,16 @@ fn someone() -> Profile {
 }
 
 async fn find(store: &Arc<dyn Store>, id: UserId) -> Option<Profile> {
-    store.profiles(id, id).await.unwrap().0
+    store.profiles(&[id]).await.unwrap().pop()
 }
 
+static ORIGIN: LazyLock<Origin> = LazyLock::new(|| Origin {
+    request_id: "request-1".to_owned(),
+    traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
+});
+
 fn deletion(profile: &Profile) -> Deletion<'static> {
-    Deletion { id: profile.id, version: profile.version, request_id: "request-1" }
+    Deletion { id: profile.id, version: profile.version, origin: &ORIGIN }
 }
 
 async fn a_profile_comes_back_as_it_went_in(engine: Engine) {
@@ -59,10 +64,12 @@ async fn a_profile_comes_back_as_it_went_in(engine: Engine) {
         assert!(store.create_profile(profile).await.unwrap());
         assert_eq!(find(&store, profile.id).await.as_ref(), Some(profile));
     }
-    let both = store.profiles(other.id, profile.id).await.unwrap();
-    assert_eq!(both, (Some(other), Some(profile.clone())));
     let unknown = UserId(Uuid::now_v7());
-    assert_eq!(store.profiles(unknown, profile.id).await.unwrap(), (None, Some(profile)));
+    let mut both = store.profiles(&[other.id, unknown, profile.id]).await.unwrap();
+    both.sort_by_key(|found| found.id != other.id);
+    assert_eq!(both, [other, profile]);
+    assert_eq!(store.profiles(&[unknown]).await.unwrap(), []);
+    assert_eq!(store.profiles(&[]).await.unwrap(), []);
     store.ping().await.unwrap();
 }
 
@@ -113,7 +120,7 @@ async fn a_deletion_leaves_a_tombstone_and_an_entry(engine: Engine) {
     let entries = store.take_due(now, now + TimeDelta::seconds(9), 10).await.unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].account_id, profile.id);
-    assert_eq!(entries[0].request_id, "request-1");
+    assert_eq!(entries[0].origin, *ORIGIN);
     assert_eq!((entries[0].created_at, entries[0].attempts), (now, 1));
 }
 

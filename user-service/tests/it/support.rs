@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use user_service::{
-    App, BuildError, NAME,
+    App, BuildError,
     config::{self, Settings},
     store::{self, Store},
 };
@@ -192,11 +192,7 @@ fn unix_now() -> i64 {
 
 /// A store on `database` as it is.
 pub(crate) fn open_store(database: &TestDatabase) -> Arc<dyn Store> {
-    let options = sql_kit::PoolOptions {
-        application: NAME,
-        max_connections: 4,
-        acquire_timeout: Duration::from_secs(5),
-    };
+    let options = test_kit::pool_options();
     store::open(&database.url.parse().unwrap(), options).unwrap()
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct Told {
     pub(crate) id: String,
     pub(crate) authorization: String,
     pub(crate) request_id: String,
+    pub(crate) traceparent: String,
 }
 
 #[derive(Debug, Default)]
@@ -48,8 +49,10 @@ impl Accounts {
         let shutdown = CancellationToken::new();
         let shared = service_kit::edge::Edge {
             service: "accounts",
-            metrics: service_kit::metrics::Metrics::new(),
+            metrics: service_kit::metrics::Metrics::default(),
+            traces: service_kit::trace::Traces::default(),
             allowed_origins: Vec::new(),
+            tls: false,
         };
         let router = service_kit::grpc::finish(&shared, routes.routes(), shutdown.clone());
         tokio::spawn(listener.serve(router, shutdown.clone()));
@@ -76,6 +79,7 @@ impl AccountService for Accounts {
             id: request.get_ref().id.clone(),
             authorization: text("authorization"),
             request_id: text("x-request-id"),
+            traceparent: text("traceparent"),
         };
         let mut state = self.0.lock().unwrap();
         state.told.push(told);

@@ -1,0 +1,180 @@
+//! A connection that does not wait for ever: neither for its beginning nor for its end.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+/// RFC 9113, section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long the other end may take nothing of what it is sent.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A stream that fails when its other end does not say within a time which version of HTTP it
+/// speaks, or when the service stops before that; and when it does not read what it asked for. hyper
+/// waits for both without a limit, so that silent or deaf connections would live for ever.
+pub(super) struct Patient<S> {
+    inner: S,
+    /// Since when a write waits, and how much longer it may.
+    stuck: Option<Pin<Box<Sleep>>>,
+    /// How much of the preface of HTTP/2 has come.
+    matched: usize,
+    /// Nothing once the version is known.
+    limit: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl<S> Patient<S> {
+    pub(super) fn new(inner: S, patience: Duration, stopping: CancellationToken) -> Self {
+        let limit = async move {
+            tokio::select! {
+                () = tokio::time::sleep(patience) => {}
+                () = stopping.cancelled() => {}
+            }
+        };
+        Self { inner, stuck: None, matched: 0, limit: Some(Box::pin(limit)) }
+    }
+
+    /// Lets a write wait, but not for ever.
+    fn patiently(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>>
+    where
+        S: Unpin,
+    {
+        if let Poll::Ready(written) = write(Pin::new(&mut self.inner), context) {
+            self.stuck = None;
+            return Poll::Ready(written);
+        }
+        let sleep = || Box::pin(tokio::time::sleep(WRITE_PATIENCE));
+        ready!(self.stuck.get_or_insert_with(sleep).as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The version is known with the first byte that is not the preface's, or with all of it.
+    fn look_at(&mut self, read: &[u8]) {
+        let rest = &PREFACE[self.matched..];
+        if read.len() >= rest.len() || !rest.starts_with(read) {
+            self.limit = None;
+        } else {
+            self.matched += read.len();
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(context, buffer) {
+            if self.limit.is_some() {
+                self.look_at(&buffer.filled()[before..]);
+            }
+            return Poll::Ready(read);
+        }
+        let Some(limit) = &mut self.limit else {
+            return Poll::Pending;
+        };
+        ready!(limit.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.patiently(context, |inner, context| inner.poll_write(context, bytes))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.patiently(context, |inner, context| inner.poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(28);
+
+    async fn read_after(said: &[u8], stopping: CancellationToken) -> io::Result<usize> {
+        let (mut client, server) = tokio::io::duplex(64);
+        client.write_all(said).await.unwrap();
+        let mut opening = Patient::new(server, PATIENCE, stopping);
+        let mut buffer = [0; 64];
+        if !said.is_empty() {
+            opening.read(&mut buffer).await.unwrap();
+        }
+        tokio::time::timeout(PATIENCE * 2, opening.read(&mut buffer)).await?
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_name_a_version_is_given_up() {
+        for said in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+            let started = tokio::time::Instant::now();
+            let read = read_after(said.as_bytes(), CancellationToken::new()).await;
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut, "{said:?}");
+            assert!(started.elapsed() < PATIENCE + Duration::from_secs(1), "{said:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_named_it_may_be_silent() {
+        for said in ["GET", "PUT / HTTP/1.1\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore"] {
+            let started = tokio::time::Instant::now();
+            assert!(read_after(said.as_bytes(), CancellationToken::new()).await.is_err());
+            assert!(started.elapsed() >= PATIENCE * 2, "{said:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_the_answer_is_given_up() {
+        let (_client, server) = tokio::io::duplex(64);
+        let mut stream = Patient::new(server, PATIENCE, CancellationToken::new());
+        let started = tokio::time::Instant::now();
+        let written = stream.write_all(&[0; 65]).await;
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() < WRITE_PATIENCE + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_what_has_not_begun() {
+        let stopping = CancellationToken::new();
+        stopping.cancel();
+        assert!(read_after(b"PRI", stopping).await.is_err());
+    }
+}

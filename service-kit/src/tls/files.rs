@@ -1,0 +1,123 @@
+//! Values made from files, made anew when the files change.
+
+use std::{
+    fs,
+    sync::{Arc, PoisonError, RwLock, Weak},
+    time::Duration,
+};
+
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+
+use crate::settings::Setting;
+
+/// How often the files are compared with what was read of them. Asking the file system for
+/// notifications would miss what Kubernetes does: it changes the folder behind a link.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// A setting and what is wrong with it.
+pub(super) type Fault = (Setting, String);
+
+/// A file that a setting names.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub(super) setting: Setting,
+    pub(super) path: String,
+}
+
+impl Source {
+    pub(super) fn read(&self) -> Result<Vec<u8>, Fault> {
+        let Self { setting, path } = self;
+        fs::read(path).map_err(|error| (*setting, format!("cannot read {path}: {error}")))
+    }
+
+    pub(super) fn fault(&self, what: &str) -> Fault {
+        (self.setting, format!("{} {what}", self.path))
+    }
+
+    pub(super) fn certificates(&self, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        match read {
+            Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+            _ => Err(self.fault("holds no certificate in PEM")),
+        }
+    }
+
+    pub(super) fn private_key(&self, pem: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
+        PrivateKeyDer::from_pem_slice(pem).map_err(|_| self.fault("holds no private key in PEM"))
+    }
+
+    pub(super) fn roots(&self, pem: &[u8]) -> Result<RootCertStore, Fault> {
+        let mut roots = RootCertStore::empty();
+        for certificate in self.certificates(pem)? {
+            roots
+                .add(certificate)
+                .map_err(|_| self.fault("holds a certificate that is of no authority"))?;
+        }
+        Ok(roots)
+    }
+}
+
+/// A value that follows its files.
+#[derive(Debug)]
+pub(super) struct Renewed<T> {
+    sources: Vec<Source>,
+    make: Make<T>,
+    value: RwLock<Arc<T>>,
+}
+
+type Make<T> = fn(&[Source], &[Vec<u8>]) -> Result<T, Fault>;
+
+impl<T: Send + Sync + 'static> Renewed<T> {
+    /// Makes the value and, inside a runtime, keeps on looking at the files while it is in use.
+    pub(super) fn load(sources: Vec<Source>, make: Make<T>) -> Result<Arc<Self>, Fault> {
+        let contents = sources.iter().map(Source::read).collect::<Result<Vec<_>, _>>()?;
+        let value = RwLock::new(Arc::new(make(&sources, &contents)?));
+        let renewed = Arc::new(Self { sources, make, value });
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(watch(Arc::downgrade(&renewed), contents));
+        }
+        Ok(renewed)
+    }
+
+    /// The present value.
+    pub(super) fn get(&self) -> Arc<T> {
+        Arc::clone(&self.value.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn renew(&self, contents: &[Vec<u8>]) -> Result<(), Fault> {
+        let value = Arc::new((self.make)(&self.sources, contents)?);
+        *self.value.write().unwrap_or_else(PoisonError::into_inner) = value;
+        Ok(())
+    }
+}
+
+/// Looks at the files until nobody uses the value any more. What cannot be used is logged once and
+/// changes nothing: a certificate and its key are seldom replaced in the same instant.
+async fn watch<T: Send + Sync + 'static>(renewed: Weak<Renewed<T>>, mut known: Vec<Vec<u8>>) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let Some(renewed) = renewed.upgrade() else {
+            return;
+        };
+        let read: Result<Vec<_>, _> = renewed.sources.iter().map(Source::read).collect();
+        let Ok(contents) = read else {
+            continue;
+        };
+        if contents == known {
+            continue;
+        }
+        match renewed.renew(&contents) {
+            Ok(()) => tracing::info!(event = "tls.renewed", "renewed TLS files are in use"),
+            Err((setting, what)) => tracing::warn!(
+                event = "tls.refused",
+                setting = setting.var,
+                what,
+                "renewed TLS files cannot be used: the earlier ones stay"
+            ),
+        }
+        known = contents;
+    }
+}

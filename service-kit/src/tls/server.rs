@@ -1,0 +1,105 @@
+//! TLS of the listeners.
+
+use std::{io, sync::Arc, time::Duration};
+
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    server::{NoClientAuth, WebPkiClientVerifier},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{
+    TLS_CERT_FILE, TLS_CLIENT_CA_FILE, TLS_KEY_FILE,
+    files::{Fault, Renewed, Source},
+};
+use crate::listen::Protocol;
+
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// In the extensions of a request whose client has presented a certificate of one of the
+/// authorities in `TLS_CLIENT_CA_FILE`.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientCertificate;
+
+/// What the listeners present, and whom the gRPC edge asks for a certificate.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    configs: Arc<Renewed<Configs>>,
+    mutual: bool,
+}
+
+#[derive(Debug)]
+struct Configs {
+    rest: Arc<ServerConfig>,
+    grpc: Arc<ServerConfig>,
+}
+
+impl ServerTls {
+    pub(super) fn load(
+        cert: String,
+        key: String,
+        client_ca: Option<String>,
+    ) -> Result<Self, Fault> {
+        let mutual = client_ca.is_some();
+        let source = |setting, path| Source { setting, path };
+        let mut sources = vec![source(TLS_CERT_FILE, cert), source(TLS_KEY_FILE, key)];
+        sources.extend(client_ca.map(|path| source(TLS_CLIENT_CA_FILE, path)));
+        Ok(Self { configs: Renewed::load(sources, configs)?, mutual })
+    }
+
+    /// Whether clients of the gRPC edge must have a certificate.
+    #[must_use]
+    pub const fn is_mutual(&self) -> bool {
+        self.mutual
+    }
+
+    /// Does the server's side of the handshake.
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+        protocol: Protocol,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let configs = self.configs.get();
+        let config = match protocol {
+            Protocol::Rest => &configs.rest,
+            Protocol::Grpc => &configs.grpc,
+        };
+        let handshake = TlsAcceptor::from(Arc::clone(config)).accept(stream);
+        tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await?
+    }
+}
+
+fn configs(sources: &[Source], contents: &[Vec<u8>]) -> Result<Configs, Fault> {
+    let ([cert, key, ca @ ..], [cert_pem, key_pem, ca_pem @ ..]) = (sources, contents) else {
+        return Err((TLS_CERT_FILE, "is missing".to_owned()));
+    };
+    let chain = cert.certificates(cert_pem)?;
+    let private_key = key.private_key(key_pem)?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let client_verifier = match (ca, ca_pem) {
+        ([ca], [pem]) => WebPkiClientVerifier::builder_with_provider(
+            ca.roots(pem)?.into(),
+            Arc::clone(&provider),
+        )
+        .build()
+        .map_err(|error| ca.fault(&error.to_string()))?,
+        _ => Arc::new(NoClientAuth),
+    };
+    let config = |verifier, protocols: &[&[u8]]| {
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| cert.fault(&error.to_string()))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain.clone(), private_key.clone_key())
+            .map_err(|error| key.fault(&format!("does not fit TLS_CERT_FILE: {error}")))?;
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        Ok(Arc::new(config))
+    };
+    Ok(Configs {
+        rest: config(Arc::new(NoClientAuth), &[b"h2", b"http/1.1"])?,
+        grpc: config(client_verifier, &[b"h2"])?,
+    })
+}
