@@ -73,7 +73,6 @@ impl KeySet {
     }
 
     /// Whether the two are clones of one set.
-    #[cfg(feature = "jwks")]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.keys, &other.keys)
     }

@@ -7,6 +7,7 @@ mod key_set;
 mod public_key;
 mod rules;
 mod spki;
+mod verified;
 mod verifier;
 mod verify;
 

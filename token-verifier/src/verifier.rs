@@ -12,7 +12,8 @@ use crate::claims::Claims;
 use crate::jwks::JwksCache;
 use crate::key_set::KeySet;
 use crate::rules::Rules;
-use crate::verify::{VerifyError, verify};
+use crate::verified::{Digest, VerifiedTokens};
+use crate::verify::{MAX_TOKEN_BYTES, VerifyError, check_times, verify};
 
 /// How often keys are looked up for one token: as they are, after another caller's refetch, after
 /// one's own.
@@ -121,11 +122,13 @@ enum Source {
     Jwks(JwksCache),
 }
 
-/// Validates access tokens. Clones are cheap and share the keys.
+/// Validates access tokens. Clones are cheap and share the keys. The claims of up to 10,000 tokens are
+/// remembered, by the digest of the token, until their `exp` or a change of the keys.
 #[derive(Clone)]
 pub struct Verifier {
     source: Source,
     rules: Arc<Rules>,
+    verified: Arc<VerifiedTokens>,
     clock: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
 
@@ -145,7 +148,12 @@ impl Verifier {
     }
 
     fn new(source: Source, rules: Rules) -> Self {
-        Self { source, rules: Arc::new(rules), clock: Arc::new(unix_now) }
+        Self {
+            source,
+            rules: Arc::new(rules),
+            verified: Arc::new(VerifiedTokens::new()),
+            clock: Arc::new(unix_now),
+        }
     }
 
     /// Replaces the system's clock, for tests. It tells seconds since the Unix epoch.
@@ -222,7 +230,23 @@ impl Verifier {
     }
 
     fn check(&self, token: &str, keys: &KeySet) -> Result<Claims, VerifyError> {
-        verify(token, keys, &self.rules, (self.clock)())
+        let now = (self.clock)();
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(VerifyError::TooLong);
+        }
+        let digest = Digest::of(token);
+        if let Some(claims) = self.verified.get(&digest, keys) {
+            return match check_times(&claims, &self.rules, now) {
+                Ok(()) => Ok(Claims::clone(&claims)),
+                Err(error) => {
+                    self.verified.forget(&digest);
+                    Err(error)
+                }
+            };
+        }
+        let claims = verify(token, keys, &self.rules, now)?;
+        self.verified.keep(digest, keys.clone(), claims.clone());
+        Ok(claims)
     }
 }
 

@@ -253,7 +253,7 @@ fn canonical_uuid(text: &str) -> Option<Uuid> {
     (uuid.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text).then_some(uuid)
 }
 
-fn check_times(claims: &Claims, rules: &Rules, now: i64) -> Result<(), VerifyError> {
+pub(crate) fn check_times(claims: &Claims, rules: &Rules, now: i64) -> Result<(), VerifyError> {
     let leeway = i64::try_from(rules.exp_leeway.as_secs()).unwrap_or(i64::MAX);
     if claims.exp <= now.saturating_sub(leeway) {
         return Err(VerifyError::Expired);

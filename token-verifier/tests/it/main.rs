@@ -14,3 +14,4 @@ mod forge;
 mod forged;
 mod jwks;
 mod keys;
+mod verified;
