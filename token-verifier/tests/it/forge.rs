@@ -37,6 +37,19 @@ impl Keys {
         }
     }
 
+    /// The keys in three PKCS#8 files.
+    pub(crate) fn from_pems([rsa, p256, ed25519]: [&str; 3]) -> Self {
+        let der = |pem: &str| {
+            let lines: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+            STANDARD.decode(lines).unwrap()
+        };
+        Self {
+            rsa: RsaKeyPair::from_pkcs8(&der(rsa)).unwrap(),
+            p256: EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der(p256)).unwrap(),
+            ed25519: Ed25519KeyPair::from_pkcs8(&der(ed25519)).unwrap(),
+        }
+    }
+
     pub(crate) fn rsa_der(&self) -> Vec<u8> {
         AsDer::as_der(self.rsa.public_key()).unwrap().as_ref().to_vec()
     }

@@ -1,4 +1,4 @@
-//! Tests of the crate from outside, with keys that are made at run time.
+//! Tests of the crate from outside, with keys that are made at run time; only `vectors` has its own.
 
 #![expect(
     clippy::expect_used,
@@ -14,4 +14,5 @@ mod forge;
 mod forged;
 mod jwks;
 mod keys;
+mod vectors;
 mod verified;
