@@ -1,8 +1,8 @@
 """Validates Latchkey's access tokens locally, as the user service does.
 
-PyJWT reads the keys and checks the signature. The rest is stricter than what any JWT library does by
-default, so it is written out here, in the order of token-verifier/README.md. Copy this file into your
-service; it needs `PyJWT[crypto]`.
+PyJWT reads the keys and checks the signature. The rest is stricter than what any JWT library does
+by default, so it is written out here, in the order of token-verifier/README.md. Copy this file into
+your service; it needs PyJWT and cryptography.
 
     jwks = Jwks("http://localhost:3000/.well-known/jwks.json")
     claims = validate(token, jwks, issuer="http://localhost:3000", audience="latchkey")
@@ -163,9 +163,7 @@ def _read_header(header: dict[str, Any]) -> tuple[str, str | None]:
     return algorithm, header.get("kid")
 
 
-def _candidates(
-    keys: Sequence[jwt.PyJWK], algorithm: str, kid: str | None
-) -> Sequence[jwt.PyJWK]:
+def _candidates(keys: Sequence[jwt.PyJWK], algorithm: str, kid: str | None) -> Sequence[jwt.PyJWK]:
     named = [key for key in keys if kid is None or key.key_id == kid]
     if not named:
         raise InvalidToken("unknown_key")
@@ -277,9 +275,12 @@ class Jwks:
 
     def __call__(self, kid: str | None) -> Sequence[jwt.PyJWK]:
         # Whoever can do without the answer does not wait for another's fetch.
-        if self._is_due(kid) and self._fetching.acquire(blocking=not self._has(kid)):
+        has_key = self._has(kid)
+        if not (has_key and self._is_fresh()) and self._fetching.acquire(blocking=not has_key):
             try:
-                if self._is_due(kid):
+                # Another may have fetched meanwhile.
+                is_due = not (self._has(kid) and self._is_fresh())
+                if is_due and time.monotonic() - self._tried >= self._retry_after:
                     self._fetch()
             finally:
                 self._fetching.release()
@@ -290,10 +291,8 @@ class Jwks:
     def _has(self, kid: str | None) -> bool:
         return any(kid is None or key.key_id == kid for key in self._keys)
 
-    def _is_due(self, kid: str | None) -> bool:
-        now = time.monotonic()
-        is_old = now - self._fetched >= self._max_age
-        return now - self._tried >= self._retry_after and (is_old or not self._has(kid))
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._fetched < self._max_age
 
     def _fetch(self) -> None:
         self._tried = time.monotonic()

@@ -1,6 +1,6 @@
 """Registers an account, logs in, reads and changes its profile, and reads what errors say.
 
-    AUTH_GRPC=localhost:50051 USER_GRPC=localhost:50052 python example.py
+AUTH_GRPC=localhost:50051 USER_GRPC=localhost:50052 python example.py
 """
 
 import os
@@ -53,7 +53,7 @@ def is_serving(channel: grpc.Channel, service: str) -> bool:
 
 
 def main() -> None:
-    # Where the services are behind TLS: grpc.secure_channel(target, grpc.ssl_channel_credentials()).
+    # Where the services are behind TLS: secure_channel(target, grpc.ssl_channel_credentials()).
     with (
         grpc.insecure_channel(os.environ.get("AUTH_GRPC", "localhost:50051")) as auth_channel,
         grpc.insecure_channel(os.environ.get("USER_GRPC", "localhost:50052")) as user_channel,

@@ -1,4 +1,4 @@
-"""The running services, which the environment names (clients/README.md), and an account for each test."""
+"""The running services, which the environment names (clients/README.md), and new accounts."""
 
 import os
 import secrets

@@ -48,7 +48,9 @@ def test_a_profile_is_read_and_changed_member_by_member(users, account):
 
 
 def test_all_faults_of_the_input_come_at_once(auth):
-    code, problem = refusal(auth.Register, RegisterRequest(email="not an address", password="short"))
+    code, problem = refusal(
+        auth.Register, RegisterRequest(email="not an address", password="short")
+    )
     assert (code, problem.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "validation_failed")
     assert [name for name, _ in problem.violations] == ["email", "password"]
     assert all(description for _, description in problem.violations)
