@@ -1,6 +1,7 @@
 //! What both edges of a service share.
 
 use http::{HeaderName, HeaderValue, Method, header};
+use tokio_util::sync::CancellationToken;
 use tower_http::cors::CorsLayer;
 
 use crate::{metrics::Metrics, settings::Setting, trace::Traces};
@@ -28,6 +29,8 @@ pub struct Edge {
     pub allowed_origins: Vec<HeaderValue>,
     /// Whether the edges speak TLS themselves.
     pub tls: bool,
+    /// Cancelled when the service stops.
+    pub shutdown: CancellationToken,
 }
 
 impl Edge {

@@ -40,16 +40,12 @@ const LAST_WORD: Duration = Duration::from_millis(100);
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_DETAILS: &str = "grpc-status-details-bin";
 
-/// Completes the gRPC routes of a service. Streams end with UNAVAILABLE on `shutdown`.
-pub fn finish(
-    shared: &Edge,
-    routes: tonic::service::Routes,
-    shutdown: CancellationToken,
-) -> Router {
+/// Completes the gRPC routes of a service. Streams end with UNAVAILABLE when the service stops.
+pub fn finish(shared: &Edge, routes: tonic::service::Routes) -> Router {
     routes
         .prepare()
         .into_axum_router()
-        .layer(axum::middleware::from_fn_with_state((shared.clone(), shutdown), edge))
+        .layer(axum::middleware::from_fn_with_state(shared.clone(), edge))
 }
 
 /// Adds server reflection, v1 and v1alpha, for the services in `descriptors` (an encoded
@@ -74,12 +70,8 @@ pub fn add_reflection(
     Ok(())
 }
 
-async fn edge(
-    State((shared, shutdown)): State<(Edge, CancellationToken)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let Edge { service, metrics, traces, .. } = shared;
+async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> Response {
+    let Edge { service, metrics, traces, shutdown, .. } = shared;
     let mut context = RequestContext::from_headers(request.headers());
     let path = request.uri().path().to_owned();
     // Whether there is such a method is known at the end; until then the path may be anything.

@@ -18,7 +18,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -28,6 +29,10 @@ use crate::tls::{ClientCertificate, ServerTls};
 
 /// How long the header section of a request may take; also how long an idle connection is kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(28);
+/// How long connections are still accepted when the service stops: until none has come for the first
+/// time, for the second time at most.
+const QUIET: Duration = Duration::from_millis(100);
+const DRAIN: Duration = Duration::from_secs(1);
 /// How often an HTTP/2 peer that is silent is asked for a sign of life, and how long it has.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -121,12 +126,7 @@ impl Listener {
         }
         let places = Arc::new(Semaphore::new(max_connections()));
         let graceful = GracefulShutdown::new();
-        loop {
-            let (stream, peer, place) = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break,
-                accepted = accept(&self.socket, &places) => accepted,
-            };
+        let serve = |(stream, peer, place): Accepted| {
             // Answers are small and wait for nobody; a failure here only costs latency.
             let _ = stream.set_nodelay(true);
             let connection = Connection {
@@ -144,8 +144,23 @@ impl Listener {
                 }
                 drop(place);
             });
+        };
+        while let Some(accepted) = shutdown.run_until_cancelled(accept(&self.socket, &places)).await
+        {
+            serve(accepted);
+        }
+        // Who has got a connection is not to be sent away: what is sent may not be sent again by a
+        // proxy. So for a moment those still come in who do not know yet that we stop.
+        let end = Instant::now() + DRAIN;
+        let patience = || end.min(Instant::now() + QUIET);
+        while let Ok(accepted) =
+            tokio::time::timeout_at(patience(), accept(&self.socket, &places)).await
+        {
+            serve(accepted);
         }
         drop(self.socket);
+        // hyper would end those at once that have not said yet which version they speak.
+        tokio::time::sleep(QUIET).await;
         graceful.shutdown().await;
     }
 }
@@ -161,11 +176,7 @@ struct Connection {
 
 impl Connection {
     async fn serve_tls(self, stream: TcpStream, tls: ServerTls, protocol: Protocol) {
-        let handshake = tokio::select! {
-            handshake = tls.accept(stream, protocol) => handshake,
-            () = self.stopping.cancelled() => return,
-        };
-        match handshake {
+        match tls.accept(stream, protocol).await {
             Ok(stream) => {
                 let has_certificate = stream.get_ref().1.peer_certificates().is_some();
                 self.serve(stream, has_certificate).await;
@@ -196,10 +207,10 @@ impl Connection {
     }
 }
 
-async fn accept(
-    socket: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, Option<tokio::sync::OwnedSemaphorePermit>) {
+/// A connection, its other end, and its place among those that the listener holds.
+type Accepted = (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>);
+
+async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> Accepted {
     // The semaphore is never closed, so there is always a permit in the end.
     let place = Arc::clone(places).acquire_owned().await.ok();
     loop {

@@ -86,9 +86,9 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         if is_error && response.extensions().get::<Verbatim>().is_none() {
             response = problem(response, &context);
         }
-        if unread.is_left() && is_http1 {
-            // hyper closes the connection after this answer; a client that does not know would send
-            // its next request into it.
+        if is_http1 && (unread.is_left() || shared.shutdown.is_cancelled()) {
+            // The connection closes after this answer, because of what was not read or because the
+            // service stops; a client that does not know would send its next request into it.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let headers = response.headers_mut();

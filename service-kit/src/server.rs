@@ -76,6 +76,7 @@ impl Server {
             traces: Traces::new(&otlp),
             allowed_origins: runtime.allowed_origins.clone(),
             tls: runtime.tls.is_some(),
+            shutdown: shutdown.clone(),
         };
         let health = Health::start(service, version, checks, shutdown.clone());
         health.observe(&metrics);
@@ -87,7 +88,7 @@ impl Server {
             grpc::add_reflection(&mut routes, plan.descriptors)
                 .map_err(|error| error.to_string())?;
         }
-        let grpc = grpc::finish(&shared, routes.routes(), shutdown.clone());
+        let grpc = grpc::finish(&shared, routes.routes());
         let grace = runtime.shutdown_grace;
         Ok(Self { listeners, rest, grpc, metrics, otlp, health, shutdown, grace })
     }

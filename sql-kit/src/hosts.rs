@@ -1,6 +1,7 @@
 //! Several servers of one Postgres database, of which one at a time is the primary.
 
 use std::{
+    cmp::Reverse,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -83,12 +84,11 @@ impl Primary {
         moved.is_none_or(|moved| age <= moved.elapsed())
     }
 
-    /// Looks for the primary whenever there is doubt, and moves the pool there.
+    /// Looks for the primary at first and whenever there is doubt, and moves the pool there.
     pub(crate) async fn follow(self, pool: PgPool) {
         let mut present = 0;
         loop {
-            self.doubt.notified().await;
-            if let Some(found) = self.find().await
+            if let Some(found) = self.find(present).await
                 && found != present
             {
                 present = found;
@@ -103,24 +103,37 @@ impl Primary {
                 );
             }
             tokio::time::sleep(PAUSE).await;
+            self.doubt.notified().await;
         }
     }
 
-    async fn find(&self) -> Option<usize> {
-        let probes = self.hosts.iter().map(|host| async {
-            let probe = tokio::time::timeout(PROBE_TIMEOUT, takes_writes(host));
-            probe.await.is_ok_and(|answer| answer.unwrap_or(false))
+    /// The primary. Where two servers take writes, one of them is a former primary that came back
+    /// without being told: each promotion begins a new timeline, so the latest one counts.
+    async fn find(&self, present: usize) -> Option<usize> {
+        let probes = self.hosts.iter().enumerate().map(|(place, host)| async move {
+            let probe = tokio::time::timeout(PROBE_TIMEOUT, timeline(host)).await;
+            let timeline = probe.ok()?.ok()??;
+            Some((timeline, place == present, Reverse(place)))
         });
         let answers = futures_util::future::join_all(probes).await;
-        answers.into_iter().position(|takes_writes| takes_writes)
+        answers.into_iter().flatten().max().map(|(_, _, Reverse(place))| place)
     }
 }
 
-async fn takes_writes(host: &PgConnectOptions) -> Result<bool, sqlx::Error> {
+/// The timeline of a server that takes writes: the first part of the name of the file it writes now.
+/// Servers that are only like Postgres may not tell; theirs is the empty text.
+async fn timeline(host: &PgConnectOptions) -> Result<Option<String>, sqlx::Error> {
     let mut connection = PgConnection::connect_with(host).await?;
-    let answer = is_writable(&mut connection).await?;
+    if !is_writable(&mut connection).await? {
+        return Ok(None);
+    }
+    let file = sqlx::query_scalar("SELECT pg_walfile_name(pg_current_wal_lsn())")
+        .persistent(false)
+        .fetch_one(&mut connection)
+        .await;
+    let file: String = file.unwrap_or_default();
     let _ = connection.close().await;
-    Ok(answer)
+    Ok(Some(file.get(..8).unwrap_or_default().to_owned()))
 }
 
 /// Whether the server at the other end takes writes, as libpq asks for it.

@@ -104,7 +104,11 @@ impl Postgres {
         &self,
         operation: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, StoreError> {
-        let result = self.observer.bounded(operation).await;
+        self.doubting(self.observer.bounded(operation).await)
+    }
+
+    /// Has the primary looked for where a server is away: it may be another one by now.
+    fn doubting<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if matches!(result, Err(StoreError::Unavailable)) {
             self.primary.doubt();
         }
@@ -171,7 +175,8 @@ impl Postgres {
             drop(connection.detach());
             migrated.map_err(StoreError::from)
         };
-        tokio::time::timeout(MIGRATION_TIMEOUT, work).await.unwrap_or(Err(StoreError::Unavailable))
+        let migrated = tokio::time::timeout(MIGRATION_TIMEOUT, work).await;
+        self.doubting(migrated.unwrap_or(Err(StoreError::Unavailable)))
     }
 
     /// Checks that exactly the migrations of `migrator` have been run.

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How long a connection that has not said anything yet may do so when the service stops.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// How long the other end may take nothing of what it is sent.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,10 +36,14 @@ pub(super) struct Patient<S> {
 
 impl<S> Patient<S> {
     pub(super) fn new(inner: S, patience: Duration, stopping: CancellationToken) -> Self {
+        let stopped = async move {
+            stopping.cancelled().await;
+            tokio::time::sleep(LAST_MOMENT).await;
+        };
         let limit = async move {
             tokio::select! {
                 () = tokio::time::sleep(patience) => {}
-                () = stopping.cancelled() => {}
+                () = stopped => {}
             }
         };
         Self { inner, stuck: None, matched: 0, limit: Some(Box::pin(limit)) }
@@ -172,9 +178,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stop_ends_what_has_not_begun() {
+    async fn a_stop_soon_ends_what_has_not_begun() {
         let stopping = CancellationToken::new();
         stopping.cancel();
+        let started = tokio::time::Instant::now();
         assert!(read_after(b"PRI", stopping).await.is_err());
+        assert!(started.elapsed() < LAST_MOMENT * 2);
     }
 }
