@@ -5,6 +5,8 @@
 
 set -euo pipefail
 : "${AUTH_GRPC:?}" "${USER_GRPC:?}" "${AUTH_HTTP:?}" "${VECTORS:?}"
+VECTORS=$(realpath "$VECTORS")
+export VECTORS
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 npm ci --silent --prefer-offline

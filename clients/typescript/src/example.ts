@@ -72,7 +72,7 @@ try {
   console.log(`with the old etag: ${Code[code]}, ${reason}`);
 }
 
-// An account bears ten wrong passwords in a while, then even the right one has to wait: RetryInfo says how long.
+// An account bears some wrong passwords (10 by default), then even the right one has to wait: RetryInfo says how long.
 for (let attempt = 1; attempt <= 11; attempt++) {
   try {
     await auth.login({ email: `eve-${email}`, password: "a guess" });

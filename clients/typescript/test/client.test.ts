@@ -42,7 +42,7 @@ test("the example runs", async () => {
     new RegExp(`^the profile of ada-${uuid}@example\\.com has the name ""$`),
     /^now it has the name "Ada Lovelace"$/,
     /^with the old etag: Aborted, precondition_failed$/,
-    /^guess 11: ResourceExhausted, too_many_attempts, again in \d+ s$/,
+    /^guess \d+: ResourceExhausted, too_many_attempts, again in \d+ s$/,
   ];
   const lines = stdout.trimEnd().split("\n");
   expected.forEach((pattern, index) => assert.match(lines[index] ?? "", pattern));
@@ -85,7 +85,7 @@ test("others' profiles can be read without the email, and not changed", async ()
   assert.deepEqual([code, reason], [Code.PermissionDenied, "forbidden"]);
 });
 
-test("without a token, and with a bad one", async () => {
+test("a bad token is refused", async () => {
   const { users } = userService(userGrpc(), () => "not.a.token");
   const { code, reason } = await failureOf(users.getUser({ id: randomUUID() }));
   assert.deepEqual([code, reason], [Code.Unauthenticated, "invalid_token"]);
@@ -93,10 +93,11 @@ test("without a token, and with a bad one", async () => {
 
 test("a guarded account says when to come back", async () => {
   const { auth, email, password } = await newcomer();
-  for (let attempt = 1; attempt <= 10; attempt++) {
-    const { code, reason } = await failureOf(auth.login({ email, password: `${password}${attempt}` }));
-    assert.deepEqual([code, reason], [Code.Unauthenticated, "invalid_credentials"]);
-  }
+  const guess = (): Promise<Failure> => failureOf(auth.login({ email, password: "a guess" }));
+  const first = await guess();
+  assert.deepEqual([first.code, first.reason], [Code.Unauthenticated, "invalid_credentials"]);
+  // How many more are borne is a setting, 10 by default.
+  for (let guesses = 2; guesses <= 11 && (await guess()).reason === "invalid_credentials"; guesses++);
   const { code, reason, retryAfterMs = 0 } = await failureOf(auth.login({ email, password }));
   assert.deepEqual([code, reason], [Code.ResourceExhausted, "too_many_attempts"]);
   assert.ok(retryAfterMs > 0 && retryAfterMs <= 900_000, `${retryAfterMs} ms`);

@@ -12,6 +12,6 @@ export const userGrpc = (): string => required("USER_GRPC");
 export const jwksUrl = (): URL => new URL("/.well-known/jwks.json", required("AUTH_HTTP"));
 export const vectorsFile = (): string => required("VECTORS");
 
-/** Whose tokens the services under test issue, and for whom; the defaults are the auth service's. */
-export const issuer = env["JWT_ISSUER"] ?? "http://localhost:3000";
-export const audience = env["JWT_AUDIENCE"] ?? "latchkey";
+/** Whose tokens the services under test issue, and for whom. */
+export const issuer = "http://localhost:3000";
+export const audience = "latchkey";

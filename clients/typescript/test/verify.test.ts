@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 
-import { createLocalJWKSet, decodeProtectedHeader, type JSONWebKeySet } from "jose";
+import { createLocalJWKSet, decodeProtectedHeader, type JSONWebKeySet, type JWK } from "jose";
 
 import { authService } from "../src/client.js";
 import { jsonObject } from "../src/json.js";
@@ -55,6 +55,17 @@ test("every vector comes out as it must", async () => {
   for (const { name, token, valid, claims, reason } of tokens) {
     const actual = await verdict(token, keys, rules, now);
     assert.deepEqual(actual, valid ? claims : expectedReason(token, reason), name);
+  }
+});
+
+test("keys for something else are left out", async () => {
+  const token = vector("good: RS256");
+  const { kid } = decodeProtectedHeader(token);
+  const key = jwks.keys.find((key) => key.kid === kid) ?? assert.fail("the key is not there");
+  const keysWith = (change: Partial<JWK>) => createLocalJWKSet({ keys: [{ ...key, ...change }] });
+  assert.equal(typeof (await verdict(token, keysWith({}), rules, now)), "object");
+  for (const change of [{ use: "enc" }, { key_ops: ["sign"] }, { alg: "PS256" }, { kid: "another" }]) {
+    assert.equal(await verdict(token, keysWith(change), rules, now), "unknown_key", JSON.stringify(change));
   }
 });
 
