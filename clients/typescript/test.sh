@@ -9,7 +9,7 @@ VECTORS=$(realpath "$VECTORS")
 export VECTORS
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-npm ci --silent --prefer-offline
+npm ci --loglevel=error --prefer-offline
 npm run --silent generate
 npm run --silent build
 npm test --silent
