@@ -128,7 +128,10 @@ impl From<ApiError> for tonic::Status {
                 .map(|fault| {
                     // The path of a field in proto notation, where REST has a JSON pointer.
                     let field = fault.pointer.trim_start_matches('/').replace('/', ".");
-                    FieldViolation::new(field, fault.detail.as_ref())
+                    FieldViolation {
+                        reason: fault.code.to_owned(),
+                        ..FieldViolation::new(field, fault.detail.as_ref())
+                    }
                 })
                 .collect();
             details.set_bad_request(violations);

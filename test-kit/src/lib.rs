@@ -4,6 +4,7 @@
 
 pub mod openapi;
 pub mod pki;
+pub mod process;
 
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;

@@ -126,17 +126,17 @@ pub struct Edit {
 pub struct PageSize(u32);
 
 impl PageSize {
-    /// Reads a decimal number of any length. Nothing and zero stand for the default; more than the
-    /// most is the most.
+    /// Reads a decimal number of any length. Zero stands for the default; more than the most is the
+    /// most.
     ///
     /// # Errors
     ///
     /// Where it is something else, such as a negative number.
     pub fn parse(text: &str) -> Result<Self, Broken> {
-        if !text.bytes().all(|b| b.is_ascii_digit()) {
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(INVALID_PAGE_SIZE);
         }
-        // What does not fit is more than the most; no digit at all is zero.
+        // What does not fit is more than the most.
         Ok(Self::at_most(match text.trim_start_matches('0') {
             "" => 0,
             digits => digits.parse().unwrap_or(u32::MAX),
@@ -207,7 +207,6 @@ mod tests {
         let long = "9".repeat(1000);
         let zeros = format!("{}7", "0".repeat(1000));
         let read = [
-            ("", 50),
             ("0", 50),
             ("000", 50),
             ("1", 1),
@@ -220,7 +219,7 @@ mod tests {
         for (text, size) in read {
             assert_eq!(PageSize::parse(text).unwrap().get(), size, "{text:?}");
         }
-        for text in ["-1", "-0", "+1", "1.0", "1e2", " 1", "x", "١", "0x10"] {
+        for text in ["", "-1", "-0", "+1", "1.0", "1e2", " 1", "x", "١", "0x10"] {
             assert!(PageSize::parse(text).is_err(), "{text:?}");
         }
         assert!(PageSize::from_number(-1).is_err());

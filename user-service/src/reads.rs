@@ -65,8 +65,12 @@ impl Reads {
             return Ok(pick(&sorted(self.store.profiles(&ids).await?), ids));
         };
         let _span = trace::child("shared database read", SpanKind::Internal);
-        // A sender that is dropped without an answer has met the end of the runtime.
-        answer.await.unwrap_or(Err(StoreError::Unavailable))
+        // What is waited for may begin late, but the time of an operation is over when it is over. A
+        // sender that is dropped without an answer has met the end of the runtime.
+        let answer = tokio::time::timeout(sql_kit::OPERATION_TIMEOUT, answer).await;
+        answer.map_or(Err(StoreError::Unavailable), |answer| {
+            answer.unwrap_or(Err(StoreError::Unavailable))
+        })
     }
 
     /// Takes a place in the queue; nothing, where there is none because nobody reads.

@@ -4,7 +4,7 @@ use serde_json::json;
 use test_kit::{ENGINES, Engine, TestDatabase};
 
 use crate::{
-    process::Process,
+    process::start,
     support::{ENCRYPTION_KEY, SERVICE_TOKEN},
 };
 
@@ -12,7 +12,7 @@ use crate::{
 async fn nothing_secret_is_logged() {
     for engine in ENGINES {
         let database = TestDatabase::create(engine).await;
-        let service = Process::start(&database, "trace");
+        let service = start(&database, "trace");
         let rest = service.client().await;
         let credentials =
             json!({"email": "sentinel.person@example.com", "password": "SentinelPass1"});
@@ -45,7 +45,7 @@ async fn nothing_secret_is_logged() {
 #[tokio::test]
 async fn the_access_line_has_the_documented_members() {
     let database = TestDatabase::create(Engine::Sqlite).await;
-    let service = Process::start(&database, "info");
+    let service = start(&database, "info");
     let rest = service.client().await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let request = rest

@@ -194,7 +194,7 @@ async fn list(
     Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let (mut page_size, mut page_token) = (String::new(), String::new());
+    let (mut page_size, mut page_token) = ("0".to_owned(), String::new());
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match name.as_ref() {
             "page_size" => page_size = value.into_owned(),

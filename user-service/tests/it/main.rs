@@ -8,6 +8,7 @@ mod creation;
 mod deletion;
 mod etags;
 mod grpc;
+mod logs;
 mod openapi;
 mod outage;
 mod pages;

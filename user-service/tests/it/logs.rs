@@ -1,0 +1,45 @@
+//! What is logged, and what never is.
+
+use reqwest::Method;
+use serde_json::json;
+use test_kit::{ENGINES, TestDatabase, process::Process, send};
+
+use crate::support::{Person, SECRET, SERVICE_TOKEN};
+
+#[tokio::test]
+async fn nothing_secret_is_logged() {
+    for engine in ENGINES {
+        let database = TestDatabase::create(engine).await;
+        let settings = [
+            ("DATABASE_URL", database.url.as_str()),
+            ("JWT_SECRET", SECRET),
+            ("SERVICE_TOKEN", SERVICE_TOKEN),
+            // Discard: nobody listens there, so that the deletion fails as well.
+            ("AUTH_GRPC_URL", "http://127.0.0.1:9"),
+            ("LOG_LEVEL", "trace"),
+        ];
+        let binary = env!("CARGO_BIN_EXE_user-service");
+        let service = Process::start(binary, database.folder(), &settings);
+        let rest = service.client().await;
+        let id = uuid::Uuid::now_v7();
+        let person = Person::with(id, Some("sentinel.person@example.com"), 0);
+        let own = |method| rest.request(method, &person.path()).bearer_auth(&person.token);
+        let profile = json!({"name": "Sentinel Name", "bio": "sentinel bio"});
+        let changed = send(own(Method::PUT).json(&profile)).await;
+        assert_eq!(changed.status, 200, "{}", changed.text);
+        let forged = format!("{}x", person.token);
+        let refused = send(rest.request(Method::GET, "/users").bearer_auth(&forged)).await;
+        assert_eq!(refused.status, 401);
+        assert_eq!(send(own(Method::DELETE)).await.status, 204);
+        let failed = service.find(|line| line["event"] == "account_deletion.failed").await;
+        assert!(failed["trace_id"].is_string() && failed["cause"].is_string(), "{failed}");
+
+        let logged = service.output();
+        let signature = person.token.rsplit('.').next().unwrap();
+        for secret in
+            ["sentinel.person", "Sentinel Name", "sentinel bio", signature, SECRET, SERVICE_TOKEN]
+        {
+            assert!(!logged.contains(secret), "{engine:?}: {secret} was logged");
+        }
+    }
+}
