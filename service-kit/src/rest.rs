@@ -37,7 +37,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// everything in what this module is for. Nothing may be added to the router afterwards.
 pub fn finish(shared: &Edge, routes: Router) -> Router {
     let mut routes = routes
-        .route("/errors", get(errors))
+        .merge(single_parameters(Router::new().route("/errors", get(errors))))
         .fallback(|| async { ApiError::new(Code::NotFound, "there is nothing at this path") });
     if !shared.allowed_origins.is_empty() {
         routes = routes.layer(shared.cors());

@@ -12,7 +12,8 @@ use service_kit::code::Code;
 use crate::{Client, send};
 
 /// Checks the document of a running service against the service: that it has exactly its routes,
-/// each with exactly its methods, and that every error is as in the catalogue. `app` is what prints
+/// each with exactly its methods, that none takes a query parameter twice, and that every error is as
+/// in the catalogue. `app` is what prints
 /// the router as its field `rest`. Returns the document.
 ///
 /// # Panics
@@ -49,6 +50,11 @@ pub async fn check(app: &impl Debug, client: &Client, token: &str) -> Value {
         assert!(methods.remove("HEAD") == methods.contains("GET"));
     }
     assert_eq!(described, served);
+    for (path, _) in described.iter().filter(|(_, methods)| methods.contains("GET")) {
+        let path = format!("{}?a=1&a=2", path.replace(['{', '}'], ""));
+        let answer = send(client.request(Method::GET, &path).bearer_auth(token)).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (400, "malformed_request"), "{path}");
+    }
     check_errors(&document);
     document
 }
