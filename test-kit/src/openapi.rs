@@ -13,8 +13,7 @@ use crate::{Client, send};
 
 /// Checks the document of a running service against the service: that it has exactly its routes,
 /// each with exactly its methods, that none takes a query parameter twice, and that every error is as
-/// in the catalogue. `app` is what prints
-/// the router as its field `rest`. Returns the document.
+/// in the catalogue. `app` is what prints the router as its field `rest`. Returns the document.
 ///
 /// # Panics
 ///
