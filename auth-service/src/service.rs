@@ -162,7 +162,7 @@ impl Service {
         }
         let now = sql_kit::now();
         let Some(account) = account? else {
-            tracing::info!(event = "login.failed", "login failed");
+            tracing::info!(event = "login.failed", %network, "login failed");
             return Err(Error::InvalidCredentials);
         };
         let key = ring.active(now).ok_or(Error::DatabaseUnavailable)?;
@@ -178,7 +178,7 @@ impl Service {
     fn admit(&self, limit: &NetworkLimit, network: Network) -> Result<(), Error> {
         limit.admit(network, Instant::now()).map_err(|exhausted| {
             let policy = exhausted.policy;
-            tracing::warn!(event = "request.throttled", policy, "request throttled");
+            tracing::warn!(event = "request.throttled", policy, %network, "request throttled");
             self.refusals.count(&exhausted);
             Error::TooManyRequests(exhausted)
         })
@@ -219,7 +219,7 @@ impl Service {
                         (policy::FAILURES_PER_ACCOUNT, limits.per_account, until)
                     }
                 };
-            tracing::warn!(event = "login.throttled", policy, "login throttled");
+            tracing::warn!(event = "login.throttled", policy, %network, "login throttled");
             let retry_after = (until - now).to_std().unwrap_or_default();
             let exhausted = Exhausted { policy, quota, window: limits.window, retry_after };
             self.refusals.count(&exhausted);
