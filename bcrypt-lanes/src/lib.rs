@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+mod blowfish;
+mod job;
+mod lanes;
+mod pi;
+
+pub use crate::job::{Job, JobError};
+pub use crate::lanes::{Lanes, Vacant};
+
+/// How many hashes are computed at once. Measured: more than four gain little, and each of them
+/// would take longer.
+pub const WIDTH: usize = 4;
+
+/// A raw hash, as `bcrypt::bcrypt` returns it. The text form of a hash has the first 23 bytes.
+pub type Output = [u8; 24];
