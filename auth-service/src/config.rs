@@ -7,7 +7,9 @@ use service_kit::{
     metrics,
     runtime::RuntimeSettings,
     server::Addresses,
-    settings::{Secret, Setting, SettingsError, Source, address, integer, parsed, seconds, text},
+    settings::{
+        Secret, Setting, SettingsError, Source, address, boolean, integer, parsed, seconds, text,
+    },
 };
 use sql_kit::Database;
 use token_verifier::{Algorithm, VerificationKey};
@@ -16,6 +18,7 @@ use crate::{
     blocklist::Blocklist,
     domain::PasswordRules,
     keys::{Schedule, Sealer, SigningKey},
+    lanes,
     password::Scheme,
     resources,
     service::Limits,
@@ -126,6 +129,13 @@ pub const HASH_WORKERS: Setting = Setting::optional(
     "The threads that hash passwords, 1 to 256 [default: the cores that the process may use; for \
      argon2id no more than fit into half of its memory]",
 );
+/// `BCRYPT_INTERLEAVE`.
+pub const BCRYPT_INTERLEAVE: Setting = Setting::new(
+    "BCRYPT_INTERLEAVE",
+    "true",
+    "Whether a thread computes up to four bcrypt hashes at once while more wait than there are \
+     threads: true, or false for one after the other with the bcrypt crate",
+);
 /// `HASH_QUEUE_TIMEOUT`.
 pub const HASH_QUEUE_TIMEOUT: Setting = Setting::new(
     "HASH_QUEUE_TIMEOUT",
@@ -200,6 +210,7 @@ pub const SETTINGS: &[Setting] = &[
     ARGON2_ITERATIONS,
     ARGON2_PARALLELISM,
     HASH_WORKERS,
+    BCRYPT_INTERLEAVE,
     HASH_QUEUE_TIMEOUT,
     LOGIN_FAILURES_PER_PAIR,
     LOGIN_FAILURES_PER_ACCOUNT,
@@ -246,6 +257,8 @@ pub struct Settings {
     pub scheme: Scheme,
     /// The threads that hash.
     pub hash_workers: usize,
+    /// How many passwords each of them hashes at once.
+    pub hash_width: usize,
     /// How long a password may wait to be hashed.
     pub hash_queue_timeout: Duration,
     /// The limits on logins and registrations.
@@ -272,6 +285,11 @@ impl Settings {
         }
         let scheme = scheme(source);
         let hash_workers = hash_workers(source, scheme, resources::memory_limit());
+        // Argon2id is bound by memory: two at once take as long as one after the other.
+        let hash_width = match (source.value(&BCRYPT_INTERLEAVE, boolean), scheme) {
+            (true, Scheme::Bcrypt { .. }) => lanes::WIDTH,
+            _ => 1,
+        };
         let settings = (
             addresses(source),
             source.value(&DATABASE_URL, database),
@@ -301,6 +319,7 @@ impl Settings {
             password_rules: rules,
             scheme,
             hash_workers,
+            hash_width,
             hash_queue_timeout: queue,
             limits,
             trusted_proxies: trusted,

@@ -1,10 +1,10 @@
 //! Threads that hash, and the queue before them. Hashing takes a core for a quarter of a second by
 //! design, so it never runs where requests are served, and no more of it is accepted than can be
-//! done in time.
+//! done in time. A thread computes several hashes at once ([`crate::lanes`]) where more wait than
+//! there are threads.
 
 use std::{
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{
@@ -23,25 +23,31 @@ use service_kit::{
 };
 use tokio::sync::oneshot;
 
+use crate::lanes::{Bcrypt, Seats, Work};
+
 /// The pool of hashing threads. Clones share it; the threads end with the last clone.
 #[derive(Debug, Clone)]
 pub struct Hashing {
     jobs: async_channel::Sender<Job>,
     state: Arc<State>,
-    workers: usize,
+    /// How many jobs run at a time.
+    places: usize,
     timeout: Duration,
     waits: Durations,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     /// Jobs that wait for somebody or run.
     pending: AtomicUsize,
     /// How long a job takes, in microseconds: a moving average.
     typical: AtomicU64,
+    /// Threads that have nothing to do.
+    idle: AtomicUsize,
 }
 
-struct Job(Box<dyn FnOnce() -> bool + Send>);
+/// Begins the work, unless nobody waits for it any more.
+struct Job(Box<dyn FnOnce(Bcrypt) -> Option<Work> + Send>);
 
 /// A place in the queue. Whoever sets `claimed` first decides: the thread that takes the job, or
 /// the drop of this, when nobody waits for it any more.
@@ -75,40 +81,36 @@ pub enum Refused {
 }
 
 impl Hashing {
-    /// Starts `workers` threads. A job that cannot start within `timeout` is refused; `expected` is a
-    /// guess of how long one takes, until it is known.
+    /// Starts `workers` threads, each of which does `width` jobs at once. A job that cannot start
+    /// within `timeout` is refused; `expected` is a guess of how long one takes, until it is known.
     ///
     /// # Errors
     ///
     /// Where the operating system starts no more threads.
     pub fn start(
         workers: usize,
+        width: usize,
         timeout: Duration,
         expected: Duration,
         metrics: &Metrics,
     ) -> io::Result<Self> {
         let (sender, receiver) = async_channel::unbounded::<Job>();
-        let state = Arc::new(State { pending: AtomicUsize::new(0), typical: AtomicU64::new(0) });
+        let state = Arc::new(State::default());
         state.typical.store(microseconds(expected), Relaxed);
         for number in 0..workers {
             let (jobs, state) = (receiver.clone(), Arc::clone(&state));
             thread::Builder::new().name(format!("hash-{number}")).spawn(move || {
                 yield_to_requests();
-                while let Ok(Job(job)) = jobs.recv_blocking() {
-                    let started = Instant::now();
-                    if job() {
-                        state.record(started.elapsed());
-                        state.pending.fetch_sub(1, Relaxed);
-                    }
-                }
+                work(&jobs, &state, width);
             })?;
         }
+        let places = workers * width;
         let queue = Arc::clone(&state);
         metrics.gauge(
             "auth.hash.queue.depth",
             "Passwords that wait to be hashed",
             Unit::Count,
-            move || Some(queue.pending.load(Relaxed).saturating_sub(workers) as f64),
+            move || Some(queue.pending.load(Relaxed).saturating_sub(places) as f64),
         );
         let waits = metrics.durations(
             "auth.hash.queue.wait",
@@ -116,7 +118,7 @@ impl Hashing {
             "outcome",
             &["started", "refused"],
         );
-        Ok(Self { jobs: sender, state, workers, timeout, waits })
+        Ok(Self { jobs: sender, state, places, timeout, waits })
     }
 
     /// How long a job may wait.
@@ -131,10 +133,14 @@ impl Hashing {
     /// # Errors
     ///
     /// At once where the queue is too long for the timeout; else after it.
-    pub async fn run<T: Send + 'static>(
+    pub async fn run<T, F>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Refused> {
+        work: impl FnOnce(Bcrypt) -> F + Send + 'static,
+    ) -> Result<T, Refused>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
         let span = trace::child("password hash", SpanKind::Internal);
         let wait = self.expected_wait();
         if wait > self.timeout {
@@ -145,17 +151,13 @@ impl Hashing {
         let (answer, result) = oneshot::channel();
         let place = Place::take(&self.state);
         let claimed = Arc::clone(&place.claimed);
-        let job = Job(Box::new(move || {
+        let job = Job(Box::new(move |bcrypt| {
             // The client has left, or its time is over.
             if claimed.swap(true, AcqRel) {
-                return false;
+                return None;
             }
             let _ = started.send(());
-            match catch_unwind(AssertUnwindSafe(work)) {
-                Ok(value) => drop(answer.send(value)),
-                Err(_) => drop(answer),
-            }
-            true
+            Some(Box::pin(async move { drop(answer.send(work(bcrypt).await)) }))
         }));
         let queued = Instant::now();
         self.jobs.try_send(job).map_err(|_| Refused::Failed)?;
@@ -176,9 +178,38 @@ impl Hashing {
 
     /// How long a job that came now would wait before it starts.
     fn expected_wait(&self) -> Duration {
-        let before = self.state.pending.load(Relaxed).saturating_sub(self.workers - 1);
+        let before = self.state.pending.load(Relaxed).saturating_sub(self.places - 1);
         let typical = self.state.typical.load(Relaxed);
-        Duration::from_micros(typical.saturating_mul(before as u64) / self.workers as u64)
+        Duration::from_micros(typical.saturating_mul(before as u64) / self.places as u64)
+    }
+}
+
+/// What a hashing thread does until the queue is closed.
+fn work(jobs: &async_channel::Receiver<Job>, state: &State, width: usize) {
+    let mut seats = Seats::new(width);
+    loop {
+        let next = if seats.busy() == 0 {
+            state.idle.fetch_add(1, Relaxed);
+            let next = jobs.recv_blocking();
+            state.idle.fetch_sub(1, Relaxed);
+            match next {
+                Ok(job) => Some(job),
+                Err(_) => return,
+            }
+        } else if seats.has_room() && jobs.len() > state.idle.load(Relaxed) {
+            // What idle threads will take is theirs: two jobs are done sooner by two threads.
+            jobs.try_recv().ok()
+        } else {
+            None
+        };
+        let ended = match next {
+            Some(Job(begin)) => seats.begin(begin),
+            None => seats.advance(),
+        };
+        if let Some(took) = ended {
+            state.record(took);
+            state.pending.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -213,16 +244,16 @@ mod tests {
     const QUICK: Duration = Duration::from_millis(1);
 
     fn start(workers: usize, timeout: Duration, expected: Duration) -> Hashing {
-        Hashing::start(workers, timeout, expected, &Metrics::default()).unwrap()
+        Hashing::start(workers, 1, timeout, expected, &Metrics::default()).unwrap()
     }
 
     #[tokio::test]
     async fn a_result_comes_back_and_a_panic_does_not_cost_the_thread() {
         let hashing = start(1, Duration::from_secs(5), QUICK);
-        assert_eq!(hashing.run(|| 1).await, Ok(1));
-        let failing = hashing.run(|| -> i32 { panic!("on purpose") });
+        assert_eq!(hashing.run(async |_| 1).await, Ok(1));
+        let failing = hashing.run(async |_| -> i32 { panic!("on purpose") });
         assert_eq!(failing.await, Err(Refused::Failed));
-        assert_eq!(hashing.run(|| 2).await, Ok(2));
+        assert_eq!(hashing.run(async |_| 2).await, Ok(2));
     }
 
     #[tokio::test]
@@ -232,14 +263,14 @@ mod tests {
         let (done, did) = mpsc::channel();
         let busy = tokio::spawn({
             let hashing = hashing.clone();
-            async move { hashing.run(move || wait.recv()).await }
+            async move { hashing.run(async move |_| wait.recv()).await }
         });
         tokio::task::yield_now().await;
-        let abandoned = hashing.run(move || done.send(()));
+        let abandoned = hashing.run(async move |_| done.send(()));
         assert!(matches!(abandoned.await, Err(Refused::Overloaded(_))));
         release.send(()).unwrap();
         busy.await.unwrap().unwrap().unwrap();
-        assert_eq!(hashing.run(|| 3).await, Ok(3));
+        assert_eq!(hashing.run(async |_| 3).await, Ok(3));
         assert!(did.try_recv().is_err(), "abandoned work was done");
     }
 
@@ -249,11 +280,11 @@ mod tests {
         let (release, wait) = mpsc::channel::<()>();
         let busy = tokio::spawn({
             let hashing = hashing.clone();
-            async move { hashing.run(move || wait.recv()).await }
+            async move { hashing.run(async move |_| wait.recv()).await }
         });
         tokio::task::yield_now().await;
         for _ in 0..50 {
-            let leaving = tokio::time::timeout(QUICK, hashing.run(|| ()));
+            let leaving = tokio::time::timeout(QUICK, hashing.run(async |_| ()));
             assert!(leaving.await.is_err(), "refused, or done");
         }
         assert_eq!(hashing.state.pending.load(Relaxed), 1);
@@ -266,7 +297,41 @@ mod tests {
         let hashing = start(1, Duration::from_secs(60), QUICK);
         hashing.state.typical.store(30_000_000, Relaxed);
         hashing.state.pending.store(3, Relaxed);
-        let refused = tokio::time::timeout(Duration::from_secs(5), hashing.run(|| ())).await;
+        let refused = tokio::time::timeout(Duration::from_secs(5), hashing.run(async |_| ())).await;
         assert_eq!(refused.unwrap(), Err(Refused::Overloaded(Duration::from_secs(30))));
+    }
+
+    #[tokio::test]
+    async fn what_is_computed_together_is_what_each_would_be_alone() {
+        let metrics = Metrics::default();
+        let timeout = Duration::from_secs(60);
+        let hashing = Hashing::start(2, crate::lanes::WIDTH, timeout, QUICK, &metrics).unwrap();
+        let jobs = (0_u8..40).map(|number| {
+            let hashing = hashing.clone();
+            async move {
+                let (cost, salt) = (4 + u32::from(number % 3), [number; 16]);
+                let password = vec![b'a' + number % 7; usize::from(number) * 2];
+                let wanted = bcrypt::hash_with_salt(&password, cost, salt).unwrap().to_string();
+                let made = hashing
+                    .run(async move |lanes| {
+                        assert!(number % 10 != 9, "on purpose");
+                        let first = lanes.raw(cost, salt, &password).await.unwrap();
+                        // One after the other, as a failing login does.
+                        assert_eq!(lanes.raw(cost, salt, &password).await.unwrap(), first);
+                        first
+                    })
+                    .await;
+                match made {
+                    Ok(raw) => {
+                        let digest = base64::Engine::encode(&bcrypt::BASE_64, &raw[..23]);
+                        assert!(wanted.ends_with(&digest), "{number}: {wanted}");
+                    }
+                    // A panic takes nobody else along.
+                    Err(refused) => assert_eq!((refused, number % 10), (Refused::Failed, 9)),
+                }
+            }
+        });
+        futures_util::future::join_all(jobs).await;
+        assert_eq!(hashing.state.pending.load(Relaxed), 0);
     }
 }

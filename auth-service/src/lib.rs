@@ -10,6 +10,7 @@ mod error;
 pub mod hashing;
 pub mod keys;
 pub mod keys_command;
+pub mod lanes;
 pub mod password;
 mod reservation;
 pub mod resources;
@@ -109,6 +110,7 @@ impl App {
         let store = open_store(&settings, &metrics)?;
         let hashing = Hashing::start(
             settings.hash_workers,
+            settings.hash_width,
             settings.hash_queue_timeout,
             settings.scheme.expected_time(),
             &metrics,

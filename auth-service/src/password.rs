@@ -9,10 +9,17 @@ use argon2::{
     password_hash::phc::PasswordHash,
 };
 
-use crate::domain::Password;
+use base64::Engine as _;
+use subtle::ConstantTimeEq as _;
+
+use crate::{domain::Password, lanes::Bcrypt};
 
 /// bcrypt reads this many bytes of its input and ignores the rest.
 const BCRYPT_MAX_BYTES: usize = 72;
+/// How many bytes of a raw hash its text form has (a quirk that all implementations share), and how
+/// many characters they take.
+const BCRYPT_DIGEST_BYTES: usize = 23;
+const BCRYPT_DIGEST_CHARS: usize = 31;
 
 /// An algorithm with its parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,22 +109,23 @@ impl Scheme {
     }
 
     /// Hashes a password with a new random salt. Takes as long as the parameters ask for: call it
-    /// on a thread that may block.
+    /// on a hashing thread.
     ///
     /// # Errors
     ///
     /// Where the parameters are out of range or the system has no random bytes.
-    pub fn hash(self, password: &Password) -> Result<String, HashError> {
+    pub async fn hash(self, password: &Password, bcrypt: &Bcrypt) -> Result<String, HashError> {
         match self {
             Self::Bcrypt { cost } => {
                 let mut salt = [0; 16];
                 aws_lc_rs::rand::fill(&mut salt).map_err(|_| HashError)?;
-                if password.as_str().len() > BCRYPT_MAX_BYTES {
-                    return bcrypt_sha256::hash(password.as_str(), cost, salt);
+                let password = password.as_str();
+                if password.len() > BCRYPT_MAX_BYTES {
+                    return bcrypt_sha256::hash(password, cost, salt, bcrypt).await;
                 }
-                bcrypt::hash_with_salt(password.as_str(), cost, salt)
-                    .map(|parts| parts.format_for_version(bcrypt::Version::TwoB))
-                    .map_err(|_| HashError)
+                let raw = bcrypt.raw(cost, salt, password.as_bytes()).await?;
+                let salt = bcrypt::BASE_64.encode(salt);
+                Ok(format!("$2b${cost:02}${salt}{}", digest(&raw)))
             }
             Self::Argon2id { memory_kib, iterations, parallelism } => {
                 let parameters = Params::new(memory_kib, iterations, parallelism, None)
@@ -151,14 +159,28 @@ impl Scheme {
     }
 }
 
+/// The end of bcrypt's text form.
+fn digest(raw: &bcrypt_lanes::Output) -> String {
+    bcrypt::BASE_64.encode(&raw[..BCRYPT_DIGEST_BYTES])
+}
+
+/// Whether `password` is the one of a hash in bcrypt's text form, of which the first 72 bytes count.
+async fn verify_bcrypt(password: &[u8], stored: &str, bcrypt: &Bcrypt) -> Result<bool, HashError> {
+    let parts: bcrypt::HashParts = stored.parse().map_err(|_| HashError)?;
+    let start = stored.len().checked_sub(BCRYPT_DIGEST_CHARS).ok_or(HashError)?;
+    let digest = bcrypt::BASE_64.decode(stored.get(start..).ok_or(HashError)?);
+    let raw = bcrypt.raw(parts.get_cost(), parts.get_salt_raw(), password).await?;
+    Ok(digest.map_err(|_| HashError)?.ct_eq(&raw[..BCRYPT_DIGEST_BYTES]).into())
+}
+
 /// Whether `password` is the one that was hashed. Takes as long as the hash's parameters ask for.
 ///
 /// # Errors
 ///
 /// Where `stored` is no hash we know.
-pub fn verify(password: &Password, stored: &str) -> Result<bool, HashError> {
+pub async fn verify(password: &Password, stored: &str, bcrypt: &Bcrypt) -> Result<bool, HashError> {
     if bcrypt_sha256::cost(stored).is_some() {
-        return bcrypt_sha256::verify(password.as_str(), stored);
+        return bcrypt_sha256::verify(password.as_str(), stored, bcrypt).await;
     }
     if stored.starts_with("$argon2id$") {
         let hash = PasswordHash::new(stored).map_err(|_| HashError)?;
@@ -167,7 +189,7 @@ pub fn verify(password: &Password, stored: &str) -> Result<bool, HashError> {
         return Ok(argon2.verify_password(password.as_str().as_bytes(), &hash).is_ok());
     }
     // A hash made elsewhere may be of a longer password, cut at 72 bytes as bcrypt does.
-    bcrypt::verify(password.as_str(), stored).map_err(|_| HashError)
+    verify_bcrypt(password.as_str().as_bytes(), stored, bcrypt).await
 }
 
 /// The work that every failing login does, whatever account it names: bcrypt at the highest cost in
@@ -201,11 +223,16 @@ impl Work {
     /// # Errors
     ///
     /// Where `stored` is no hash we know.
-    pub fn check(&self, password: &Password, stored: Option<&str>) -> Result<bool, HashError> {
+    pub async fn check(
+        &self,
+        password: &Password,
+        stored: Option<&str>,
+        bcrypt: &Bcrypt,
+    ) -> Result<bool, HashError> {
         let possible = password.is_possible();
         let mut done = None;
         if let (true, Some(stored)) = (possible, stored) {
-            if verify(password, stored)? {
+            if verify(password, stored, bcrypt).await? {
                 return Ok(true);
             }
             done = Scheme::of(stored);
@@ -217,14 +244,14 @@ impl Work {
                 // 2^c + 2^c + 2^(c+1) + … + 2^(cost-1) = 2^cost.
                 Some(Scheme::Bcrypt { cost: spent }) => {
                     for cost in spent..cost {
-                        Scheme::Bcrypt { cost }.hash(dummy)?;
+                        Scheme::Bcrypt { cost }.hash(dummy, bcrypt).await?;
                     }
                 }
-                _ => drop(Scheme::Bcrypt { cost }.hash(dummy)?),
+                _ => drop(Scheme::Bcrypt { cost }.hash(dummy, bcrypt).await?),
             }
         }
         for scheme in self.argon2id.iter().filter(|scheme| done != Some(**scheme)) {
-            scheme.hash(dummy)?;
+            scheme.hash(dummy, bcrypt).await?;
         }
         Ok(false)
     }
@@ -232,7 +259,22 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+    use crate::lanes::Bcrypt;
+
+    fn hash(scheme: Scheme, password: &Password) -> Result<String, HashError> {
+        scheme.hash(password, &Bcrypt::Plain).now_or_never().unwrap()
+    }
+
+    fn verify(password: &Password, stored: &str) -> Result<bool, HashError> {
+        super::verify(password, stored, &Bcrypt::Plain).now_or_never().unwrap()
+    }
+
+    fn check(work: &Work, password: &Password, stored: Option<&str>) -> Result<bool, HashError> {
+        work.check(password, stored, &Bcrypt::Plain).now_or_never().unwrap()
+    }
 
     const QUICK: [Scheme; 2] = [
         Scheme::Bcrypt { cost: 4 },
@@ -245,7 +287,7 @@ mod tests {
             for length in [8, 71, 72, 73, 200, 1024] {
                 let password = Password::normalize(&"p".repeat(length));
                 let other = Password::normalize(&format!("{}q", "p".repeat(length - 1)));
-                let stored = scheme.hash(&password).unwrap();
+                let stored = hash(scheme, &password).unwrap();
                 assert_eq!(Scheme::of(&stored), Some(scheme), "{stored}");
                 assert_eq!(verify(&password, &stored), Ok(true), "{stored} at {length}");
                 assert_eq!(verify(&other, &stored), Ok(false), "{stored} at {length}");
@@ -311,11 +353,11 @@ mod tests {
 
         let password = Password::normalize("password");
         for scheme in [bcrypt, argon2id, costly] {
-            let stored = scheme.hash(&password).unwrap();
-            assert_eq!(work.check(&password, Some(&stored)), Ok(true));
-            assert_eq!(work.check(&Password::normalize("other"), Some(&stored)), Ok(false));
-            assert_eq!(work.check(&Password::normalize(""), Some(&stored)), Ok(false));
+            let stored = hash(scheme, &password).unwrap();
+            assert_eq!(check(&work, &password, Some(&stored)), Ok(true));
+            assert_eq!(check(&work, &Password::normalize("other"), Some(&stored)), Ok(false));
+            assert_eq!(check(&work, &Password::normalize(""), Some(&stored)), Ok(false));
         }
-        assert_eq!(work.check(&password, None), Ok(false));
+        assert_eq!(check(&work, &password, None), Ok(false));
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     error::Error,
     hashing::Hashing,
     keys::KeyRing,
+    lanes::Bcrypt,
     password::{Scheme, Work},
     reservation::Reservation,
     store::{AccountRecord, Attempt, Outcome, Store},
@@ -125,7 +126,8 @@ impl Service {
             return Err(Error::EmailAlreadyRegistered);
         }
         let scheme = self.scheme;
-        let password_hash = self.hashing.run(move || scheme.hash(&password)).await??;
+        let hash = async move |bcrypt: Bcrypt| scheme.hash(&password, &bcrypt).await;
+        let password_hash = self.hashing.run(hash).await??;
         let account = AccountRecord {
             id: AccountId::generate(),
             email,
@@ -258,14 +260,17 @@ impl Service {
         let stored = account.as_ref().map(|account| account.password_hash.clone());
         let (right, replacement) = self
             .hashing
-            .run(move || {
-                let right = work.check(&password, stored.as_deref())?;
+            .run(async move |bcrypt| {
+                let right = work.check(&password, stored.as_deref(), &bcrypt).await?;
                 let outdated = right
                     && stored
                         .as_deref()
                         .and_then(Scheme::of)
                         .is_none_or(|used| used.is_outdated(scheme));
-                let replacement = outdated.then(|| scheme.hash(&password)).transpose()?;
+                let replacement = match outdated {
+                    true => Some(scheme.hash(&password, &bcrypt).await?),
+                    false => None,
+                };
                 Ok::<_, crate::password::HashError>((right, replacement))
             })
             .await??;

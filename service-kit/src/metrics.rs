@@ -257,7 +257,7 @@ impl Metrics {
                 }
             });
             // The meter keeps it; this is only a handle.
-            drop(gauge.build());
+            let _ = gauge.build();
         }
         let gauge = AskedGauge {
             name: unit.prometheus(name),

@@ -146,13 +146,11 @@ impl Postgres {
     }
 
     /// A query. Behind a proxy that pools by transaction it leaves no prepared statement behind.
-    #[must_use]
     pub fn query(&self, sql: &'static str) -> Query<'static, Engine, PgArguments> {
         sqlx::query(sql).persistent(!self.pooled)
     }
 
     /// A query for one value; see [`Postgres::query`].
-    #[must_use]
     pub fn query_scalar<T>(&self, sql: &'static str) -> QueryScalar<'static, Engine, T, PgArguments>
     where
         (T,): for<'r> sqlx::FromRow<'r, PgRow>,

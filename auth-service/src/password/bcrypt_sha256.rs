@@ -5,32 +5,34 @@
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use subtle::ConstantTimeEq as _;
 
-use super::HashError;
+use super::{HashError, digest, verify_bcrypt};
+use crate::lanes::Bcrypt;
 
 const PREFIX: &str = "$bcrypt-sha256$v=2,t=2b,r=";
 /// Characters of the salt and of the hash in bcrypt's own base64.
 const SALT_LENGTH: usize = 22;
 const HASH_LENGTH: usize = 31;
 
-pub(super) fn hash(password: &str, cost: u32, salt: [u8; 16]) -> Result<String, HashError> {
+pub(super) async fn hash(
+    password: &str,
+    cost: u32,
+    salt: [u8; 16],
+    bcrypt: &Bcrypt,
+) -> Result<String, HashError> {
     let salt_text = base64::engine::Engine::encode(&bcrypt::BASE_64, salt);
-    let plain = bcrypt::hash_with_salt(prehash(password, &salt_text), cost, salt)
-        .map_err(|_| HashError)?
-        .format_for_version(bcrypt::Version::TwoB);
-    let digest = &plain[plain.len() - HASH_LENGTH..];
-    Ok(format!("{PREFIX}{cost}${salt_text}${digest}"))
+    let raw = bcrypt.raw(cost, salt, prehash(password, &salt_text).as_bytes()).await?;
+    Ok(format!("{PREFIX}{cost}${salt_text}${}", digest(&raw)))
 }
 
-pub(super) fn verify(password: &str, stored: &str) -> Result<bool, HashError> {
+pub(super) async fn verify(
+    password: &str,
+    stored: &str,
+    bcrypt: &Bcrypt,
+) -> Result<bool, HashError> {
     let (cost, salt, digest) = parse(stored).ok_or(HashError)?;
     let plain = format!("$2b${cost:02}${salt}{digest}");
-    let parts: bcrypt::HashParts = plain.parse().map_err(|_| HashError)?;
-    let made = bcrypt::hash_with_salt(prehash(password, salt), cost, parts.get_salt_raw())
-        .map_err(|_| HashError)?
-        .format_for_version(bcrypt::Version::TwoB);
-    Ok(made.as_bytes().ct_eq(plain.as_bytes()).into())
+    verify_bcrypt(prehash(password, salt).as_bytes(), &plain, bcrypt).await
 }
 
 /// The cost of a stored hash, if it is of this construction.
@@ -52,7 +54,13 @@ fn prehash(password: &str, salt: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    fn verify(password: &str, stored: &str) -> Result<bool, HashError> {
+        super::verify(password, stored, &Bcrypt::Plain).now_or_never().unwrap()
+    }
 
     /// Made with passlib 1.7.4: `bcrypt_sha256.using(rounds=5).hash(password)`.
     #[test]

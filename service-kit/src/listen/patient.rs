@@ -143,7 +143,7 @@ mod tests {
         let mut opening = Patient::new(server, PATIENCE, stopping);
         let mut buffer = [0; 64];
         if !said.is_empty() {
-            opening.read(&mut buffer).await.unwrap();
+            assert_eq!(opening.read(&mut buffer).await.unwrap(), said.len());
         }
         tokio::time::timeout(PATIENCE * 2, opening.read(&mut buffer)).await?
     }
