@@ -1,6 +1,7 @@
 """Writes the figures of a benchmark into its section of bench/RESULTS.md.
 
     report.py get FIGURES ROUNDS SECONDS
+    report.py logins FIGURES ROUNDS SECONDS
     report.py pages FIGURES ROUNDS SECONDS PLAN
 
 FIGURES has a line for each measurement, with tabs between: engine, connections, contender,
@@ -16,9 +17,10 @@ import sys
 RESULTS = pathlib.Path(__file__).with_name("RESULTS.md")
 TITLES = {
     "get": "GET /users/{id} against the bare read",
+    "logins": "Logins with several hashes at once",
     "pages": "Page 1 and page 200,000 of ten million profiles",
 }
-HEAD = """# What reads cost
+HEAD = """# What requests cost
 
 The loader, the service and the database share one small machine that does other work too: the
 figures are noisy, and only the ratios between lines of one table count. Each cell is the median of
@@ -26,8 +28,8 @@ the rounds; in brackets are the lowest and the highest. p50 and p99 are medians 
 The ratio is the median, over the rounds, of a line's requests a second to the first line's of the
 same round. The contenders take turns within a round.
 
-Again: `bench/run` and `bench/pages`, which replace their sections. They need wrk, openssl and
-python3, and Postgres as `scripts/test` does. Load goes to 127.0.0.1 only.
+Again: `bench/run`, `bench/logins` and `bench/pages`, which replace their sections. They need wrk,
+openssl and python3, and Postgres as `scripts/test` does. Load goes to 127.0.0.1 only.
 """
 
 
@@ -82,6 +84,16 @@ def get(figures):
     return parts
 
 
+def logins(figures):
+    parts = [
+        "bcrypt at cost 10, one account, two hashing threads. With `bcrypt-lanes` a thread computes up to "
+        "four hashes at once while more wait than there are threads."
+    ]
+    for (_, connections), group in sorted(read(figures).items()):
+        parts.append(f"### {plural(connections)}\n\n{table(group, 'bcrypt crate')}")
+    return parts
+
+
 def pages(figures, plan):
     parts = ["`GET /users?page_size=50` on Postgres, HS256, `LOG_LEVEL=warn`."]
     for (_, connections), group in sorted(read(figures).items()):
@@ -93,7 +105,7 @@ def pages(figures, plan):
 
 def main():
     kind, figures, rounds, seconds, *rest = sys.argv[1:]
-    parts = pages(figures, *rest) if kind == "pages" else get(figures)
+    parts = {"get": get, "logins": logins, "pages": pages}[kind](figures, *rest)
     when = f"{machine()}. {rounds} rounds of {seconds} s."
     sections = {}
     if RESULTS.exists():

@@ -2,7 +2,7 @@
 //! together, which takes a third of the time of one after the other.
 //!
 //! What a password needs is written as a future that asks [`Bcrypt`] for one hash after the other.
-//! [`Seats`] polls the futures of one thread and computes what they ask for in lanes of their own.
+//! `Seats` polls the futures of one thread and computes what they ask for in lanes of their own.
 
 use std::{
     cell::Cell,
