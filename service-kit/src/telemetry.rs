@@ -112,9 +112,17 @@ pub fn parse_level(level: &str) -> Result<EnvFilter, String> {
         .parse(level)
         .map_err(|_| fault())?;
     // Below these levels the HTTP and database crates write header fields and values as they are;
-    // at info, sqlx repeats every notice of the server.
-    let quiet =
-        ["h2=info", "hyper=info", "hyper_util=info", "rustls=info", "sqlx=warn", "tower=info"];
+    // at info, sqlx repeats every notice of the server. Its pool tells at ERROR, many times a second,
+    // what a failover brings about and what our own line says once.
+    let quiet = [
+        "h2=info",
+        "hyper=info",
+        "hyper_util=info",
+        "rustls=info",
+        "sqlx=warn",
+        "sqlx_core::pool::inner=off",
+        "tower=info",
+    ];
     quiet.into_iter().try_fold(filter, |filter, directive| {
         Ok(filter.add_directive(directive.parse().map_err(|_| fault())?))
     })
