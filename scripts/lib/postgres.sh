@@ -140,16 +140,9 @@ random_hex() {
   od -An -N16 -tx1 /dev/urandom | tr -d ' \n'
 }
 
-# Sets POSTGRES_URL: to TEST_POSTGRES_URL if that is set, else to a server that
-# it starts. The caller traps EXIT with postgres_stop before it calls this.
-postgres_start() {
-  if [[ -n ${TEST_POSTGRES_URL:-} ]]; then
-    POSTGRES_URL=$TEST_POSTGRES_URL
-    return
-  fi
-  postgres_ensure || return
-
-  local parent password port attempt
+# Sets POSTGRES_DIR to a new directory, and POSTGRES_USER to who is to run a server in it.
+postgres_make_directory() {
+  local parent
   if ((EUID == 0)); then
     POSTGRES_USER=nobody
     if id postgres >/dev/null 2>&1; then
@@ -167,7 +160,20 @@ postgres_start() {
     POSTGRES_DIR=''
   done
   [[ -n $POSTGRES_DIR ]] || postgres_die 'no temporary directory that the server may use' || return
+}
 
+# Sets POSTGRES_URL: to TEST_POSTGRES_URL if that is set, else to a server that
+# it starts. The caller traps EXIT with postgres_stop before it calls this.
+postgres_start() {
+  if [[ -n ${TEST_POSTGRES_URL:-} ]]; then
+    POSTGRES_URL=$TEST_POSTGRES_URL
+    return
+  fi
+  postgres_ensure || return
+
+  postgres_make_directory || return
+
+  local password port attempt
   password=$(random_hex)
   printf '%s\n' "$password" >"$POSTGRES_DIR/password"
   if [[ -n $POSTGRES_USER ]]; then
