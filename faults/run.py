@@ -19,22 +19,19 @@ class Printed(unittest.TestResult):
     def startTest(self, test):
         super().startTest(test)
         self.began = time.monotonic()
-        self.before = self.count_failed()
-
-    def count_failed(self):
-        return len(self.failures) + len(self.errors) + len(self.unexpectedSuccesses)
+        self.before = len(self.failures), len(self.errors)
+        self.skipped_before = len(self.skipped)
 
     def stopTest(self, test):
         super().stopTest(test)
-        failed = self.count_failed() > self.before
-        skipped = self.skipped and self.skipped[-1][0] is test
-        word = "FAIL " if failed else "SKIP " if skipped else "ok   "
+        broken = self.failures[self.before[0] :] + self.errors[self.before[1] :]
+        skipped = self.skipped[self.skipped_before :]
+        word = "FAIL " if broken else "SKIP " if skipped else "ok   "
         print(f"{word} {time.monotonic() - self.began:5.1f} s  {sentence(test)}")
-        if failed:
-            for broken, text in (self.failures + self.errors)[-1:]:
-                print("\n".join("      " + line for line in text.splitlines()))
-        elif skipped:
-            print(f"      NOT CHECKED: {self.skipped[-1][1]}")
+        for _, text in broken:
+            print("\n".join("      " + line for line in text.splitlines()))
+        for _, reason in skipped:
+            print(f"      NOT CHECKED: {reason}")
         sys.stdout.flush()
 
 
@@ -42,6 +39,11 @@ def sentence(test):
     """A test's name as a sentence, with its module."""
     module, _, name = test.id().rpartition(".")
     return f"{module.split('.')[0].removeprefix('test_')}: {name.removeprefix('test_').replace('_', ' ')}"
+
+
+def test_of(item):
+    """The test of a part of one."""
+    return getattr(item, "test_case", item)
 
 
 def cases(suite):
@@ -68,8 +70,9 @@ def main(names):
         unittest.TestSuite(chosen).run(result)
     except KeyboardInterrupt:
         return 130
-    failed = result.count_failed()
-    skipped = len(result.skipped)
+    # One test can fail in more than one way.
+    broken = {test_of(item).id() for item, _ in result.failures + result.errors}
+    failed, skipped = len(broken), len(result.skipped)
     passed = result.testsRun - failed - skipped
     print(f"{time.monotonic() - began:.0f} s")
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))

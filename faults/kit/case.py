@@ -27,7 +27,7 @@ class FaultTest(unittest.TestCase):
         """A running Postgres of this test's own."""
         server = Postgres(self.name(what))
         # Before it starts: a start can fail when the process is there already.
-        self.addCleanup(server.kill)
+        self.addCleanup(server.remove)
         return server.start(**options)
 
     def keep(self, service):

@@ -53,6 +53,8 @@ class Connection:
         self.socket = socket.create_connection((host, int(port)), timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
+        # The kinds of frames that have been read.
+        self.seen = set()
         self.send(PREFACE + frame(SETTINGS, 0, 0))
 
     def __enter__(self):
@@ -91,6 +93,7 @@ class Connection:
         """All frames until the connection ends; SETTINGS and PING are answered."""
         while (received := self.read_frame()) is not None:
             kind, flags, _, payload = received
+            self.seen.add(kind)
             if kind in (SETTINGS, PING) and not flags & ACK:
                 self.send(frame(kind, ACK, 0, payload if kind == PING else b""))
             yield received

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 
@@ -143,6 +144,11 @@ class Postgres:
         if self.process is not None and self.process.is_running():
             kill_tree(self.process.pid)
             self.process.kill()
+
+    def remove(self):
+        """Ends it and deletes its files."""
+        self.kill()
+        shutil.rmtree(self.files)
 
     def pause(self):
         """Stops all its processes in the middle of what they do, so that it hangs."""
