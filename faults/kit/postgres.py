@@ -65,6 +65,8 @@ def template():
             settings.POSTGRES_BIN / "initdb",
             f"--pgdata={files}",
             "--no-sync",
+            # Small ones, so that a copy of these files is small.
+            "--wal-segsize=1",
             "--username=postgres",
             "--auth=scram-sha-256",
             f"--pwfile={password}",
