@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import select
 import threading
 import time
 
@@ -100,7 +101,6 @@ class Client:
 
 def _is_closed(sock):
     """Whether the other end has ended a connection on which nothing is awaited."""
-    import select
-
-    readable, _, _ = select.select([sock], [], [], 0)
-    return bool(readable)
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))

@@ -101,10 +101,14 @@ class Process:
         self.send(signal.SIGTERM)
         return self.ends(seconds)
 
-    def resident(self):
-        """How much memory it uses, in MiB."""
+    def resident(self, peak=False):
+        """How much memory it uses, or has used at most since `forget_peak`, in MiB."""
         status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+        return int(status.split("VmHWM:" if peak else "VmRSS:")[1].split()[0]) / 1024
+
+    def forget_peak(self):
+        """Lets the kernel note anew how much memory it uses at most."""
+        pathlib.Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def tail(self, lines=15):
         """The end of its log."""
