@@ -180,7 +180,7 @@ class NoConnectionLeft(FaultTest):
         """Somebody who takes the connection of this number and keeps it."""
         command = [settings.POSTGRES_BIN / "psql", "-XqAt", "-c", "SELECT pg_sleep(120)"]
         command.append(server.url("auth"))
-        client = Process(command, settings.WORK / self.name("psql.log"), {"LC_ALL": "C"})
+        client = Process(command, settings.WORK / self.name("psql.log"))
         self.addCleanup(client.kill)
         count = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'auth_service'"
 

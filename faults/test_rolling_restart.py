@@ -1,6 +1,5 @@
 """Replicas behind HAProxy are restarted one after the other, and no client notices."""
 
-import os
 import time
 
 from kit import settings
@@ -65,7 +64,7 @@ class RollingRestart(FaultTest):
         proxy = Process(
             ["haproxy", "-db", "-f", settings.EXAMPLES / "haproxy.cfg"],
             settings.WORK / self.name("haproxy.log"),
-            {"PATH": os.environ["PATH"], **environment},
+            environment,
         )
         self.addCleanup(proxy.kill)
         self.addCleanup(lambda: self.assertTrue(proxy.is_running(), proxy.tail()))

@@ -113,7 +113,7 @@ class Postgres:
         log = settings.WORK / f"{self.name}.postgres.log"
         log.touch()
         log.chmod(0o666)
-        self.process = Process(command, log, {"LC_ALL": "C"}, settings.POSTGRES_USER or None)
+        self.process = Process(command, log, user=settings.POSTGRES_USER or None)
         self.process.start()
         self.wait_ready()
         return self
@@ -129,7 +129,7 @@ class Postgres:
             except AssertionError:
                 return False
 
-        until(answers, seconds, f"Postgres answers\n{self.process.tail()}")
+        until(answers, seconds, lambda: f"Postgres answers\n{self.process.tail()}")
 
     def restart(self):
         """Stops it as an operator does, who cuts off its clients, and starts it again."""
@@ -147,10 +147,29 @@ class Postgres:
             kill_tree(self.process.pid)
             self.process.kill()
 
+    def standby(self, name):
+        """A copy of this server that follows it. It is not started."""
+        copy = Postgres(name, settings.WORK / name)
+        run(
+            settings.POSTGRES_BIN / "pg_basebackup",
+            f"--pgdata={copy.files}",
+            "--host=127.0.0.1",
+            f"--port={self.port}",
+            "--username=standby",
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            env={"PGPASSWORD": PASSWORD},
+        )
+        return copy
+
+    def promote(self):
+        """Makes a standby the primary."""
+        run(settings.POSTGRES_BIN / "pg_ctl", "promote", f"--pgdata={self.files}", "--wait")
+
     def remove(self):
         """Ends it and deletes its files."""
         self.kill()
-        shutil.rmtree(self.files)
+        shutil.rmtree(self.files, ignore_errors=True)
 
     def pause(self):
         """Stops all its processes in the middle of what they do, so that it hangs."""

@@ -40,12 +40,13 @@ class Process:
     """A server that this test runs: its output is in a log, across restarts."""
 
     def __init__(self, command, log, environment=None, user=None, limits=""):
-        """`limits` are arguments of prlimit, such as --nofile=1024."""
+        """Of our environment it gets the PATH alone. `limits` are arguments of prlimit, such as
+        --nofile=1024."""
         self.command = [str(part) for part in command]
         if limits:
             self.command = ["prlimit", *limits.split(), *self.command]
         self.log = pathlib.Path(log)
-        self.environment = environment
+        self.environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", **(environment or {})}
         self.user = user
         self.child = None
 

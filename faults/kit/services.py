@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import secrets
 import time
 import uuid
@@ -28,7 +27,6 @@ class Service(Process):
         self.http = f"127.0.0.1:{free_port()}"
         self.grpc = f"127.0.0.1:{free_port()}"
         self.settings = {
-            "PATH": os.environ["PATH"],
             "HTTP_ADDR": self.http,
             "GRPC_ADDR": self.grpc,
             "METRICS_ADDR": "off",
@@ -50,7 +48,7 @@ class Service(Process):
 
     def wait_ready(self, seconds=30):
         """Waits until it says that it is ready."""
-        until(self.is_ready, seconds, f"{self.name} is ready")
+        until(self.is_ready, seconds, lambda: f"{self.name} is ready\n{self.tail()}")
         return self
 
     def panics(self):
