@@ -141,7 +141,8 @@ class DatabaseOutage(FaultTest):
             # Those under way have ended after that.
             time.sleep(1)
             load.clear()
-            time.sleep(2)
+            # A request waits for DATABASE_ACQUIRE_TIMEOUT, in case one becomes free.
+            until(lambda: sum(load.outcomes.values()) >= 6, 12, "answers")
             self.assertEqual([AWAY], list(load.outcomes))
             self.assertLess(load.slowest, 5)
             self.assertEqual(503, Client(self.auth_service.http).get("/readyz").status)

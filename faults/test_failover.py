@@ -88,7 +88,7 @@ class Failover(WitnessTest):
         for service, name in ((self.auth_service, "auth"), (self.user_service, "user")):
             service.stop()
             both = f"{self.standby.address},{self.primary.address}"
-            service.settings["DATABASE_URL"] = self.primary.url(name, both)
+            service.environment["DATABASE_URL"] = self.primary.url(name, both)
         for service in (self.auth_service, self.user_service):
             service.start().wait_ready(15)
         self.assertTrue(Person(self.auth_service.rest).id)

@@ -21,7 +21,8 @@ class FaultTest(unittest.TestCase):
 
     def name(self, what):
         """A name that no other test has."""
-        return f"{self.number}-{what}"
+        module = type(self).__module__.removeprefix("test_")
+        return f"{module}-{self.number}-{what}"
 
     def postgres(self, what="postgres", **options):
         """A running Postgres of this test's own."""

@@ -10,7 +10,19 @@ from kit import settings
 from kit.process import Process, children, free_port, group_of, kill_tree
 from kit.wait import until
 
-PASSWORD = secrets.token_hex(16)
+
+
+def _password():
+    """One for all processes of a run."""
+    file = settings.WORK / "password"
+    if not file.exists():
+        file.write_text(secrets.token_hex(16))
+        # The work is in a folder that is closed to others.
+        file.chmod(0o644)
+    return file.read_text()
+
+
+PASSWORD = _password()
 
 CONFIGURATION = """
 listen_addresses = '127.0.0.1'
@@ -29,9 +41,6 @@ CREATE ROLE standby LOGIN REPLICATION PASSWORD '{PASSWORD}';
 CREATE DATABASE auth OWNER auth_service;
 CREATE DATABASE users OWNER user_service;
 """
-
-_template = None
-
 
 def run(*command, **options):
     """Runs a program of Postgres as its user: the server refuses to run as root."""
@@ -54,13 +63,9 @@ def run(*command, **options):
 
 
 def template():
-    """The files of a server that was never used. Copying them is faster than making them."""
-    global _template
-    if _template is None:
-        files = settings.WORK / "template"
-        password = settings.WORK / "password"
-        password.write_text(PASSWORD)
-        password.chmod(0o644)  # Inside a folder that only that user can enter.
+    """The files of a server that was never used, made once. Copying them is faster."""
+    files = settings.WORK / "template"
+    if not files.exists():
         run(
             settings.POSTGRES_BIN / "initdb",
             f"--pgdata={files}",
@@ -69,7 +74,7 @@ def template():
             "--wal-segsize=1",
             "--username=postgres",
             "--auth=scram-sha-256",
-            f"--pwfile={password}",
+            f"--pwfile={settings.WORK / 'password'}",
             "--encoding=UTF8",
             "--locale=C",
         )
@@ -80,8 +85,7 @@ def template():
         for statement in ROLES.strip().splitlines():
             server.execute(statement)
         server.stop()
-        _template = files
-    return _template
+    return files
 
 
 class Postgres:

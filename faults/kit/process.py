@@ -9,13 +9,14 @@ import signal
 import socket
 import subprocess
 
+from kit import settings
 from kit.wait import until
 
 
 def free_port():
     """A port of 127.0.0.1 that nobody has, below the range from which the kernel chooses by itself."""
     while True:
-        port = random.randrange(20000, 32000)
+        port = random.choice(settings.PORTS)
         with socket.socket() as probe:
             # As the servers do: a port whose last connections still linger is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -26,7 +26,7 @@ class Service(Process):
         self.name = name
         self.http = f"127.0.0.1:{free_port()}"
         self.grpc = f"127.0.0.1:{free_port()}"
-        self.settings = {
+        everything = {
             "HTTP_ADDR": self.http,
             "GRPC_ADDR": self.grpc,
             "METRICS_ADDR": "off",
@@ -37,7 +37,7 @@ class Service(Process):
         folder = settings.WORK / name
         folder.mkdir(mode=0o755, exist_ok=True)
         command = [settings.BINARIES / binary]
-        super().__init__(command, folder / "log", self.settings, limits=limits)
+        super().__init__(command, folder / "log", everything, limits=limits)
         self.rest = Client(self.http)
 
     def is_ready(self):

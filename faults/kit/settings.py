@@ -10,5 +10,7 @@ POSTGRES_BIN = pathlib.Path(os.environ["FAULTS_POSTGRES_BIN"])
 POSTGRES_USER = os.environ["FAULTS_POSTGRES_USER"]
 # Everything that the tests write is in here, and that user may write here too.
 WORK = pathlib.Path(os.environ["FAULTS_WORK"])
+# The ports that these tests may use: other tests that run at the same time have others.
+PORTS = range(*map(int, os.environ.get("FAULTS_PORTS", "20000-32000").split("-")))
 # Where the examples of configuration are.
 EXAMPLES = pathlib.Path(__file__).resolve().parent.parent
