@@ -144,7 +144,7 @@ class DatabaseOutage(FaultTest):
             # A request waits for DATABASE_ACQUIRE_TIMEOUT, in case one becomes free.
             until(lambda: sum(load.outcomes.values()) >= 6, 12, "answers")
             self.assertEqual([AWAY], list(load.outcomes))
-            self.assertLess(load.slowest, 5)
+            self.assertLess(load.slowest, 10)
             self.assertEqual(503, Client(self.auth_service.http).get("/readyz").status)
 
             # Fewer than the services ask for.
@@ -171,7 +171,7 @@ class NoConnectionLeft(FaultTest):
             self.assertEqual(503, Client(service.http).get("/readyz").status)
         refused = auth.rest.post("/auth/login", {"email": "a@b.com", "password": "S3cureP@ss"})
         self.assertEqual(AWAY, refused.outcome)
-        self.assertLess(refused.took, 5)
+        self.assertLess(refused.took, 10)
         server.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
         for service in (auth, user):
             service.wait_ready(15)

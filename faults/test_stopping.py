@@ -82,8 +82,8 @@ class Stopping(FaultTest):
         self.user_service.send(signal.SIGTERM)
         for _ in range(4):
             time.sleep(0.5)
+            self.assertTrue(self.user_service.is_running(), "it did not wait for the upload")
             upload.send(5)
-        self.assertTrue(self.user_service.is_running(), "it did not wait for the upload")
         self.assertEqual(b"", upload.rest)
         self.assertEqual(200, upload.status())
         self.ended(self.user_service, within=2)

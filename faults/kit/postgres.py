@@ -97,6 +97,7 @@ class Postgres:
         self.files = files or settings.WORK / name
         if files is None:
             run("cp", "-a", template(), self.files)
+        self.options = {}
         self.process = None
 
     @property
@@ -110,9 +111,10 @@ class Postgres:
         return f"postgres://{role}:{PASSWORD}@{address or self.address}/{database}"
 
     def start(self, **options):
-        """Starts it and waits until it answers; `options` go into its configuration."""
+        """Starts it and waits until it answers; `options` of its configuration hold for later starts."""
+        self.options |= options
         command = [settings.POSTGRES_BIN / "postgres", "-D", self.files, "-p", self.port]
-        for name, value in options.items():
+        for name, value in self.options.items():
             command += ["-c", f"{name}={value}"]
         log = settings.WORK / f"{self.name}.postgres.log"
         log.touch()

@@ -143,9 +143,10 @@ class Writers:
         ):
             return
         if random.random() < 0.6:
-            owner.write(
+            gone = owner.write(
                 self.report, "delete", DELETED, 204, lambda: user.delete(path, token)
             )
+            self.acknowledged["delete of an account"] += gone and owner.registered
 
 
 class WitnessTest(FaultTest):
