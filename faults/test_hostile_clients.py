@@ -226,7 +226,7 @@ class HostileClients(FaultTest):
             f"sqlite://{self.user_service.log.parent}/other.db",
             self.auth_service,
             what="user-1024",
-            limits="--nofile=1024:20000",
+            limits="--nofile=1024:",
         ).wait_ready()
         with contextlib.ExitStack() as stack, Bystander(user) as bystander:
             # As many as the kernel queues beside those that are accepted: more would wait here.
@@ -249,6 +249,24 @@ class HostileClients(FaultTest):
                     with contextlib.suppress(ConnectionError):
                         sock.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n")
                     self.assertEqual(431, status_of(sock))
+            for name, address in self.both_edges():
+                # Each line is small enough; together they are not.
+                content = self.rest_fields(x_large="a" * 8000) + fields([("x-large", "a" * 8000)] * 4)
+                with self.subTest(f"HTTP/2, {name}"), Connection(address, 10) as connection:
+                    connection.send(
+                        frame(http2.HEADERS, http2.END_STREAM, 1, content[:16384])
+                        + frame(http2.CONTINUATION, 0, 1, content[16384:32768])
+                        + frame(http2.CONTINUATION, http2.END_HEADERS, 1, content[32768:])
+                    )
+                    for kind, flags, stream, payload in connection.frames():
+                        if stream == 1 and kind == http2.HEADERS and flags & http2.END_STREAM:
+                            # The status 431 as it is, or in the Huffman code of RFC 7541.
+                            self.assertRegex(payload, rb"431|\x69\x90\xff")
+                            break
+                        if stream == 1 and kind == http2.RST_STREAM:
+                            break
+                    else:
+                        self.fail("the connection ended without an answer")
             with self.subTest("a path"), connect(self.user_service.http, 10) as sock:
                 with contextlib.suppress(ConnectionError):
                     sock.sendall(b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -348,11 +366,11 @@ class HostileClients(FaultTest):
                 ended, _ = self.flood(address, resets())
                 self.assertIn(ended, ("goaway", "closed"))
 
+    def rest_fields(self, **more):
+        return request_fields("GET", "/users", "x", authorization=f"Bearer {self.person.token}", **more)
+
     def rest_request(self, stream, flags=http2.END_HEADERS):
-        content = request_fields(
-            "GET", "/users", "x", authorization=f"Bearer {self.person.token}"
-        )
-        return frame(http2.HEADERS, flags, stream, content)
+        return frame(http2.HEADERS, flags, stream, self.rest_fields())
 
     def rest_upload(self, stream, flags=http2.END_HEADERS):
         content = request_fields(
