@@ -13,10 +13,14 @@ from kit import settings
 from kit.wait import until
 
 
+# In an order that other runs do not have.
+_ports = iter(random.sample(settings.PORTS, len(settings.PORTS)))
+
+
 def free_port():
-    """A port of 127.0.0.1 that nobody has, below the range from which the kernel chooses by itself."""
-    while True:
-        port = random.choice(settings.PORTS)
+    """A port of 127.0.0.1 that nobody has, below the range from which the kernel chooses by itself.
+    It is given once: who gets it may bind it later, and again after a restart."""
+    for port in _ports:
         with socket.socket() as probe:
             # As the servers do: a port whose last connections still linger is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -25,6 +29,7 @@ def free_port():
             except OSError:
                 continue
             return port
+    raise AssertionError("no port is free")
 
 
 _running = set()
