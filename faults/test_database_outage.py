@@ -104,7 +104,11 @@ class DatabaseOutage(FaultTest):
         self.assertEqual([], others[:5])
 
     def test_a_postgres_that_hangs_is_given_up_and_taken_up_again(self):
-        with Probes(self.auth_service) as auth, Probes(self.user_service) as user, self.load() as load:
+        with (
+            Probes(self.auth_service) as auth,
+            Probes(self.user_service) as user,
+            self.load() as load,
+        ):
             time.sleep(0.5)
             self.server.pause()
             try:
@@ -172,7 +176,9 @@ class NoConnectionLeft(FaultTest):
         refused = auth.rest.post("/auth/login", {"email": "a@b.com", "password": "S3cureP@ss"})
         self.assertEqual(AWAY, refused.outcome)
         self.assertLess(refused.took, 10)
-        server.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        server.execute(
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        )
         for service in (auth, user):
             service.wait_ready(15)
         self.assertEqual(1, len(people(auth.http, 1)))

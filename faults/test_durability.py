@@ -1,7 +1,7 @@
 """kill -9 of either service and of Postgres around every kind of write, 100 times in all: what was
 acknowledged is there afterwards, whole."""
 
-from kit.witness import Writers, WitnessTest
+from kit.witness import WitnessTest, Writers
 
 # Each kind of write, and whose end it has to survive.
 MOMENTS = [

@@ -5,7 +5,7 @@ import time
 
 from kit.services import Person
 from kit.wait import until
-from kit.witness import Writers, WitnessTest
+from kit.witness import WitnessTest, Writers
 
 AWAY = "503 database_unavailable"
 

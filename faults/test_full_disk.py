@@ -155,7 +155,9 @@ class FullDisk(FaultTest):
 
         disk.free()
         # Whoever is on call starts it, if it has given up.
-        until(lambda: not server.process.is_running() or self.answers(user, guests[0]), 20, "an end")
+        until(
+            lambda: not server.process.is_running() or self.answers(user, guests[0]), 20, "an end"
+        )
         if not server.process.is_running():
             server.start()
         for service in (auth, user):

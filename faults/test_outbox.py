@@ -25,7 +25,9 @@ class Outbox(FaultTest):
         began = time.monotonic()
         for person in people:
             left = max(0.1, began + seconds - time.monotonic())
-            until(lambda: not is_active(auth, self.known, person.token), left, "the account is gone")
+            until(
+                lambda: not is_active(auth, self.known, person.token), left, "the account is gone"
+            )
         for person in people[:3]:
             login = Client(auth.http).post("/auth/login", credentials(person.email))
             self.assertEqual("401 invalid_credentials", login.outcome)

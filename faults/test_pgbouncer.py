@@ -86,8 +86,12 @@ class PgBouncer(FaultTest):
             return answer
 
         account = expect("201", auth.post("/auth/register", credentials(email))).json
-        expect("409 email_already_registered", other_auth.post("/auth/register", credentials(email)))
-        expect("401 invalid_credentials", other_auth.post("/auth/login", credentials(email, "wrong")))
+        expect(
+            "409 email_already_registered", other_auth.post("/auth/register", credentials(email))
+        )
+        expect(
+            "401 invalid_credentials", other_auth.post("/auth/login", credentials(email, "wrong"))
+        )
         login = expect("200", other_auth.post("/auth/login", credentials(email))).json
         token, path = login["access_token"], f"/users/{account['id']}"
 

@@ -21,7 +21,9 @@ class RollingRestart(FaultTest):
         ]
         user_replicas = [
             self.keep(
-                user_service(self.name(f"user-{n}"), server.url("user"), self.known, (auth, auth_grpc))
+                user_service(
+                    self.name(f"user-{n}"), server.url("user"), self.known, (auth, auth_grpc)
+                )
             )
             for n in (1, 2)
         ]

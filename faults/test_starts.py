@@ -17,9 +17,9 @@ class Starts(FaultTest):
         return server.url("auth"), server.url("user")
 
     def assert_migrated_once(self, server):
-        for database in ("auth", "users"):
+        for service, database in (("auth-service", "auth"), ("user-service", "users")):
             versions = server.query("SELECT version FROM _sqlx_migrations", database).split()
-            folder = settings.EXAMPLES.parent / f"{ {'auth': 'auth', 'users': 'user'}[database] }-service/migrations/postgres"
+            folder = settings.EXAMPLES.parent / service / "migrations/postgres"
             self.assertEqual(len(list(folder.glob("*.sql"))), len(versions))
             self.assertEqual(len(set(versions)), len(versions), versions)
             done = server.query("SELECT bool_and(success) FROM _sqlx_migrations", database)
@@ -29,10 +29,15 @@ class Starts(FaultTest):
         server = self.postgres()
         for round_number in range(ROUNDS):
             auth_url, user_url = self.fresh_databases(server)
-            name = lambda what: self.name(f"{round_number}-{what}")
             # Made first, so that their starts are as close together as can be.
-            auths = [auth_service(name(f"auth-{n}"), auth_url, self.known) for n in (1, 2)]
-            users = [user_service(name(f"user-{n}"), user_url, self.known, auths[n]) for n in (0, 1)]
+            auths = [
+                auth_service(self.name(f"{round_number}-auth-{n}"), auth_url, self.known)
+                for n in (0, 1)
+            ]
+            users = [
+                user_service(self.name(f"{round_number}-user-{n}"), user_url, self.known, auths[n])
+                for n in (0, 1)
+            ]
             replicas = [self.keep(replica) for replica in (*auths, *users)]
             for replica in replicas:
                 replica.start()
@@ -58,7 +63,9 @@ class Starts(FaultTest):
             commands = []
             for n in (1, 2):
                 auth = auth_service(self.name(f"{round_number}-auth-{n}"), auth_url, self.known)
-                user = user_service(self.name(f"{round_number}-user-{n}"), user_url, self.known, auth)
+                user = user_service(
+                    self.name(f"{round_number}-user-{n}"), user_url, self.known, auth
+                )
                 commands += [self.keep(auth), self.keep(user)]
             for command in commands:
                 command.command.append("migrate")
@@ -71,7 +78,9 @@ class Starts(FaultTest):
         folder = settings.WORK / self.name("files")
         folder.mkdir()
         replicas = [
-            self.keep(auth_service(self.name(f"auth-{n}"), f"sqlite://{folder}/auth.db", self.known))
+            self.keep(
+                auth_service(self.name(f"auth-{n}"), f"sqlite://{folder}/auth.db", self.known)
+            )
             for n in (1, 2)
         ]
         for replica in replicas:

@@ -66,8 +66,3 @@ class FaultTest(unittest.TestCase):
         folder = pathlib.Path(folder or settings.WORK / self.name("files"))
         folder.mkdir(exist_ok=True)
         return self.pair(f"sqlite://{folder}/auth.db", f"sqlite://{folder}/user.db", **more)
-
-    def assert_only(self, outcomes, *allowed):
-        """Fails if anything but `allowed` has happened."""
-        others = {name: count for name, count in outcomes.items() if name not in allowed}
-        self.assertFalse(others, f"beside {allowed} there were: {others}")

@@ -11,7 +11,6 @@ from kit.process import Process, children, free_port, group_of, kill_tree
 from kit.wait import until
 
 
-
 def _password():
     """One for all processes of a run."""
     file = settings.WORK / "password"
@@ -41,6 +40,7 @@ CREATE ROLE standby LOGIN REPLICATION PASSWORD '{PASSWORD}';
 CREATE DATABASE auth OWNER auth_service;
 CREATE DATABASE users OWNER user_service;
 """
+
 
 def run(*command, **options):
     """Runs a program of Postgres as its user: the server refuses to run as root."""
@@ -107,7 +107,9 @@ class Postgres:
 
     def url(self, service, address=None):
         """The DATABASE_URL of `auth` or `user`."""
-        role, database = {"auth": ("auth_service", "auth"), "user": ("user_service", "users")}[service]
+        role, database = {"auth": ("auth_service", "auth"), "user": ("user_service", "users")}[
+            service
+        ]
         return f"postgres://{role}:{PASSWORD}@{address or self.address}/{database}"
 
     def start(self, **options):

@@ -12,7 +12,6 @@ import subprocess
 from kit import settings
 from kit.wait import until
 
-
 # In an order that other runs do not have.
 _ports = iter(random.sample(settings.PORTS, len(settings.PORTS)))
 
@@ -101,7 +100,9 @@ class Process:
         try:
             return self.child.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.command[0]} goes on after {seconds} s\n{self.tail()}") from None
+            raise AssertionError(
+                f"{self.command[0]} goes on after {seconds} s\n{self.tail()}"
+            ) from None
 
     def stop(self, seconds=30):
         """Asks it to end and returns its exit status."""
@@ -158,6 +159,4 @@ def kill_tree(pid):
             os.kill(member, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    until(
-        lambda: all(parent_and_state(member)[1] in "XZ" for member in family), 10, "all are gone"
-    )
+    until(lambda: all(parent_and_state(member)[1] in "XZ" for member in family), 10, "all are gone")

@@ -43,7 +43,9 @@ class Service(Process):
     def is_ready(self):
         """Whether it says so."""
         if not self.is_running():
-            raise AssertionError(f"{self.name} has ended with {self.child.returncode}\n{self.tail()}")
+            raise AssertionError(
+                f"{self.name} has ended with {self.child.returncode}\n{self.tail()}"
+            )
         return Client(self.http, timeout=5).get("/readyz").status == 200
 
     def wait_ready(self, seconds=30):

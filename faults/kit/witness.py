@@ -83,7 +83,9 @@ class Writers:
         time.sleep(random.uniform(0, 0.2))
         self.moment = kind
         if not self.reached.wait(20):
-            raise AssertionError(f"no {kind} was acknowledged: {self.acknowledged}, {self.wrong[:3]}")
+            raise AssertionError(
+                f"no {kind} was acknowledged: {self.acknowledged}, {self.wrong[:3]}"
+            )
         # At once, or while the next writes are under way.
         time.sleep(random.choice([0, 0, random.uniform(0, 0.01), random.uniform(0, 0.1)]))
 
@@ -124,23 +126,17 @@ class Writers:
     def live(self, owner):
         """A profile's life, as far as it gets: the first write without an answer ends it."""
         user, path, token = self.user, owner.path, owner.token
-        if not owner.write(
-            self.report, "create", EMPTY, 200, lambda: user.get(path, token)
-        ):
+        if not owner.write(self.report, "create", EMPTY, 200, lambda: user.get(path, token)):
             return
         for count in range(random.randrange(1, 4)):
             # Both members tell which write they are of: a half state would show.
             state = (f"put {count}", f"put {count}")
             body = dict(zip(("name", "bio"), state))
-            if not owner.write(
-                self.report, "put", state, 200, lambda: user.put(path, body, token)
-            ):
+            if not owner.write(self.report, "put", state, 200, lambda: user.put(path, body, token)):
                 return
         state = ("patched", "patched")
         body = dict(zip(("name", "bio"), state))
-        if not owner.write(
-            self.report, "patch", state, 200, lambda: user.patch(path, body, token)
-        ):
+        if not owner.write(self.report, "patch", state, 200, lambda: user.patch(path, body, token)):
             return
         if random.random() < 0.6:
             gone = owner.write(
@@ -219,7 +215,9 @@ class WitnessTest(FaultTest):
                 self.assertIn(state, owner.possible, f"{owner.path} after the kill")
                 continue
             self.assertEqual("404 user_not_found", answer.outcome)
-            self.assertTrue({ABSENT, DELETED} & owner.possible, f"{owner.path} is lost: {owner.possible}")
+            self.assertTrue(
+                {ABSENT, DELETED} & owner.possible, f"{owner.path} is lost: {owner.possible}"
+            )
             if DELETED in owner.possible:
                 own = self.insist(lambda: self.user_client.get(owner.path, owner.token))
                 self.assertEqual("401 account_deleted", own.outcome, "a deleted profile is back")
