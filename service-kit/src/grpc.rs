@@ -4,7 +4,7 @@
 use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Frame, SizeHint};
 use opentelemetry::{KeyValue, context::FutureExt as _};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code as GrpcCode, Status};
 use tracing::{Instrument as _, Span};
@@ -83,6 +84,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
     let access = Access::start(metrics, path.clone(), GRPC, trace);
     let streaming = is_streaming(&path);
     let deadline = deadline(request.headers(), streaming);
+    let end_at = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
     request.extensions_mut().insert(context.clone());
     let span = access::span(service, &context);
 
@@ -112,7 +114,8 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
             inner: body,
             access: Some(access),
             span: span.clone(),
-            stop: streaming.then(|| Box::pin(last_word(shutdown)) as Stop),
+            stop: streaming.then(|| Box::pin(end(shutdown, end_at)) as Stop),
+            ended: false,
         };
         Response::from_parts(parts, Body::new(body))
     }
@@ -200,14 +203,30 @@ struct Watched {
     access: Option<Access>,
     span: Span,
     stop: Option<Stop>,
+    /// Whether that has happened.
+    ended: bool,
 }
 
-type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Why a stream has to end.
+type Stop = Pin<Box<dyn Future<Output = (GrpcCode, &'static str)> + Send>>;
 
-/// The stop, and a moment for a `Watch` to say NOT_SERVING before its stream ends.
-async fn last_word(shutdown: CancellationToken) {
-    shutdown.cancelled().await;
-    tokio::time::sleep(LAST_WORD).await;
+/// The end of a stream: its deadline, if it has one; or the service stops, with a moment for a `Watch`
+/// to say NOT_SERVING before.
+async fn end(shutdown: CancellationToken, at: Option<Instant>) -> (GrpcCode, &'static str) {
+    let stopping = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(LAST_WORD).await;
+    };
+    let deadline = async {
+        match at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stopping => (GrpcCode::Unavailable, "the service is stopping"),
+        () = deadline => (GrpcCode::DeadlineExceeded, "the deadline has passed"),
+    }
 }
 
 impl Watched {
@@ -226,6 +245,9 @@ impl http_body::Body for Watched {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
             match &frame {
                 Some(Ok(frame)) => {
@@ -238,15 +260,17 @@ impl http_body::Body for Watched {
             }
             return Poll::Ready(frame);
         }
-        let stopped = self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(context).is_ready());
-        if stopped && self.access.is_some() {
-            self.finish(GrpcCode::Unavailable);
-            let mut trailers = HeaderMap::new();
-            trailers.insert(GRPC_STATUS, HeaderValue::from(GrpcCode::Unavailable as i32));
-            trailers.insert("grpc-message", HeaderValue::from_static("the service is stopping"));
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-        }
-        if stopped { Poll::Ready(None) } else { Poll::Pending }
+        let Some(stop) = &mut self.stop else {
+            return Poll::Pending;
+        };
+        let (status, text) = ready!(stop.as_mut().poll(context));
+        self.stop = None;
+        self.ended = true;
+        self.finish(status);
+        let mut trailers = HeaderMap::new();
+        trailers.insert(GRPC_STATUS, HeaderValue::from(status as i32));
+        trailers.insert("grpc-message", HeaderValue::from_static(text));
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {

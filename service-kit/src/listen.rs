@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use self::patient::Patient;
+use self::patient::{LAST_MOMENT, Patient};
 use crate::tls::{ClientCertificate, ServerTls};
 
 /// How long the header section of a request may take; also how long an idle connection is kept.
@@ -176,7 +176,15 @@ struct Connection {
 
 impl Connection {
     async fn serve_tls(self, stream: TcpStream, tls: ServerTls, protocol: Protocol) {
-        match tls.accept(stream, protocol).await {
+        let stopped = async {
+            self.stopping.cancelled().await;
+            tokio::time::sleep(LAST_MOMENT).await;
+        };
+        let handshake = tokio::select! {
+            handshake = tls.accept(stream, protocol) => handshake,
+            () = stopped => return,
+        };
+        match handshake {
             Ok(stream) => {
                 let has_certificate = stream.get_ref().1.peer_certificates().is_some();
                 self.serve(stream, has_certificate).await;

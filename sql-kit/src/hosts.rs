@@ -14,6 +14,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The least time between two looks for the primary.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How long making a connection usually takes at most.
+const CONNECT_TIME: Duration = Duration::from_secs(1);
+
 const PARAMETER: &str = "target_session_attrs";
 
 /// Reads a URL of one or several hosts, as libpq does
@@ -78,10 +81,11 @@ impl Primary {
         self.doubt.notify_one();
     }
 
-    /// Whether a connection of this age is to the server that is used now.
+    /// Whether a connection of this age is to the server that is used now. One that was made just
+    /// after the pool moved may have been under way to the other server before.
     pub(crate) fn is_present(&self, age: Duration) -> bool {
         let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
-        moved.is_none_or(|moved| age <= moved.elapsed())
+        moved.is_none_or(|moved| age + CONNECT_TIME <= moved.elapsed())
     }
 
     /// Looks for the primary at first and whenever there is doubt, and moves the pool there.

@@ -165,12 +165,12 @@ impl Postgres {
     /// [`StoreError::Newer`] for a database that knows more migrations than we do.
     pub async fn migrate(&self, migrator: &Migrator) -> Result<(), StoreError> {
         let work = async {
-            let mut connection = self.pool.acquire().await?;
+            // Never back into the pool: with its settings and, given up half-way, its lock.
+            let mut connection = self.pool.acquire().await?.detach();
             // Building an index on a large table may take longer than any request should.
-            sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
-            let migrated = migrator.run_direct(None, &mut *connection, false).await;
-            // With our settings, and in case of an error with its lock, the connection ends here.
-            drop(connection.detach());
+            sqlx::query("SET statement_timeout = 0").execute(&mut connection).await?;
+            let migrated = migrator.run_direct(None, &mut connection, false).await;
+            let _ = sqlx::Connection::close(connection).await;
             migrated.map_err(StoreError::from)
         };
         let migrated = tokio::time::timeout(MIGRATION_TIMEOUT, work).await;
@@ -269,15 +269,21 @@ impl Drop for Lease {
         };
         if Instant::now() >= self.deadline {
             drop(connection.detach());
-        } else if self.is_open {
-            tokio::spawn(async move {
-                let rollback =
-                    tokio::time::timeout(OPERATION_TIMEOUT, connection.execute("ROLLBACK"));
-                if !matches!(rollback.await, Ok(Ok(_))) {
-                    drop(connection.detach());
-                }
-            });
+            return;
         }
+        // On its way back to the pool a connection is tried, for which sqlx has no limit: one to a
+        // server that has fallen silent would keep its place in the pool for ever.
+        let is_open = self.is_open;
+        tokio::spawn(async move {
+            let back = async {
+                if is_open && connection.execute("ROLLBACK").await.is_err() {
+                    drop(connection.detach());
+                } else {
+                    connection.return_to_pool().await;
+                }
+            };
+            let _ = tokio::time::timeout(OPERATION_TIMEOUT, back).await;
+        });
     }
 }
 

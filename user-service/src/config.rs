@@ -10,7 +10,7 @@ use service_kit::{
     tls::{Authorities, ClientTls},
 };
 use sql_kit::Database;
-use token_verifier::{JwksCache, Rules, VerificationKey};
+use token_verifier::{JwksCache, JwksError, Rules, VerificationKey};
 use tonic::transport::Endpoint;
 
 use crate::domain::EmailVisibility;
@@ -245,14 +245,22 @@ fn keys(source: &mut Source) -> Option<KeySource> {
     let authorities = source.optional(&TLS_CA_FILE, |path| {
         fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))
     });
-    let jwks = |url: &str| {
-        match &authorities {
+    let made = source.value(&JWKS_URL, |url| {
+        let made = match &authorities {
             Some(pem) => JwksCache::trusting(url, pem),
             None => JwksCache::new(url),
+        };
+        match made {
+            // Of another setting.
+            Err(JwksError::Authorities) => Ok(None),
+            Err(error) => Err(error.to_string()),
+            Ok(cache) => Ok(Some(cache)),
         }
-        .map_err(|error| error.to_string())
-    };
-    Some(KeySource::Jwks(source.value(&JWKS_URL, jwks)))
+    });
+    if made.is_none() {
+        source.fault(&TLS_CA_FILE, "holds no certificate of an authority in PEM");
+    }
+    made.map(KeySource::Jwks)
 }
 
 fn public_key(path: &str) -> Result<VerificationKey, String> {
@@ -288,6 +296,9 @@ fn auth_grpc(source: &mut Source) -> Option<AuthGrpc> {
     };
     let (endpoint, is_tls) = source.optional(&AUTH_GRPC_URL, endpoint)?;
     if !is_tls {
+        if identity.is_some() {
+            source.fault(&TLS_CLIENT_CERT_FILE, "is only for an AUTH_GRPC_URL that is https");
+        }
         return Some(AuthGrpc { endpoint, tls: None });
     }
     let authorities = ca.map_or(Authorities::System, |path| Authorities::File(TLS_CA_FILE, path));

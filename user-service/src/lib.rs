@@ -121,7 +121,7 @@ impl App {
             otlp,
             checks: vec![
                 database_check(Arc::clone(&store), Arc::clone(&service)),
-                schema_check(store),
+                schema_check(store, Arc::clone(&service)),
                 signing_keys_check(verifier.clone()),
             ],
             grpc_services: edge::grpc::SERVICES,
@@ -257,10 +257,13 @@ fn database_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
 
 /// Whether the tables are there. A newer version of the service may have added to them: this one goes
 /// on until it is replaced.
-fn schema_check(store: Arc<dyn Store>) -> Check {
+fn schema_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
     Check::new("schema", move || {
-        let store = Arc::clone(&store);
-        async move { matches!(store.check_migrated().await, Ok(()) | Err(StoreError::Newer(_))) }
+        let (store, service) = (Arc::clone(&store), Arc::clone(&service));
+        async move {
+            service.is_prepared()
+                && matches!(store.check_migrated().await, Ok(()) | Err(StoreError::Newer(_)))
+        }
     })
 }
 

@@ -44,6 +44,11 @@ fn faults_name_their_variable_and_show_no_secret() {
         (config::AUTH_GRPC_URL, "http://user:hunter2@auth:50051"),
         (config::SERVICE_TOKEN, "hunter2"),
         (config::SERVICE_TOKEN, "hunter2 hunter2 hunter2 hunter2 hunter2"),
+        (config::TLS_CA_FILE, "/nowhere/hunter.pem"),
+        (config::TLS_CLIENT_CERT_FILE, "/nowhere/hunter.pem"),
+        (service_kit::tls::TLS_CERT_FILE, "/nowhere/hunter.pem"),
+        (service_kit::tls::TLS_CLIENT_CA_FILE, "/nowhere/hunter.pem"),
+        (runtime::DATABASE_POOL_MODE, "hunter2"),
         (runtime::SHUTDOWN_GRACE, "forever"),
         (runtime::DATABASE_MAX_CONNECTIONS, "0"),
     ];
