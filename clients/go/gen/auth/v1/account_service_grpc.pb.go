@@ -28,13 +28,14 @@ const (
 //
 // Management of accounts by other services.
 //
-// Every call needs `authorization: Bearer <service token>` metadata.
+// Every call needs `authorization: Bearer <service token>` metadata; a service
+// that has no SERVICE_TOKEN refuses all. Errors are as in AuthService.
 type AccountServiceClient interface {
 	// Deletes an account with its credentials. Idempotent: deleting an account
 	// that does not exist, or no longer does, succeeds.
 	//
-	// Errors: INVALID_ARGUMENT (the id is not a UUID), UNAUTHENTICATED (no or
-	// another service token), UNAVAILABLE (the database is away).
+	// Errors: INVALID_ARGUMENT (the id is not a UUID, or unset), UNAUTHENTICATED
+	// (no or another service token), UNAVAILABLE (the database is away).
 	DeleteAccount(ctx context.Context, in *DeleteAccountRequest, opts ...grpc.CallOption) (*DeleteAccountResponse, error)
 }
 
@@ -62,13 +63,14 @@ func (c *accountServiceClient) DeleteAccount(ctx context.Context, in *DeleteAcco
 //
 // Management of accounts by other services.
 //
-// Every call needs `authorization: Bearer <service token>` metadata.
+// Every call needs `authorization: Bearer <service token>` metadata; a service
+// that has no SERVICE_TOKEN refuses all. Errors are as in AuthService.
 type AccountServiceServer interface {
 	// Deletes an account with its credentials. Idempotent: deleting an account
 	// that does not exist, or no longer does, succeeds.
 	//
-	// Errors: INVALID_ARGUMENT (the id is not a UUID), UNAUTHENTICATED (no or
-	// another service token), UNAVAILABLE (the database is away).
+	// Errors: INVALID_ARGUMENT (the id is not a UUID, or unset), UNAUTHENTICATED
+	// (no or another service token), UNAVAILABLE (the database is away).
 	DeleteAccount(context.Context, *DeleteAccountRequest) (*DeleteAccountResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }

@@ -26,10 +26,13 @@ const (
 type RegisterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The address that names the account, at most 254 bytes, in the grammar of
-	// HTML's `input type=email`. Stored and compared in lower case. Required.
+	// HTML's `input type=email`. Stored and compared in lower case. Required:
+	// unset is INVALID_ARGUMENT.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	// The password: 8 code points (by default) to 1,024 bytes, normalised to
-	// Unicode NFC and otherwise used exactly as it is. Required.
+	// Unicode NFC and otherwise used exactly as it is. Common passwords, the email
+	// and the part of it before the `@` are refused. Required: unset is
+	// INVALID_ARGUMENT.
 	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -79,7 +82,7 @@ func (x *RegisterRequest) GetPassword() string {
 	return ""
 }
 
-// The account that was created.
+// The account that was created. All members are set.
 type RegisterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The account's id: a UUID, version 7, in lower case with hyphens.
@@ -146,9 +149,10 @@ func (x *RegisterResponse) GetCreatedAt() *timestamppb.Timestamp {
 // The credentials of an existing account.
 type LoginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The account's email, in any letter case. Required.
+	// The account's email, in any letter case. Required: unset is an unknown
+	// account.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	// The account's password. Required.
+	// The account's password. Required: unset is a wrong one.
 	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -198,14 +202,14 @@ func (x *LoginRequest) GetPassword() string {
 	return ""
 }
 
-// An access token and how to use it.
+// An access token and how to use it. All members are set.
 type LoginResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The access token: a JWT in JWS compact form (RFC 9068).
 	AccessToken string `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
 	// How to present it: always `Bearer` (RFC 6750).
 	TokenType string `protobuf:"bytes,2,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
-	// The token's lifetime, in seconds from now.
+	// The token's lifetime, in seconds from now: 60 to 3,600.
 	ExpiresIn     int64 `protobuf:"varint,3,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -324,9 +328,9 @@ type IntrospectTokenResponse struct {
 	Iat int64 `protobuf:"varint,4,opt,name=iat,proto3" json:"iat,omitempty"`
 	// When the token expires, in seconds since 1970-01-01T00:00:00Z.
 	Exp int64 `protobuf:"varint,5,opt,name=exp,proto3" json:"exp,omitempty"`
-	// Who issued the token.
+	// Who issued the token: JWT_ISSUER of the service.
 	Iss string `protobuf:"bytes,6,opt,name=iss,proto3" json:"iss,omitempty"`
-	// Whom the token is meant for.
+	// Whom the token is meant for: JWT_AUDIENCE of the service.
 	Aud []string `protobuf:"bytes,7,rep,name=aud,proto3" json:"aud,omitempty"`
 	// The token's own id: a UUID.
 	Jti           string `protobuf:"bytes,8,opt,name=jti,proto3" json:"jti,omitempty"`

@@ -32,7 +32,10 @@ const (
 //
 // Errors carry google.rpc.ErrorInfo with the domain `latchkey` and, as the
 // reason, the same stable code as the REST edge; faults of the input also carry
-// google.rpc.BadRequest, and what may be tried again google.rpc.RetryInfo.
+// google.rpc.BadRequest, and what may be tried again google.rpc.RetryInfo. Any
+// call can fail with DEADLINE_EXCEEDED (its deadline, or 30 s without one, has
+// passed), RESOURCE_EXHAUSTED (a message over 4 MiB) and INTERNAL (a fault of
+// the service).
 type AuthServiceClient interface {
 	// Creates an account. No credentials are needed.
 	//
@@ -45,8 +48,9 @@ type AuthServiceClient interface {
 	// are needed.
 	//
 	// Errors: UNAUTHENTICATED (the same for an unknown email and a wrong, empty
-	// or missing password), RESOURCE_EXHAUSTED (too many attempts), UNAVAILABLE
-	// (overloaded, or the database is away).
+	// or missing password), RESOURCE_EXHAUSTED (too many failed logins for this
+	// account, which refuses the right password too, or too many logins from this
+	// network), UNAVAILABLE (overloaded, or the database is away).
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
 	// Tells whether an access token is valid now, as RFC 7662 does. For services
 	// that cannot validate tokens locally; those that can should.
@@ -104,7 +108,10 @@ func (c *authServiceClient) IntrospectToken(ctx context.Context, in *IntrospectT
 //
 // Errors carry google.rpc.ErrorInfo with the domain `latchkey` and, as the
 // reason, the same stable code as the REST edge; faults of the input also carry
-// google.rpc.BadRequest, and what may be tried again google.rpc.RetryInfo.
+// google.rpc.BadRequest, and what may be tried again google.rpc.RetryInfo. Any
+// call can fail with DEADLINE_EXCEEDED (its deadline, or 30 s without one, has
+// passed), RESOURCE_EXHAUSTED (a message over 4 MiB) and INTERNAL (a fault of
+// the service).
 type AuthServiceServer interface {
 	// Creates an account. No credentials are needed.
 	//
@@ -117,8 +124,9 @@ type AuthServiceServer interface {
 	// are needed.
 	//
 	// Errors: UNAUTHENTICATED (the same for an unknown email and a wrong, empty
-	// or missing password), RESOURCE_EXHAUSTED (too many attempts), UNAVAILABLE
-	// (overloaded, or the database is away).
+	// or missing password), RESOURCE_EXHAUSTED (too many failed logins for this
+	// account, which refuses the right password too, or too many logins from this
+	// network), UNAVAILABLE (overloaded, or the database is away).
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
 	// Tells whether an access token is valid now, as RFC 7662 does. For services
 	// that cannot validate tokens locally; those that can should.

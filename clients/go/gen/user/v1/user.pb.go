@@ -22,7 +22,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// The profile of one person.
+// The profile of one person. In an answer all members are set, but for `email`
+// where it says so; a name or a bio may be empty.
 type User struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the account: a UUID in lower case with hyphens. Never changes.
@@ -31,7 +32,7 @@ type User struct {
 	// until its owner sets it.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// The email of the account, as in its newest token. Unset for callers that
-	// may not see it.
+	// may not see it: by default all but its owner.
 	Email *string `protobuf:"bytes,3,opt,name=email,proto3,oneof" json:"email,omitempty"`
 	// A text about the person: at most 4,000 code points, no control characters
 	// but newline and tab. Empty until its owner sets it.

@@ -234,7 +234,8 @@ type UpdateUserRequest struct {
 	// What to change: `name`, `bio`, or `*` to replace both. Unset or empty: all
 	// that is set in `user`, which is `name` and `bio` where they are not empty.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	// If set: change the profile only if this is its present `User.etag`.
+	// If set: change the profile only if this is its present `User.etag`. Unset:
+	// change it whatever its version.
 	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -342,7 +343,8 @@ type DeleteUserRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The profile's id: a UUID in lower case with hyphens. Required.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// If set: delete the profile only if this is its present `User.etag`.
+	// If set: delete the profile only if this is its present `User.etag`. Unset:
+	// delete it whatever its version.
 	Etag          string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -35,12 +35,16 @@ const (
 // valid one it fails with UNAUTHENTICATED. A person's profile comes into being
 // with their first authenticated call. Errors carry google.rpc.ErrorInfo with
 // the domain `latchkey` and, as the reason, the same stable code as the REST
-// edge; faults of the input also carry google.rpc.BadRequest. Any call can fail
-// with UNAVAILABLE (the database is away, or no signing keys have arrived yet).
+// edge; faults of the input also carry google.rpc.BadRequest, and what may be
+// tried again google.rpc.RetryInfo. Any call can fail with UNAVAILABLE (the
+// database is away, or no signing keys have arrived yet), DEADLINE_EXCEEDED (its
+// deadline, or 30 s without one, has passed), RESOURCE_EXHAUSTED (a message over
+// 4 MiB) and INTERNAL (a fault of the service).
 type UserServiceClient interface {
 	// Gets one profile. Any caller may.
 	//
-	// Errors: INVALID_ARGUMENT (the id is not a UUID), NOT_FOUND.
+	// Errors: INVALID_ARGUMENT (the id is not a UUID, or unset), NOT_FOUND (there
+	// is no profile with this id).
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
 	// Lists profiles by creation, then id, in pages. Any caller may.
 	//
@@ -55,9 +59,9 @@ type UserServiceClient interface {
 	UpdateUser(ctx context.Context, in *UpdateUserRequest, opts ...grpc.CallOption) (*UpdateUserResponse, error)
 	// Deletes the caller's own profile for good, and their account soon after.
 	//
-	// Errors: INVALID_ARGUMENT (the id is not a UUID), PERMISSION_DENIED (the
-	// profile is another's), NOT_FOUND (it was deleted before), ABORTED (the etag
-	// is stale).
+	// Errors: INVALID_ARGUMENT (the id is not a UUID, or unset),
+	// PERMISSION_DENIED (the profile is another's, or does not exist), NOT_FOUND
+	// (the caller has deleted it before), ABORTED (the etag is stale).
 	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error)
 }
 
@@ -119,12 +123,16 @@ func (c *userServiceClient) DeleteUser(ctx context.Context, in *DeleteUserReques
 // valid one it fails with UNAUTHENTICATED. A person's profile comes into being
 // with their first authenticated call. Errors carry google.rpc.ErrorInfo with
 // the domain `latchkey` and, as the reason, the same stable code as the REST
-// edge; faults of the input also carry google.rpc.BadRequest. Any call can fail
-// with UNAVAILABLE (the database is away, or no signing keys have arrived yet).
+// edge; faults of the input also carry google.rpc.BadRequest, and what may be
+// tried again google.rpc.RetryInfo. Any call can fail with UNAVAILABLE (the
+// database is away, or no signing keys have arrived yet), DEADLINE_EXCEEDED (its
+// deadline, or 30 s without one, has passed), RESOURCE_EXHAUSTED (a message over
+// 4 MiB) and INTERNAL (a fault of the service).
 type UserServiceServer interface {
 	// Gets one profile. Any caller may.
 	//
-	// Errors: INVALID_ARGUMENT (the id is not a UUID), NOT_FOUND.
+	// Errors: INVALID_ARGUMENT (the id is not a UUID, or unset), NOT_FOUND (there
+	// is no profile with this id).
 	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
 	// Lists profiles by creation, then id, in pages. Any caller may.
 	//
@@ -139,9 +147,9 @@ type UserServiceServer interface {
 	UpdateUser(context.Context, *UpdateUserRequest) (*UpdateUserResponse, error)
 	// Deletes the caller's own profile for good, and their account soon after.
 	//
-	// Errors: INVALID_ARGUMENT (the id is not a UUID), PERMISSION_DENIED (the
-	// profile is another's), NOT_FOUND (it was deleted before), ABORTED (the etag
-	// is stale).
+	// Errors: INVALID_ARGUMENT (the id is not a UUID, or unset),
+	// PERMISSION_DENIED (the profile is another's, or does not exist), NOT_FOUND
+	// (the caller has deleted it before), ABORTED (the etag is stale).
 	DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error)
 	mustEmbedUnimplementedUserServiceServer()
 }
