@@ -1,5 +1,7 @@
 //! Logs: one JSON object a line on stdout, or lines for people on a terminal.
 
+mod json_lines;
+
 use std::{io::IsTerminal as _, panic};
 
 use tracing_subscriber::{
@@ -69,13 +71,7 @@ pub fn init(format: LogFormat, level: &str, output: LogOutput) -> Result<(), Str
     // asks about ("would this be logged?") in mind and drop the thread's next line.
     let started = match format {
         LogFormat::Json => {
-            let mut layer = json_subscriber::JsonLayer::new(output.writer());
-            layer
-                .with_timer("timestamp", tracing_subscriber::fmt::time::ChronoUtc::rfc_3339())
-                .with_level("level")
-                .with_target("target")
-                .with_flattened_event()
-                .with_top_level_flattened_span_list();
+            let layer = json_lines::JsonLines(output.writer());
             tracing_subscriber::registry().with(filter).with(layer).try_init()
         }
         LogFormat::Pretty => {

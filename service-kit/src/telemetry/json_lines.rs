@@ -1,0 +1,215 @@
+//! Log lines as JSON objects, in one pass and without a tree of values in between: the line of each
+//! request is on the hot path.
+
+use std::{cell::RefCell, fmt, io::Write as _};
+
+use chrono::{SecondsFormat, Utc};
+use serde::Serialize;
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+};
+use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::LookupSpan};
+
+/// Writes each event as a line: when, how grave, from where, the fields of the spans around it and
+/// its own. No two of them may have a name in common.
+pub(super) struct JsonLines<W>(pub(super) W);
+
+/// The fields of a span, as members of an object with a comma before each.
+struct SpanMembers(Vec<u8>);
+
+thread_local! {
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A line that is longer leaves no buffer of its size behind.
+const KEPT_BUFFER: usize = 16 * 1024;
+
+impl<S, W> Layer<S> for JsonLines<W>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + 'static,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut members = Vec::new();
+        attributes.record(&mut Members(&mut members));
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(SpanMembers(members));
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(SpanMembers(members)) = span.extensions_mut().get_mut()
+        {
+            values.record(&mut Members(members));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        LINE.with(|line| match line.try_borrow_mut() {
+            Ok(mut line) => self.write(&mut line, event, &context),
+            // Something that is being logged logs itself.
+            Err(_) => self.write(&mut Vec::new(), event, &context),
+        });
+    }
+}
+
+impl<W: for<'a> MakeWriter<'a>> JsonLines<W> {
+    fn write<S>(&self, line: &mut Vec<u8>, event: &Event<'_>, context: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let metadata = event.metadata();
+        line.clear();
+        line.extend_from_slice(b"{\"timestamp\":");
+        value(line, &Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true));
+        member(line, "level", metadata.level().as_str());
+        member(line, "target", metadata.target());
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(SpanMembers(members)) = span.extensions().get() {
+                line.extend_from_slice(members);
+            }
+        }
+        event.record(&mut Members(line));
+        line.extend_from_slice(b"}\n");
+        // Where the log cannot be written there is nowhere to say so.
+        let _ = self.0.make_writer_for(metadata).write_all(line);
+        line.shrink_to(KEPT_BUFFER);
+    }
+}
+
+/// Appends members to an object that has at least one.
+struct Members<'a>(&'a mut Vec<u8>);
+
+impl Visit for Members<'_> {
+    fn record_debug(&mut self, field: &Field, debug: &dyn fmt::Debug) {
+        member(self.0, field.name(), &format!("{debug:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, text: &str) {
+        member(self.0, field.name(), text);
+    }
+
+    fn record_bool(&mut self, field: &Field, truth: bool) {
+        member(self.0, field.name(), &truth);
+    }
+
+    fn record_i64(&mut self, field: &Field, number: i64) {
+        member(self.0, field.name(), &number);
+    }
+
+    fn record_u64(&mut self, field: &Field, number: u64) {
+        member(self.0, field.name(), &number);
+    }
+
+    fn record_f64(&mut self, field: &Field, number: f64) {
+        member(self.0, field.name(), &number);
+    }
+}
+
+fn member<T: Serialize + ?Sized>(line: &mut Vec<u8>, name: &str, of: &T) {
+    line.push(b',');
+    value(line, name);
+    line.push(b':');
+    value(line, of);
+}
+
+fn value<T: Serialize + ?Sized>(line: &mut Vec<u8>, of: &T) {
+    // Text, truths and numbers can always be written, and to memory.
+    let _ = serde_json::to_writer(line, of);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use serde_json::{Value, json};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Memory {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn logged(work: impl FnOnce()) -> Vec<Value> {
+        let memory = Memory::default();
+        let subscriber = tracing_subscriber::registry().with(JsonLines(memory.clone()));
+        tracing::subscriber::with_default(subscriber, work);
+        let written = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+        written
+            .lines()
+            .map(|line| {
+                let mut line: Value = serde_json::from_str(line).unwrap();
+                let time = line.as_object_mut().unwrap().remove("timestamp").unwrap();
+                assert!(chrono::DateTime::parse_from_rfc3339(time.as_str().unwrap()).is_ok());
+                line
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_line_has_what_the_event_and_the_spans_around_it_say() {
+        let lines = logged(|| {
+            let outer = tracing::info_span!(
+                "outer",
+                request_id = "r\"1\"\n",
+                later = tracing::field::Empty
+            );
+            outer.in_scope(|| {
+                outer.record("later", 7);
+                tracing::info_span!("inner", inside = true).in_scope(|| {
+                    tracing::warn!(target: "access", count = 3_u64, below = -1, took = 1.5, none = None::<u8>, "a {}", "request");
+                });
+            });
+            tracing::info!(odd = f64::NAN, debug = ?Some("\u{1}é"), "alone");
+        });
+        assert_eq!(
+            lines,
+            [
+                json!({"level": "WARN", "target": "access", "message": "a request", "count": 3,
+                    "below": -1, "took": 1.5, "inside": true, "request_id": "r\"1\"\n", "later": 7}),
+                json!({"level": "INFO", "target": "service_kit::telemetry::json_lines::tests",
+                    "message": "alone", "odd": null, "debug": "Some(\"\\u{1}é\")"}),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_logged_may_log() {
+        struct Chatty;
+
+        impl fmt::Debug for Chatty {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                tracing::info!("inside");
+                formatter.write_str("chatty")
+            }
+        }
+
+        let lines = logged(|| tracing::info!(said = ?Chatty, "outside"));
+        let said: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+        assert!(said.contains(&"outside"), "{said:?}");
+    }
+}
