@@ -71,8 +71,9 @@ pub struct Connections {
 }
 
 impl Connections {
-    fn of<DB: sqlx::Database>(pool: &sqlx::Pool<DB>) -> Self {
-        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+    /// Those of a pool, of which `kept` wait elsewhere.
+    fn of<DB: sqlx::Database>(pool: &sqlx::Pool<DB>, kept: usize) -> Self {
+        let idle = u32::try_from(pool.num_idle() + kept).unwrap_or(u32::MAX);
         Self { idle, used: pool.size().saturating_sub(idle) }
     }
 

@@ -1,18 +1,19 @@
 //! Postgres: a pool that no hanging server can poison, that follows the primary of several servers,
 //! and that works behind a proxy which pools by transaction.
 
-use std::{
-    ops::{Deref, DerefMut},
-    time::{Duration, Instant},
-};
+mod lease;
+
+use std::time::{Duration, Instant};
 
 use sqlx::{
-    Executor as _, PgPool, Postgres as Engine,
+    PgPool, Postgres as Engine,
     migrate::Migrator,
-    pool::PoolConnection,
-    postgres::{PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow},
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::{Query, QueryScalar},
 };
+
+pub use self::lease::Lease;
+use self::lease::{Borrowed, Shelf};
 
 use crate::{
     Connections, OPERATION_TIMEOUT, PoolOptions, StoreError,
@@ -35,6 +36,7 @@ const BEGIN_POOLED: &str = "BEGIN; SET LOCAL statement_timeout = 5000";
 #[derive(Debug, Clone)]
 pub struct Postgres {
     pool: PgPool,
+    shelf: Shelf,
     primary: Primary,
     observer: Observer,
     /// Whether a proxy gives us a server for a transaction only.
@@ -92,7 +94,8 @@ impl Postgres {
         if !is_alone {
             tokio::spawn(primary.clone().follow(pool.clone()));
         }
-        Self { pool, primary, observer: Observer::new(options.durations, "postgresql"), pooled }
+        let observer = Observer::new(options.durations, "postgresql");
+        Self { pool, shelf: Shelf::default(), primary, observer, pooled }
     }
 
     /// Does one operation: observed, and given up after [`OPERATION_TIMEOUT`].
@@ -116,19 +119,29 @@ impl Postgres {
     }
 
     /// Borrows a connection for one operation inside [`Postgres::bounded`]. An operation that writes
-    /// ends with [`Lease::commit`].
+    /// ends with [`Lease::commit`], another one with [`Lease::done`].
     ///
     /// # Errors
     ///
     /// Where none is free, or none can be made, in time.
     pub async fn lease(&self) -> Result<Lease, sqlx::Error> {
         let deadline = Instant::now() + OPERATION_TIMEOUT;
-        let mut lease =
-            Lease { connection: Some(self.pool.acquire().await?), deadline, is_open: false };
+        let borrowed = self.borrow().await?;
+        let mut lease = Lease::new(borrowed, self.shelf.clone(), deadline);
         if self.pooled {
             lease.begin(BEGIN_POOLED).await?;
         }
         Ok(lease)
+    }
+
+    async fn borrow(&self) -> Result<Borrowed, sqlx::Error> {
+        loop {
+            match self.shelf.take() {
+                Ok(borrowed) if self.primary.is_present(borrowed.away()) => return Ok(borrowed),
+                Ok(former) => drop(former),
+                Err(_waiting) => return self.pool.acquire().await.map(Borrowed::new),
+            }
+        }
     }
 
     /// Begins a transaction, for one operation inside [`Postgres::bounded`]. It is rolled back unless
@@ -213,6 +226,7 @@ impl Postgres {
         self.bounded(async {
             let mut lease = self.lease().await?;
             self.query("SELECT 1").execute(&mut *lease).await?;
+            lease.done();
             Ok(())
         })
         .await
@@ -221,84 +235,12 @@ impl Postgres {
     /// How many connections there are.
     #[must_use]
     pub fn connections(&self) -> Connections {
-        Connections::of(&self.pool)
+        Connections::of(&self.pool, self.shelf.len())
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
+        self.shelf.clear().await;
         self.pool.close().await;
-    }
-}
-
-/// A borrowed connection. One that is dropped after its deadline hangs in the middle of something:
-/// it is cut off instead of going back to the pool, where it would fail the next operation too.
-#[derive(Debug)]
-pub struct Lease {
-    connection: Option<PoolConnection<Engine>>,
-    deadline: Instant,
-    /// Whether a transaction has begun.
-    is_open: bool,
-}
-
-impl Lease {
-    async fn begin(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
-        // Given up half-way, it may have begun.
-        self.is_open = true;
-        self.execute(statement).await?;
-        Ok(())
-    }
-
-    /// Makes what was written durable. Without a transaction it is already.
-    ///
-    /// # Errors
-    ///
-    /// Where the server refuses, or is gone; what was written may then be there or not.
-    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        if self.is_open {
-            self.execute("COMMIT").await?;
-            self.is_open = false;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else {
-            return;
-        };
-        if Instant::now() >= self.deadline {
-            drop(connection.detach());
-            return;
-        }
-        // On its way back to the pool a connection is tried, for which sqlx has no limit: one to a
-        // server that has fallen silent would keep its place in the pool for ever.
-        let is_open = self.is_open;
-        tokio::spawn(async move {
-            let back = async {
-                if is_open && connection.execute("ROLLBACK").await.is_err() {
-                    drop(connection.detach());
-                } else {
-                    connection.return_to_pool().await;
-                }
-            };
-            let _ = tokio::time::timeout(OPERATION_TIMEOUT, back).await;
-        });
-    }
-}
-
-impl Deref for Lease {
-    type Target = PgConnection;
-
-    fn deref(&self) -> &PgConnection {
-        #[expect(clippy::expect_used, reason = "only drop takes it")]
-        self.connection.as_ref().expect("a lease holds a connection")
-    }
-}
-
-impl DerefMut for Lease {
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        #[expect(clippy::expect_used, reason = "only drop takes it")]
-        self.connection.as_mut().expect("a lease holds a connection")
     }
 }

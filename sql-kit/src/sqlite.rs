@@ -155,7 +155,7 @@ impl Sqlite {
     /// How many connections read.
     #[must_use]
     pub fn connections(&self) -> Connections {
-        Connections::of(&self.read)
+        Connections::of(&self.read, 0)
     }
 
     /// Closes all connections, which folds the write-ahead log into the file.

@@ -191,6 +191,7 @@ impl Store for PostgresStore {
                     .bind(email.as_str())
                     .fetch_optional(&mut *lease)
                     .await?;
+                lease.done();
                 row.as_ref().map(account).transpose()
             })
             .await
@@ -206,6 +207,7 @@ impl Store for PostgresStore {
                     .bind(id.0)
                     .fetch_optional(&mut *lease)
                     .await?;
+                lease.done();
                 Ok(row.is_some())
             })
             .await
@@ -290,6 +292,7 @@ impl Store for PostgresStore {
                     )
                     .fetch_all(&mut *lease)
                     .await?;
+                lease.done();
                 rows.iter().map(key).collect()
             })
             .await

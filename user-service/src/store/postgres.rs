@@ -107,12 +107,15 @@ impl Store for PostgresStore {
                 let rows = self
                     .database
                     .query(
+                        // Without SELECT the server would see that the ids are few, and plan each
+                        // time for these few.
                         "SELECT id, email, email_iat, name, bio, version, created_at, updated_at
-                         FROM profiles WHERE id = ANY($1)",
+                         FROM profiles WHERE id = ANY((SELECT $1)::uuid[])",
                     )
                     .bind(&ids)
                     .fetch_all(&mut *lease)
                     .await?;
+                lease.done();
                 rows.iter().map(profile).collect()
             })
             .await
@@ -255,6 +258,7 @@ impl Store for PostgresStore {
                     .bind(id.0)
                     .fetch_optional(&mut *lease)
                     .await?;
+                lease.done();
                 Ok(row.is_some())
             })
             .await
@@ -281,6 +285,7 @@ impl Store for PostgresStore {
                     Some(after) => query.bind(after.created_at).bind(after.id.0),
                 };
                 let rows = query.fetch_all(&mut *lease).await?;
+                lease.done();
                 rows.iter().map(profile).collect()
             })
             .await
