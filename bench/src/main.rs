@@ -1,11 +1,16 @@
-//! What the benchmarks need beside the user service itself.
+//! What the benchmarks need beside the services themselves.
+//!
+//! `bench static ADDRESS GRPC_ADDRESS` answers `GET /users/{id}` and `GetUser` with one and the same
+//! profile: what HTTP and the frameworks cost, without a database.
 //!
 //! `bench floor ADDRESS` answers `GET /users/{id}` with nothing but axum and one read through an
 //! sqlx pool: no token, no log, no rules. It is what the service's own answer is compared to.
 //!
 //! `bench page-token N` prints the page token of the place right after the profile number N.
 //!
-//! Both take the database from `DATABASE_URL`.
+//! The last two take the database from `DATABASE_URL`.
+
+mod fixed;
 
 use std::{error::Error, io::Write as _, net::SocketAddr, str::FromStr as _, time::Duration};
 
@@ -23,6 +28,7 @@ use sqlx::{
     postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::net::TcpListener;
 use user_service::{
     domain::UserId,
     page_token::{Cursor, PageKey},
@@ -47,16 +53,29 @@ struct Profile {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    #[expect(clippy::disallowed_methods, reason = "a tool with one setting")]
-    let url = std::env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["floor", address] => floor(address.parse()?, &url).await,
+        ["static", rest, grpc] => fixed::serve(rest.parse()?, grpc.parse()?).await,
+        ["floor", address] => floor(address.parse()?, &database_url()?).await,
         ["page-token", number] => {
-            let token = page_token(number.parse()?, &url).await?;
+            let token = page_token(number.parse()?, &database_url()?).await?;
             Ok(writeln!(std::io::stdout(), "{token}")?)
         }
-        _ => Err("usage: bench floor ADDRESS | bench page-token N".into()),
+        _ => Err("usage: bench static ADDRESS GRPC_ADDRESS | floor ADDRESS | page-token N".into()),
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a tool with one setting")]
+fn database_url() -> Result<String, Failure> {
+    std::env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set".into())
+}
+
+/// Serves there, with sockets set as the services set theirs.
+async fn serve(address: SocketAddr, router: Router) -> Result<(), Failure> {
+    let listener = TcpListener::bind(address).await?.tap_io(|stream| {
+        // A failure only costs latency.
+        let _ = stream.set_nodelay(true);
+    });
+    Ok(axum::serve(listener, router).await?)
 }
 
 async fn floor(address: SocketAddr, url: &str) -> Result<(), Failure> {
@@ -82,11 +101,7 @@ async fn floor(address: SocketAddr, url: &str) -> Result<(), Failure> {
             .await?;
         Router::new().route("/users/{id}", get(read_postgres)).with_state(pool)
     };
-    let listener = tokio::net::TcpListener::bind(address).await?.tap_io(|stream| {
-        // As the service does; a failure only costs latency.
-        let _ = stream.set_nodelay(true);
-    });
-    Ok(axum::serve(listener, router).await?)
+    serve(address, router).await
 }
 
 async fn read_postgres(
