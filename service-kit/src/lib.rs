@@ -25,7 +25,3 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
 pub mod trace;
-
-/// The allocator of every program that links this crate.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
