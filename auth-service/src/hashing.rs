@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crossbeam_channel::{Receiver, Sender};
 use opentelemetry::trace::SpanKind;
 use service_kit::{
     metrics::{Durations, Metrics, Unit},
@@ -23,12 +24,18 @@ use service_kit::{
 };
 use tokio::sync::oneshot;
 
-use crate::lanes::{Bcrypt, Seats, Work};
+use crate::{
+    lanes::{Bcrypt, Seats, Work},
+    password::argon2id,
+};
+
+/// How long a thread that has nothing to do keeps its memory for Argon2id.
+const MEMORY_KEPT: Duration = Duration::from_secs(5);
 
 /// The pool of hashing threads. Clones share it; the threads end with the last clone.
 #[derive(Debug, Clone)]
 pub struct Hashing {
-    jobs: async_channel::Sender<Job>,
+    jobs: Sender<Job>,
     state: Arc<State>,
     /// How many jobs run at a time.
     places: usize,
@@ -94,7 +101,7 @@ impl Hashing {
         expected: Duration,
         metrics: &Metrics,
     ) -> io::Result<Self> {
-        let (sender, receiver) = async_channel::unbounded::<Job>();
+        let (sender, receiver) = crossbeam_channel::unbounded::<Job>();
         let state = Arc::new(State::default());
         state.typical.store(microseconds(expected), Relaxed);
         for number in 0..workers {
@@ -160,7 +167,7 @@ impl Hashing {
             Some(Box::pin(async move { drop(answer.send(work(bcrypt).await)) }))
         }));
         let queued = Instant::now();
-        self.jobs.try_send(job).map_err(|_| Refused::Failed)?;
+        self.jobs.send(job).map_err(|_| Refused::Failed)?;
         match tokio::time::timeout(self.timeout, start).await {
             Ok(Ok(())) => {
                 let waited = queued.elapsed();
@@ -185,16 +192,16 @@ impl Hashing {
 }
 
 /// What a hashing thread does until the queue is closed.
-fn work(jobs: &async_channel::Receiver<Job>, state: &State, width: usize) {
+fn work(jobs: &Receiver<Job>, state: &State, width: usize) {
     let mut seats = Seats::new(width);
     loop {
         let next = if seats.busy() == 0 {
             state.idle.fetch_add(1, Relaxed);
-            let next = jobs.recv_blocking();
+            let next = wait(jobs, MEMORY_KEPT);
             state.idle.fetch_sub(1, Relaxed);
             match next {
-                Ok(job) => Some(job),
-                Err(_) => return,
+                Some(job) => Some(job),
+                None => return,
             }
         } else if seats.has_room() && jobs.len() > state.idle.load(Relaxed) {
             // What idle threads will take is theirs: two jobs are done sooner by two threads.
@@ -211,6 +218,20 @@ fn work(jobs: &async_channel::Receiver<Job>, state: &State, width: usize) {
             state.pending.fetch_sub(1, Relaxed);
         }
     }
+}
+
+/// The next of what is queued; `None` once the queue is closed. While this waits, memory for Argon2id
+/// is clean, and it is given back after `kept`.
+fn wait<T>(jobs: &Receiver<T>, kept: Duration) -> Option<T> {
+    if let Ok(next) = jobs.try_recv() {
+        return Some(next);
+    }
+    argon2id::wipe();
+    let next = jobs.recv_timeout(kept).or_else(|_| {
+        argon2id::release();
+        jobs.recv()
+    });
+    next.ok()
 }
 
 /// Lowers this thread's priority: while all cores hash, the threads that serve requests still get
@@ -239,7 +260,10 @@ fn microseconds(time: Duration) -> u64 {
 mod tests {
     use std::sync::mpsc;
 
+    use futures_util::FutureExt as _;
+
     use super::*;
+    use crate::{domain::Password, password::Scheme};
 
     const QUICK: Duration = Duration::from_millis(1);
 
@@ -299,6 +323,42 @@ mod tests {
         hashing.state.pending.store(3, Relaxed);
         let refused = tokio::time::timeout(Duration::from_secs(5), hashing.run(async |_| ())).await;
         assert_eq!(refused.unwrap(), Err(Refused::Overloaded(Duration::from_secs(30))));
+    }
+
+    #[test]
+    fn memory_is_wiped_where_no_job_waits_and_given_back_where_none_comes() {
+        let scheme = Scheme::Argon2id { memory_kib: 64, iterations: 1, parallelism: 1 };
+        let password = Password::normalize("password");
+        scheme.hash(&password, &Bcrypt::Plain).now_or_never().unwrap().unwrap();
+        let memory = || {
+            argon2id::look(|blocks| {
+                let clean = |block: &argon2::Block| AsRef::<[u64]>::as_ref(block) == [0; 128];
+                (blocks.len(), blocks.iter().all(clean))
+            })
+        };
+
+        let (sender, jobs) = crossbeam_channel::unbounded();
+        sender.send(()).unwrap();
+        assert_eq!(wait(&jobs, QUICK), Some(()));
+        assert_eq!(memory(), (64, false));
+
+        let later = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            sender.send(()).unwrap();
+            sender
+        });
+        assert_eq!(wait(&jobs, Duration::from_secs(60)), Some(()));
+        assert_eq!(memory(), (64, true));
+
+        let sender = later.join().unwrap();
+        let later = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            sender.send(()).unwrap();
+        });
+        assert_eq!(wait(&jobs, QUICK), Some(()));
+        assert_eq!(memory(), (0, true));
+        later.join().unwrap();
+        assert_eq!(wait(&jobs, QUICK), None);
     }
 
     #[tokio::test]

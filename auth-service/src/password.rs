@@ -1,17 +1,17 @@
 //! Password hashes: bcrypt and Argon2id, as self-describing strings.
 
+pub(crate) mod argon2id;
 mod bcrypt_sha256;
 
 use std::{fmt, time::Duration};
 
 use argon2::{
-    Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
-    password_hash::phc::PasswordHash,
+    CustomizedPasswordHasher as _, Params, PasswordVerifier as _, password_hash::phc::PasswordHash,
 };
-
 use base64::Engine as _;
 use subtle::ConstantTimeEq as _;
 
+use self::argon2id::Argon2id;
 use crate::{domain::Password, lanes::Bcrypt};
 
 /// bcrypt reads this many bytes of its input and ignores the rest.
@@ -130,8 +130,10 @@ impl Scheme {
             Self::Argon2id { memory_kib, iterations, parallelism } => {
                 let parameters = Params::new(memory_kib, iterations, parallelism, None)
                     .map_err(|_| HashError)?;
-                Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
-                    .hash_password(password.as_str().as_bytes())
+                let mut salt = [0; 16];
+                aws_lc_rs::rand::fill(&mut salt).map_err(|_| HashError)?;
+                Argon2id
+                    .hash_password_with_params(password.as_str().as_bytes(), &salt, parameters)
                     .map(|hash| hash.to_string())
                     .map_err(|_| HashError)
             }
@@ -184,9 +186,9 @@ pub async fn verify(password: &Password, stored: &str, bcrypt: &Bcrypt) -> Resul
     }
     if stored.starts_with("$argon2id$") {
         let hash = PasswordHash::new(stored).map_err(|_| HashError)?;
-        let parameters = Params::try_from(&hash).map_err(|_| HashError)?;
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters);
-        return Ok(argon2.verify_password(password.as_str().as_bytes(), &hash).is_ok());
+        // A fault of the data, which would else pass for a wrong password.
+        Params::try_from(&hash).map_err(|_| HashError)?;
+        return Ok(Argon2id.verify_password(password.as_str().as_bytes(), &hash).is_ok());
     }
     // A hash made elsewhere may be of a longer password, cut at 72 bytes as bcrypt does.
     verify_bcrypt(password.as_str().as_bytes(), stored, bcrypt).await
@@ -229,6 +231,9 @@ impl Work {
         stored: Option<&str>,
         bcrypt: &Bcrypt,
     ) -> Result<bool, HashError> {
+        if let Some(most) = self.argon2id.iter().map(|scheme| scheme.memory()).max() {
+            argon2id::reserve(most);
+        }
         let possible = password.is_possible();
         let mut done = None;
         if let (true, Some(stored)) = (possible, stored) {
