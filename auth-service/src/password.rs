@@ -103,7 +103,7 @@ impl Scheme {
         match self {
             Self::Bcrypt { cost } => Duration::from_micros(65 << cost.min(31)),
             Self::Argon2id { memory_kib, iterations, .. } => {
-                Duration::from_nanos(900 * u64::from(memory_kib) * u64::from(iterations))
+                Duration::from_nanos(450 * u64::from(memory_kib) * u64::from(iterations))
             }
         }
     }

@@ -1,4 +1,5 @@
 //! Connections of Postgres that are borrowed one after the other.
+#![expect(clippy::panic, reason = "tests fail by panicking")]
 
 use std::time::Duration;
 
