@@ -6,7 +6,8 @@ mod bcrypt_sha256;
 use std::{fmt, time::Duration};
 
 use argon2::{
-    CustomizedPasswordHasher as _, Params, PasswordVerifier as _, password_hash::phc::PasswordHash,
+    CustomizedPasswordHasher as _, Params, PasswordVerifier as _,
+    password_hash::{self, phc::PasswordHash},
 };
 use base64::Engine as _;
 use subtle::ConstantTimeEq as _;
@@ -188,7 +189,11 @@ pub async fn verify(password: &Password, stored: &str, bcrypt: &Bcrypt) -> Resul
         let hash = PasswordHash::new(stored).map_err(|_| HashError)?;
         // A fault of the data, which would else pass for a wrong password.
         Params::try_from(&hash).map_err(|_| HashError)?;
-        return Ok(Argon2id.verify_password(password.as_str().as_bytes(), &hash).is_ok());
+        return match Argon2id.verify_password(password.as_str().as_bytes(), &hash) {
+            Ok(()) => Ok(true),
+            Err(password_hash::Error::PasswordInvalid) => Ok(false),
+            Err(_) => Err(HashError),
+        };
     }
     // A hash made elsewhere may be of a longer password, cut at 72 bytes as bcrypt does.
     verify_bcrypt(password.as_str().as_bytes(), stored, bcrypt).await

@@ -128,8 +128,8 @@ pub fn parse_level(level: &str) -> Result<EnvFilter, String> {
 fn log_panics() {
     panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
-        let message = info.payload_as_str().unwrap_or("panic");
-        tracing::error!(place, message, "panic");
+        let cause = info.payload_as_str().unwrap_or("unknown");
+        tracing::error!(place, cause, "panic");
     }));
 }
 

@@ -73,7 +73,7 @@ pub struct Connections {
 impl Connections {
     /// Those of a pool, of which `kept` wait elsewhere.
     fn of<DB: sqlx::Database>(pool: &sqlx::Pool<DB>, kept: usize) -> Self {
-        let idle = u32::try_from(pool.num_idle() + kept).unwrap_or(u32::MAX);
+        let idle = u32::try_from(pool.num_idle().saturating_add(kept)).unwrap_or(u32::MAX);
         Self { idle, used: pool.size().saturating_sub(idle) }
     }
 

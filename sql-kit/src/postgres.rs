@@ -137,8 +137,10 @@ impl Postgres {
     async fn borrow(&self) -> Result<Borrowed, sqlx::Error> {
         loop {
             match self.shelf.take() {
-                Ok(borrowed) if self.primary.is_present(borrowed.away()) => return Ok(borrowed),
-                Ok(former) => drop(former),
+                Ok(borrowed) if !borrowed.is_due() && self.primary.is_present(borrowed.away()) => {
+                    return Ok(borrowed);
+                }
+                Ok(stale) => drop(tokio::spawn(stale.give_back(false))),
                 Err(_waiting) => return self.pool.acquire().await.map(Borrowed::new),
             }
         }

@@ -40,10 +40,13 @@ where
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        // Before the span is locked: what is recorded may log.
+        let mut more = Vec::new();
+        values.record(&mut Members(&mut more));
         if let Some(span) = context.span(id)
             && let Some(SpanMembers(members)) = span.extensions_mut().get_mut()
         {
-            values.record(&mut Members(members));
+            members.append(&mut more);
         }
     }
 
@@ -62,7 +65,6 @@ impl<W: for<'a> MakeWriter<'a>> JsonLines<W> {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let metadata = event.metadata();
-        line.clear();
         line.extend_from_slice(b"{\"timestamp\":");
         value(line, &Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true));
         member(line, "level", metadata.level().as_str());
@@ -76,6 +78,7 @@ impl<W: for<'a> MakeWriter<'a>> JsonLines<W> {
         line.extend_from_slice(b"}\n");
         // Where the log cannot be written there is nowhere to say so.
         let _ = self.0.make_writer_for(metadata).write_all(line);
+        line.clear();
         line.shrink_to(KEPT_BUFFER);
     }
 }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use sqlx::{Executor as _, Postgres as Engine, pool::PoolConnection, postgres::PgConnection};
 
 use crate::OPERATION_TIMEOUT;
@@ -49,21 +50,23 @@ impl Borrowed {
         self.since.elapsed()
     }
 
-    fn is_due(&self) -> bool {
+    /// Whether it has to go back to the pool.
+    pub(super) fn is_due(&self) -> bool {
         self.used.elapsed() >= LINGER || self.away() >= AWAY
     }
 
     /// Has the pool try it and take it back. sqlx has no limit for that: a connection to a server that
     /// has fallen silent would keep its place in the pool for ever.
-    async fn give_back(mut self, is_open: bool) {
-        let back = async {
-            if is_open && self.connection.execute("ROLLBACK").await.is_err() {
+    pub(super) async fn give_back(mut self, is_open: bool) {
+        if is_open {
+            let rollback = self.connection.execute("ROLLBACK");
+            let rolled_back = tokio::time::timeout(OPERATION_TIMEOUT, rollback).await;
+            if !matches!(rolled_back, Ok(Ok(_))) {
                 drop(self.connection.detach());
-            } else {
-                self.connection.return_to_pool().await;
+                return;
             }
-        };
-        let _ = tokio::time::timeout(OPERATION_TIMEOUT, back).await;
+        }
+        let _ = tokio::time::timeout(OPERATION_TIMEOUT, self.connection.return_to_pool()).await;
     }
 }
 
@@ -95,8 +98,9 @@ impl Shelf {
         }
         borrowed.used = Instant::now();
         kept.borrowed.push(borrowed);
-        if !mem::replace(&mut kept.is_tidied, true) {
+        if !kept.is_tidied {
             tokio::spawn(self.clone().tidy());
+            kept.is_tidied = true;
         }
         None
     }
@@ -115,14 +119,17 @@ impl Shelf {
                 kept.is_tidied = !is_over;
                 due
             };
-            give_back(due).await;
+            for borrowed in due {
+                // A silent server takes its time for each.
+                tokio::spawn(borrowed.give_back(false));
+            }
         }
     }
 
     /// Gives all back.
     pub(super) async fn clear(&self) {
         let all = mem::take(&mut self.lock().borrowed);
-        give_back(all).await;
+        join_all(all.into_iter().map(|borrowed| borrowed.give_back(false))).await;
     }
 
     /// How many there are.
@@ -132,12 +139,6 @@ impl Shelf {
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn give_back(all: Vec<Borrowed>) {
-    for borrowed in all {
-        borrowed.give_back(false).await;
     }
 }
 
