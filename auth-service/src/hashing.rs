@@ -211,7 +211,12 @@ fn work(jobs: &Receiver<Job>, state: &State, width: usize) {
         };
         let ended = match next {
             Some(Job(begin)) => seats.begin(begin),
-            None => seats.advance(),
+            None => {
+                // A core is not taken from a thread before its time slice of some milliseconds has
+                // ended, whatever its priority; requests would wait for that.
+                thread::yield_now();
+                seats.advance()
+            }
         };
         if let Some(took) = ended {
             state.record(took);

@@ -23,8 +23,8 @@ pub const WIDTH: usize = bcrypt_lanes::WIDTH;
 
 /// bcrypt reads this many bytes of a password, the NUL at its end included.
 const KEY_BYTES: usize = 72;
-/// Rounds between two looks for new work: about a millisecond.
-const SLICE: u32 = 16;
+/// Rounds between two looks for new work: about half a millisecond.
+const SLICE: u32 = 8;
 
 /// Computes bcrypt.
 #[derive(Debug, Clone)]
