@@ -65,6 +65,8 @@ impl<W: for<'a> MakeWriter<'a>> JsonLines<W> {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let metadata = event.metadata();
+        // What is logged may have panicked in the middle of the line before.
+        line.clear();
         line.extend_from_slice(b"{\"timestamp\":");
         value(line, &Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true));
         member(line, "level", metadata.level().as_str());
@@ -198,6 +200,25 @@ mod tests {
                     "message": "alone", "odd": null, "debug": "Some(\"\\u{1}é\")"}),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_logged_may_panic() {
+        struct Broken;
+
+        impl fmt::Debug for Broken {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                panic!("broken")
+            }
+        }
+
+        let lines = logged(|| {
+            let broken = std::panic::catch_unwind(|| tracing::info!(broken = ?Broken, "lost"));
+            assert!(broken.is_err());
+            tracing::info!("next");
+        });
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0]["message"], "next");
     }
 
     #[test]
