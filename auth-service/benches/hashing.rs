@@ -1,5 +1,5 @@
 //! What a password costs by its scheme: bcrypt at cost 10, one at a time, and Argon2id as it is set
-//! by default. Several bcrypt hashes at once: `bcrypt-lanes/benches/lanes.rs`.
+//! by default. Several bcrypt hashes at once: `crates/bcrypt-lanes/benches/lanes.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a measurement")]
 

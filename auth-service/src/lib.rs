@@ -1,5 +1,5 @@
 //! The auth service: registers people, checks passwords, issues access tokens, manages the keys
-//! that sign them. [`App`] is the whole service; `main.rs` and the `stack` crate run it.
+//! that sign them. [`App`] is the whole service; `main.rs` and the `latchkey` crate run it.
 
 pub mod blocklist;
 pub mod calibrate;

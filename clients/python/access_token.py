@@ -1,7 +1,7 @@
 """Validates Latchkey's access tokens locally, as the user service does.
 
 PyJWT reads the keys and checks the signature. The rest is stricter than what any JWT library does
-by default, so it is written out here, in the order of token-verifier/README.md. Copy this file into
+by default, so it is written out here, in the order of crates/token-verifier/README.md. Copy this file into
 your service; it needs PyJWT and cryptography.
 
     jwks = Jwks("http://localhost:3000/.well-known/jwks.json")

@@ -1,5 +1,5 @@
 //! The user service: owns profiles and validates access tokens locally. [`App`] is the whole
-//! service; `main.rs` and the `stack` crate run it.
+//! service; `main.rs` and the `latchkey` crate run it.
 
 pub mod backlog;
 pub mod config;

@@ -3,7 +3,7 @@
 //
 // golang-jwt checks the signature. The rest is stricter than what any JWT
 // library does by default, so it is written out here, in the order of
-// token-verifier/README.md. Copy the package into your service.
+// crates/token-verifier/README.md. Copy the package into your service.
 //
 //	keys := accesstoken.NewJWKS("http://localhost:3000/.well-known/jwks.json")
 //	validator := accesstoken.New(keys, "http://localhost:3000", "latchkey")

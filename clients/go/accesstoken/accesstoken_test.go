@@ -21,7 +21,7 @@ import (
 	"latchkey.example/clients/go/accesstoken"
 )
 
-// vectors is token-verifier/vectors/tokens.json.
+// vectors is crates/token-verifier/vectors/tokens.json.
 type vectors struct {
 	Now   int64
 	Rules struct {

@@ -51,7 +51,7 @@ const TYPES = ["jwt", "at+jwt", "application/at+jwt"];
  * throws if there are no keys to check it with: that is no fault of the token.
  *
  * jose chooses the key and checks the signature. The rest is here, since jose, like most libraries,
- * is laxer than a token should be read: token-verifier/README.md has the list.
+ * is laxer than a token should be read: crates/token-verifier/README.md has the list.
  */
 export async function verify(
   token: string,

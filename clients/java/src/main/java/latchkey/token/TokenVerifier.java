@@ -27,7 +27,7 @@ import org.jose4j.lang.JoseException;
  * Validates access tokens.
  *
  * <p>jose4j reads the keys and checks the signature. The rest is here, since jose4j, like most libraries, is laxer than
- * a token should be read: token-verifier/README.md has the list.
+ * a token should be read: crates/token-verifier/README.md has the list.
  */
 public final class TokenVerifier {
     private static final int MAX_TOKEN_BYTES = 8 * 1024;

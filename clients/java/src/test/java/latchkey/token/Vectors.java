@@ -14,7 +14,7 @@ import java.time.ZoneOffset;
 import java.util.List;
 import latchkey.Settings;
 
-/** The file of token-verifier/vectors. */
+/** The file of crates/token-verifier/vectors. */
 record Vectors(long now, Given rules, JsonObject jwks, List<Vector> tokens) {
     record Given(
             String iss,

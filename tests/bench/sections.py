@@ -1,4 +1,4 @@
-"""What is measured, a function for each section. Each returns what goes into bench/data."""
+"""What is measured, a function for each section. Each returns what goes into tests/bench/data."""
 
 from __future__ import annotations
 

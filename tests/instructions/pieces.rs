@@ -46,9 +46,9 @@ use uuid::Uuid;
 /// How often a piece is done before it counts: what happens the first time only is not the piece's.
 const WARM_UP: usize = 4;
 const SECRET: &str = "a secret for tests of 32 bytes or more";
-const RS256: &[u8] = include_bytes!("../token-verifier/vectors/keys/issuer-rs256.pem");
-const ES256: &[u8] = include_bytes!("../token-verifier/vectors/keys/issuer-es256.pem");
-const EDDSA: &[u8] = include_bytes!("../token-verifier/vectors/keys/issuer-eddsa.pem");
+const RS256: &[u8] = include_bytes!("../../crates/token-verifier/vectors/keys/issuer-rs256.pem");
+const ES256: &[u8] = include_bytes!("../../crates/token-verifier/vectors/keys/issuer-es256.pem");
+const EDDSA: &[u8] = include_bytes!("../../crates/token-verifier/vectors/keys/issuer-eddsa.pem");
 
 /// Whether this runs to be counted, not only to be tested.
 static COUNTING: OnceLock<bool> = OnceLock::new();

@@ -24,8 +24,8 @@ shared buffers), after the load.
 The load is a closed loop: each connection asks again as soon as it is answered, and most tables
 saturate the machine. What is called a latency here is that under full load.
 
-Again: `bench/run` for everything, `bench/run reads logins` for some sections; see its head for what
-it needs and for the settings. The data is in `bench/data`; `bench/run --report` makes this page and
+Again: `tests/bench/run` for everything, `tests/bench/run reads logins` for some sections; see its head for what
+it needs and for the settings. The data is in `tests/bench/data`; `tests/bench/run --report` makes this page and
 the plots from it. A request that fails ends a section: there are none in these figures.
 """
 

@@ -25,7 +25,7 @@ fn document() -> String {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "not a setting of the program")]
 fn the_reference_of_the_settings_is_the_one_in_the_code() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, document()).unwrap();
     }

@@ -218,7 +218,7 @@ mod tests {
     fn the_catalogue_in_the_docs_is_the_one_in_the_code() {
         #[expect(clippy::disallowed_methods, reason = "no setting of a service")]
         let update = std::env::var_os("UPDATE_DOCS").is_some();
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
         if update {
             std::fs::write(path, catalogue_markdown()).unwrap();
         }

@@ -1,4 +1,4 @@
-"""Measures sections into bench/data, and makes RESULTS.md and the plots from it. See bench/run."""
+"""Measures sections into tests/bench/data, and makes RESULTS.md and the plots from it. See tests/bench/run."""
 
 from __future__ import annotations
 
