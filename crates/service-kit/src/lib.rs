@@ -6,6 +6,7 @@ mod access;
 pub mod api_docs;
 mod body;
 pub mod client_address;
+pub mod clock;
 pub mod code;
 pub mod context;
 pub mod edge;

@@ -78,6 +78,13 @@ impl From<MigrateError> for StoreError {
     }
 }
 
+/// Whether the server has given up a transaction in favour of another one, and says to try again: a
+/// serialization failure or a deadlock (PostgreSQL, appendix A, class 40).
+pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| ["40001", "40P01"].contains(&&*code))
+}
+
 fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)

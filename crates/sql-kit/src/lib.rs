@@ -6,7 +6,9 @@ mod hosts;
 mod migrate;
 mod observe;
 mod postgres;
+mod sql;
 mod sqlite;
+mod value;
 
 use std::time::Duration;
 
@@ -18,7 +20,9 @@ use service_kit::{
     metrics::{Durations, Metrics},
     runtime::RuntimeSettings,
 };
+pub use sql::{Migrations, Sql, Statement, Unit};
 pub use sqlite::{Sqlite, sqlite_time};
+pub use value::{Column, Row, Value};
 use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 
 /// How long one operation on the database may take in all. A database that hangs, rather than

@@ -5,6 +5,7 @@ mod lease;
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use sqlx::{
     PgPool, Postgres as Engine,
     migrate::Migrator,
@@ -127,7 +128,7 @@ impl Postgres {
     pub async fn lease(&self) -> Result<Lease, sqlx::Error> {
         let deadline = Instant::now() + OPERATION_TIMEOUT;
         let borrowed = self.borrow().await?;
-        let mut lease = Lease::new(borrowed, self.shelf.clone(), deadline);
+        let mut lease = Lease::new(borrowed, self.shelf.clone(), deadline, self.pooled);
         if self.pooled {
             lease.begin(BEGIN_POOLED).await?;
         }
@@ -219,17 +220,17 @@ impl Postgres {
         crate::migrate::compare(migrator, &applied)
     }
 
-    /// Asks the server for a sign of life.
+    /// Asks the server for its time.
     ///
     /// # Errors
     ///
-    /// Where there is none.
-    pub async fn ping(&self) -> Result<(), StoreError> {
+    /// Where it does not answer.
+    pub async fn ping(&self) -> Result<DateTime<Utc>, StoreError> {
         self.bounded(async {
             let mut lease = self.lease().await?;
-            self.query("SELECT 1").execute(&mut *lease).await?;
+            let time = self.query_scalar("SELECT clock_timestamp()").fetch_one(&mut *lease).await?;
             lease.done();
-            Ok(())
+            Ok(time)
         })
         .await
     }

@@ -162,11 +162,24 @@ pub struct Lease {
     pub(super) is_open: bool,
     /// Whether every statement was carried out to its end.
     is_done: bool,
+    is_pooled: bool,
 }
 
 impl Lease {
-    pub(super) fn new(borrowed: Borrowed, shelf: Shelf, deadline: Instant) -> Self {
-        Self { borrowed: Some(borrowed), shelf, deadline, is_open: false, is_done: false }
+    pub(super) fn new(
+        borrowed: Borrowed,
+        shelf: Shelf,
+        deadline: Instant,
+        is_pooled: bool,
+    ) -> Self {
+        let borrowed = Some(borrowed);
+        Self { borrowed, shelf, deadline, is_open: false, is_done: false, is_pooled }
+    }
+
+    /// Whether a proxy that pools by transaction is in between: what is prepared there ends up with
+    /// somebody else.
+    pub(crate) const fn is_pooled(&self) -> bool {
+        self.is_pooled
     }
 
     pub(super) async fn begin(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
