@@ -152,7 +152,7 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.database.ping().await
+        self.database.ping().await.map(drop)
     }
 
     async fn create_account(&self, account: &AccountRecord) -> Result<bool, StoreError> {
