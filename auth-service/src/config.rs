@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use service_kit::{
     client_address::TrustedProxies,
-    metrics,
+    admin,
     runtime::RuntimeSettings,
     server::Addresses,
     settings::{
@@ -32,13 +32,13 @@ pub const HTTP_ADDR: Setting =
 /// `GRPC_ADDR`.
 pub const GRPC_ADDR: Setting =
     Setting::new("GRPC_ADDR", "0.0.0.0:50051", "The address of the gRPC edge");
-/// `METRICS_ADDR`.
-pub const METRICS_ADDR: Setting = Setting {
+/// `ADMIN_ADDR`.
+pub const ADMIN_ADDR: Setting = Setting {
     may_be_empty: true,
     ..Setting::new(
-        "METRICS_ADDR",
+        "ADMIN_ADDR",
         "127.0.0.1:9464",
-        "The address of the Prometheus metrics, at /metrics; empty or off: none",
+        "The address for operators: /metrics, /livez, /readyz, /health; empty or off: none",
     )
 };
 /// `DATABASE_URL`.
@@ -191,7 +191,7 @@ pub const TRUSTED_PROXIES: Setting = Setting::new(
 pub const SETTINGS: &[Setting] = &[
     HTTP_ADDR,
     GRPC_ADDR,
-    METRICS_ADDR,
+    ADMIN_ADDR,
     DATABASE_URL,
     KEY_ENCRYPTION_KEY,
     KEY_ROTATION_PERIOD,
@@ -337,7 +337,7 @@ fn addresses(source: &mut Source) -> Addresses {
     Addresses {
         http: source.value(&HTTP_ADDR, address),
         grpc: source.value(&GRPC_ADDR, address),
-        metrics: source.value(&METRICS_ADDR, metrics::address),
+        admin: source.value(&ADMIN_ADDR, admin::address),
     }
 }
 

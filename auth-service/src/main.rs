@@ -17,9 +17,7 @@ fn command() -> Command {
         .after_help(runtime::HELP)
         .subcommand(Command::new("serve").about("Serve until SIGTERM (the default)"))
         .subcommand(Command::new("migrate").about("Migrate the database and exit"))
-        .subcommand(
-            Command::new("healthcheck").about("Exit with status 0 if the running service is ready"),
-        )
+        .subcommand(probe::command())
         .subcommand(
             Command::new("calibrate")
                 .about("Measure what hashing costs on this machine, and recommend settings")
@@ -75,7 +73,8 @@ async fn run(matches: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
     let all = [config::SETTINGS, runtime::SETTINGS].concat();
     let mut source = settings::Source::from_process(&all, flags);
     if name == "healthcheck" {
-        return Ok(probe::healthcheck(&config::HTTP_ADDR, &mut source).await?);
+        let addresses = probe::AddressSettings { admin: &config::ADMIN_ADDR, http: &config::HTTP_ADDR };
+        return Ok(probe::healthcheck(&addresses, &mut source, flags).await?);
     }
     let settings = config::Settings::read(&mut source)?;
     let output = match name {

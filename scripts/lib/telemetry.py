@@ -155,7 +155,7 @@ def grpc(address, method, message=b"", headers=()):
 class Latchkey(Program):
     """Both services in one process."""
 
-    NAMES = ["auth-http", "auth-grpc", "auth-metrics", "user-http", "user-grpc", "user-metrics"]
+    NAMES = ["auth-http", "auth-grpc", "auth-admin", "user-http", "user-grpc", "user-admin"]
 
     def __init__(self, work, name, **env):
         ports = free_ports(len(self.NAMES))
@@ -163,7 +163,7 @@ class Latchkey(Program):
         for flag, port in zip(self.NAMES, ports):
             setattr(self, flag.replace("-", "_"), f"127.0.0.1:{port}")
             flags += [f"--{flag}-addr", f"127.0.0.1:{port}"]
-        self.metrics = {"auth-service": self.auth_metrics, "user-service": self.user_metrics}
+        self.metrics = {"auth-service": self.auth_admin, "user-service": self.user_admin}
         # The cheapest hash: what is measured here is not hashing.
         settings = {"LOG_FORMAT": "json", "BCRYPT_COST": "10", **env}
         super().__init__(work, name, [sys.argv[1], "--ephemeral", *flags], settings)

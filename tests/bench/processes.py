@@ -212,7 +212,7 @@ class Bench:
         common = {
             "HTTP_ADDR": f"127.0.0.1:{ports['rest']}",
             "GRPC_ADDR": f"127.0.0.1:{ports['grpc']}",
-            "METRICS_ADDR": "off",
+            "ADMIN_ADDR": "off",
             "LOG_FORMAT": "json",
         }
         return self.spawn(program, ports=ports, ready=ready, **{**common, **settings})
@@ -223,10 +223,10 @@ class Bench:
         common = {
             "USER_HTTP_ADDR": f"127.0.0.1:{ports['rest']}",
             "USER_GRPC_ADDR": f"127.0.0.1:{ports['grpc']}",
-            "USER_METRICS_ADDR": "off",
+            "USER_ADMIN_ADDR": "off",
             "AUTH_HTTP_ADDR": f"127.0.0.1:{ports['auth-rest']}",
             "AUTH_GRPC_ADDR": f"127.0.0.1:{ports['auth-grpc']}",
-            "AUTH_METRICS_ADDR": "off",
+            "AUTH_ADMIN_ADDR": "off",
             "DATA_DIR": str(data),
             "LOG_FORMAT": "json",
         }

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use service_kit::{
-    metrics,
+    admin,
     runtime::RuntimeSettings,
     server::Addresses,
     settings::{Secret, Setting, SettingsError, Source, address, parsed, seconds, text},
@@ -21,13 +21,13 @@ pub const HTTP_ADDR: Setting =
 /// `GRPC_ADDR`.
 pub const GRPC_ADDR: Setting =
     Setting::new("GRPC_ADDR", "0.0.0.0:50052", "The address of the gRPC edge");
-/// `METRICS_ADDR`.
-pub const METRICS_ADDR: Setting = Setting {
+/// `ADMIN_ADDR`.
+pub const ADMIN_ADDR: Setting = Setting {
     may_be_empty: true,
     ..Setting::new(
-        "METRICS_ADDR",
+        "ADMIN_ADDR",
         "127.0.0.1:9465",
-        "The address of the Prometheus metrics, at /metrics; empty or off: none",
+        "The address for operators: /metrics, /livez, /readyz, /health; empty or off: none",
     )
 };
 /// `DATABASE_URL`.
@@ -111,7 +111,7 @@ pub const TLS_CLIENT_KEY_FILE: Setting =
 pub const SETTINGS: &[Setting] = &[
     HTTP_ADDR,
     GRPC_ADDR,
-    METRICS_ADDR,
+    ADMIN_ADDR,
     DATABASE_URL,
     JWKS_URL,
     JWT_PUBLIC_KEY_FILE,
@@ -198,7 +198,7 @@ impl Settings {
         let addresses = Addresses {
             http: source.value(&HTTP_ADDR, address),
             grpc: source.value(&GRPC_ADDR, address),
-            metrics: source.value(&METRICS_ADDR, metrics::address),
+            admin: source.value(&ADMIN_ADDR, admin::address),
         };
         let database = source.value(&DATABASE_URL, |url| url.parse());
         let email_visibility = source.value(&PROFILE_EMAIL_VISIBILITY, parsed("owner or members"));

@@ -24,9 +24,7 @@ fn command() -> Command {
                 .subcommand(Command::new("list").about("List them, the oldest first"))
                 .subcommand(Command::new("retry").about("Make all of them due now")),
         )
-        .subcommand(
-            Command::new("healthcheck").about("Exit with status 0 if the running service is ready"),
-        );
+        .subcommand(probe::command());
     settings::with_flags(command, &settings)
 }
 
@@ -40,7 +38,8 @@ async fn run(matches: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
     let all = [config::SETTINGS, runtime::SETTINGS].concat();
     let mut source = settings::Source::from_process(&all, flags);
     if name == "healthcheck" {
-        return Ok(probe::healthcheck(&config::HTTP_ADDR, &mut source).await?);
+        let addresses = probe::AddressSettings { admin: &config::ADMIN_ADDR, http: &config::HTTP_ADDR };
+        return Ok(probe::healthcheck(&addresses, &mut source, flags).await?);
     }
     let settings = config::Settings::read(&mut source)?;
     let output = match name {

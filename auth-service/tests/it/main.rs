@@ -8,6 +8,7 @@ mod keys;
 mod logs;
 mod metrics;
 mod openapi;
+mod probes;
 mod process;
 mod rest;
 mod store;

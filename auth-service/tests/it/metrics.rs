@@ -10,7 +10,7 @@ use crate::support::Running;
 async fn requests_hashing_throttling_and_connections_are_counted() {
     for engine in ENGINES {
         let service = Running::start_with(engine, &[(config::LOGINS_PER_MINUTE, "1")]).await;
-        let metrics = Client::new(service.metrics.unwrap());
+        let metrics = Client::new(service.admin.unwrap());
         service.register("a@b.com").await;
         service.login("a@b.com").await;
         let body = json!({"email": "a@b.com", "password": "x"});

@@ -15,7 +15,7 @@ pub(crate) struct Running {
     pub(crate) rest: Client,
     pub(crate) http: std::net::SocketAddr,
     pub(crate) grpc: std::net::SocketAddr,
-    pub(crate) metrics: Option<std::net::SocketAddr>,
+    pub(crate) admin: Option<std::net::SocketAddr>,
     pub(crate) database: TestDatabase,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), auth_service::BuildError>>,
@@ -29,7 +29,7 @@ pub(crate) fn settings(database_url: &str, overrides: &[(Setting, &str)]) -> Sou
     source.set(&config::DATABASE_URL, database_url);
     source.set(&config::HTTP_ADDR, "127.0.0.1:0");
     source.set(&config::GRPC_ADDR, "127.0.0.1:0");
-    source.set(&config::METRICS_ADDR, "127.0.0.1:0");
+    source.set(&config::ADMIN_ADDR, "127.0.0.1:0");
     source.set(&config::KEY_ENCRYPTION_KEY, ENCRYPTION_KEY);
     source.set(&config::SERVICE_TOKEN, SERVICE_TOKEN);
     // The cheapest that may be set; ES256 makes keys in no time.
@@ -58,10 +58,10 @@ impl Running {
         let app = App::build(settings, shutdown.clone()).await.unwrap();
         let (http, grpc) = (app.server().http_address(), app.server().grpc_address());
         let rest = Client::new(http);
-        let (health, metrics) = (app.server().health().clone(), app.server().metrics_address());
+        let (health, admin) = (app.server().health().clone(), app.server().admin_address());
         let task = tokio::spawn(app.run());
         health.ready().await;
-        Self { rest, http, grpc, metrics, database, shutdown, task }
+        Self { rest, http, grpc, admin, database, shutdown, task }
     }
 
     /// Stops the service and hands back its database.

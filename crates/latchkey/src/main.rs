@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use service_kit::{
-    metrics, runtime,
+    admin, runtime,
     settings::{self, Setting, Source, address, parsed},
     shutdown,
     telemetry::{self, LogOutput},
@@ -34,20 +34,20 @@ const USER_GRPC_ADDR: Setting = Setting::new(
     "127.0.0.1:50052",
     "The address of the user service's gRPC edge",
 );
-const AUTH_METRICS_ADDR: Setting = Setting {
+const AUTH_ADMIN_ADDR: Setting = Setting {
     may_be_empty: true,
     ..Setting::new(
-        "AUTH_METRICS_ADDR",
+        "AUTH_ADMIN_ADDR",
         "127.0.0.1:9464",
-        "The address of the auth service's metrics; empty or off: none",
+        "The address of the auth service's metrics and probes; empty or off: none",
     )
 };
-const USER_METRICS_ADDR: Setting = Setting {
+const USER_ADMIN_ADDR: Setting = Setting {
     may_be_empty: true,
     ..Setting::new(
-        "USER_METRICS_ADDR",
+        "USER_ADMIN_ADDR",
         "127.0.0.1:9465",
-        "The address of the user service's metrics; empty or off: none",
+        "The address of the user service's metrics and probes; empty or off: none",
     )
 };
 const DATA_DIR: Setting =
@@ -56,10 +56,10 @@ const DATA_DIR: Setting =
 const OWN_SETTINGS: &[Setting] = &[
     AUTH_HTTP_ADDR,
     AUTH_GRPC_ADDR,
-    AUTH_METRICS_ADDR,
+    AUTH_ADMIN_ADDR,
     USER_HTTP_ADDR,
     USER_GRPC_ADDR,
-    USER_METRICS_ADDR,
+    USER_ADMIN_ADDR,
     DATA_DIR,
 ];
 
@@ -67,13 +67,13 @@ const OWN_SETTINGS: &[Setting] = &[
 const DECIDED: &[Setting] = &[
     auth_service::config::HTTP_ADDR,
     auth_service::config::GRPC_ADDR,
-    auth_service::config::METRICS_ADDR,
+    auth_service::config::ADMIN_ADDR,
     auth_service::config::DATABASE_URL,
     auth_service::config::KEY_ENCRYPTION_KEY,
     auth_service::config::SERVICE_TOKEN,
     user_service::config::HTTP_ADDR,
     user_service::config::GRPC_ADDR,
-    user_service::config::METRICS_ADDR,
+    user_service::config::ADMIN_ADDR,
     user_service::config::DATABASE_URL,
     user_service::config::JWKS_URL,
     user_service::config::AUTH_GRPC_URL,
@@ -121,8 +121,8 @@ async fn run(flags: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
         auth_grpc: source.value(&AUTH_GRPC_ADDR, address),
         user_http: source.value(&USER_HTTP_ADDR, address),
         user_grpc: source.value(&USER_GRPC_ADDR, address),
-        auth_metrics: source.value(&AUTH_METRICS_ADDR, metrics_address),
-        user_metrics: source.value(&USER_METRICS_ADDR, metrics_address),
+        auth_admin: source.value(&AUTH_ADMIN_ADDR, admin_address),
+        user_admin: source.value(&USER_ADMIN_ADDR, admin_address),
     };
     let folder = source.value(&DATA_DIR, parsed::<PathBuf>("a path"));
     source.finish()?;
@@ -147,12 +147,12 @@ struct Addresses {
     auth_grpc: SocketAddr,
     user_http: SocketAddr,
     user_grpc: SocketAddr,
-    auth_metrics: String,
-    user_metrics: String,
+    auth_admin: String,
+    user_admin: String,
 }
 
-fn metrics_address(address: &str) -> Result<String, String> {
-    metrics::address(address).map(|_| address.to_owned())
+fn admin_address(address: &str) -> Result<String, String> {
+    admin::address(address).map(|_| address.to_owned())
 }
 
 fn auth_settings(
@@ -165,7 +165,7 @@ fn auth_settings(
     let mut source = Source::from_process(&service_settings(), flags);
     source.set(&config::HTTP_ADDR, addresses.auth_http.to_string());
     source.set(&config::GRPC_ADDR, addresses.auth_grpc.to_string());
-    source.set(&config::METRICS_ADDR, &addresses.auth_metrics);
+    source.set(&config::ADMIN_ADDR, &addresses.auth_admin);
     source.set(&config::DATABASE_URL, data.database_url("auth.db"));
     source.set(&config::KEY_ENCRYPTION_KEY, data.secret("key-encryption-key")?);
     source.set(&config::SERVICE_TOKEN, data.secret("service-token")?);
@@ -184,7 +184,7 @@ fn user_settings(
     let mut source = Source::from_process(&service_settings(), flags);
     source.set(&config::HTTP_ADDR, addresses.user_http.to_string());
     source.set(&config::GRPC_ADDR, addresses.user_grpc.to_string());
-    source.set(&config::METRICS_ADDR, &addresses.user_metrics);
+    source.set(&config::ADMIN_ADDR, &addresses.user_admin);
     source.set(&config::DATABASE_URL, data.database_url("user.db"));
     source.set(&config::SERVICE_TOKEN, data.secret("service-token")?);
     // The auth service has defaults for these, a verifier does not.

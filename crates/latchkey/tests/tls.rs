@@ -38,7 +38,7 @@ async fn start_auth(
     source.set(&TLS_CERT_FILE, identity.cert);
     source.set(&TLS_KEY_FILE, identity.key);
     source.set(&TLS_CLIENT_CA_FILE, pki.authority());
-    local(&mut source, [config::HTTP_ADDR, config::GRPC_ADDR, config::METRICS_ADDR]);
+    local(&mut source, [config::HTTP_ADDR, config::GRPC_ADDR, config::ADMIN_ADDR]);
     let settings = config::Settings::read(&mut source).unwrap();
     let app = auth_service::App::build(settings, stop.clone()).await.unwrap();
     let (http, grpc, health) =
@@ -65,7 +65,7 @@ async fn start_user(
     source.set(&config::TLS_CA_FILE, pki.authority());
     source.set(&config::TLS_CLIENT_CERT_FILE, identity.cert);
     source.set(&config::TLS_CLIENT_KEY_FILE, identity.key);
-    local(&mut source, [config::HTTP_ADDR, config::GRPC_ADDR, config::METRICS_ADDR]);
+    local(&mut source, [config::HTTP_ADDR, config::GRPC_ADDR, config::ADMIN_ADDR]);
     let settings = config::Settings::read(&mut source).unwrap();
     let app = user_service::App::build(settings, stop.clone()).await.unwrap();
     let (http, health) = (app.server().http_address(), app.server().health().clone());

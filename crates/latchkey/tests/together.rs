@@ -40,7 +40,7 @@ fn auth_settings(database: &TestDatabase) -> auth_service::config::Settings {
     source.set(&config::SERVICE_TOKEN, SERVICE_TOKEN);
     source.set(&config::BCRYPT_COST, "10");
     source.set(&config::LOGINS_PER_MINUTE, "0");
-    for address in [config::HTTP_ADDR, config::GRPC_ADDR, config::METRICS_ADDR] {
+    for address in [config::HTTP_ADDR, config::GRPC_ADDR, config::ADMIN_ADDR] {
         source.set(&address, "127.0.0.1:0");
     }
     config::Settings::read(&mut source).unwrap()
@@ -71,7 +71,7 @@ async fn start_user(
     source.set(&config::JWT_AUDIENCE, "latchkey");
     source.set(&config::AUTH_GRPC_URL, format!("http://{}", deletions.grpc));
     source.set(&config::SERVICE_TOKEN, SERVICE_TOKEN);
-    for address in [config::HTTP_ADDR, config::GRPC_ADDR, config::METRICS_ADDR] {
+    for address in [config::HTTP_ADDR, config::GRPC_ADDR, config::ADMIN_ADDR] {
         source.set(&address, "127.0.0.1:0");
     }
     let settings = config::Settings::read(&mut source).unwrap();

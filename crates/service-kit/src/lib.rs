@@ -3,6 +3,7 @@
 //! no SQL and no domain type.
 
 mod access;
+pub mod admin;
 pub mod api_docs;
 mod body;
 pub mod client_address;

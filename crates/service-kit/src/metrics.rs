@@ -9,7 +9,6 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -316,7 +315,7 @@ impl Metrics {
         text
     }
 
-    /// The router of the metrics listener: `/metrics`.
+    /// The route of the metrics: `/metrics`.
     pub fn router(&self) -> Router {
         Router::new().route("/metrics", get(scrape)).with_state(self.clone())
     }
@@ -376,18 +375,6 @@ impl Collector for AskedGauge {
     }
 }
 
-/// Reads `METRICS_ADDR`: an address, or nothing, or `off`, for no metrics.
-///
-/// # Errors
-///
-/// Where it is something else.
-pub fn address(text: &str) -> Result<Option<SocketAddr>, String> {
-    match text {
-        "" | "off" => Ok(None),
-        text => crate::settings::address(text).map(Some),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,13 +409,5 @@ mod tests {
         }
         assert!(!text.contains("silence"));
         assert!(text.ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn metrics_can_be_off() {
-        assert_eq!(address(""), Ok(None));
-        assert_eq!(address("off"), Ok(None));
-        assert_eq!(address("127.0.0.1:1"), Ok(Some("127.0.0.1:1".parse().unwrap())));
-        assert!(address("x").is_err());
     }
 }

@@ -1,40 +1,79 @@
-//! `healthcheck`: asks a running service whether it is ready, for containers without a shell.
+//! `healthcheck`: asks a running service how it is, for containers without a shell.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
-use http::Request;
-use http_body_util::Empty;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
 use crate::{
+    admin,
     settings::{Setting, SettingsError, Source, address},
     tls::{ProbeTls, TLS_CERT_FILE},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// The most of an answer that is read, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
 
-/// The `healthcheck` subcommand: asks the service that listens on the address of `setting` for
-/// `/readyz`, by the settings that the service itself has.
+/// The `healthcheck` subcommand.
+#[must_use]
+pub fn command() -> Command {
+    Command::new("healthcheck")
+        .about("Exit with status 0 if the running service is ready, else name the check that fails")
+        .arg(
+            Arg::new("live")
+                .long("live")
+                .action(ArgAction::SetTrue)
+                .help("Ask only whether the process answers, whatever its database does"),
+        )
+}
+
+/// Where `healthcheck` asks, by the settings that the service itself has.
+#[derive(Debug)]
+pub struct AddressSettings {
+    /// `ADMIN_ADDR`. It is asked where it is on.
+    pub admin: &'static Setting,
+    /// `HTTP_ADDR`, asked where `ADMIN_ADDR` is off or any free port.
+    pub http: &'static Setting,
+}
+
+/// Runs [`command`] with its `flags`: asks the service for `/readyz`, or `/livez`.
 ///
 /// # Errors
 ///
-/// A text that says why it is not ready, or what is wrong with the settings.
-pub async fn healthcheck(setting: &Setting, source: &mut Source) -> Result<(), String> {
-    let address = source.value(setting, address);
+/// A text that says what fails, or what is wrong with the settings.
+pub async fn healthcheck(
+    addresses: &AddressSettings,
+    source: &mut Source,
+    flags: &ArgMatches,
+) -> Result<(), String> {
+    let admin = source.value(addresses.admin, admin::address);
+    let http = source.value(addresses.http, address);
     source.finish().map_err(|error: SettingsError| error.to_string())?;
-    let address = reachable(address);
-    let status = tokio::time::timeout(TIMEOUT, ask(address, source.is_set(&TLS_CERT_FILE)))
-        .await
-        .map_err(|_| format!("{address} does not answer in {} s", TIMEOUT.as_secs()))?
-        .map_err(|error| format!("{address}: {error}"))?;
-    if status.is_success() { Ok(()) } else { Err(format!("{address} is not ready: {status}")) }
+    let target = match admin.filter(|address| address.port() != 0) {
+        // This listener speaks plaintext.
+        Some(admin) => Target { address: reachable(admin), tls: false },
+        None => Target { address: reachable(http), tls: source.is_set(&TLS_CERT_FILE) },
+    };
+    if target.address.port() == 0 {
+        return Err(format!(
+            "{} and {} do not tell the port: the service has taken any free one",
+            addresses.admin.var, addresses.http.var
+        ));
+    }
+    let path = if flags.get_flag("live") { "/livez" } else { "/readyz" };
+    target.check(path).await
 }
 
 /// One can listen on "any address" but not connect to it.
@@ -49,24 +88,102 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn ask(address: SocketAddr, tls: bool) -> Result<http::StatusCode, Failure> {
-    let stream = TcpStream::connect(address).await?;
-    if tls {
-        get(ProbeTls::connect(stream).await?, address).await
-    } else {
-        get(stream, address).await
+/// What is read of an answer.
+#[derive(Debug, Default, Deserialize)]
+struct Answer {
+    #[serde(default)]
+    checks: BTreeMap<String, Checked>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Checked {
+    status: String,
+}
+
+impl Answer {
+    /// Says what an answer that is no success tells.
+    fn reason(&self, status: StatusCode) -> String {
+        let failing = self.checks.iter().filter(|(_, check)| check.status != "ok");
+        let failing: Vec<&str> = failing.map(|(name, _)| name.as_str()).collect();
+        match failing.as_slice() {
+            [] if self.checks.is_empty() => format!("answers {status}"),
+            [] => "is not ready although every check passes: it is stopping".to_owned(),
+            [one] => format!("is not ready: the check {one} fails"),
+            several => format!("is not ready: the checks {} fail", several.join(", ")),
+        }
     }
 }
 
-async fn get<S>(stream: S, address: SocketAddr) -> Result<http::StatusCode, Failure>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::get("/readyz")
-        .header(http::header::HOST, address.to_string())
-        .body(Empty::<bytes::Bytes>::new())?;
-    Ok(sender.send_request(request).await?.status())
+/// A listener of the running service.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    address: SocketAddr,
+    tls: bool,
+}
+
+impl Target {
+    async fn check(self, path: &str) -> Result<(), String> {
+        let address = self.address;
+        let (status, answer) = tokio::time::timeout(TIMEOUT, self.ask(path))
+            .await
+            .map_err(|_| format!("{address} does not answer in {} s", TIMEOUT.as_secs()))?
+            .map_err(|error| format!("{address}: {error}"))?;
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(format!("{address} {}", answer.reason(status)))
+    }
+
+    async fn ask(self, path: &str) -> Result<(StatusCode, Answer), Failure> {
+        let stream = TcpStream::connect(self.address).await?;
+        if self.tls {
+            self.get(ProbeTls::connect(stream).await?, path).await
+        } else {
+            self.get(stream, path).await
+        }
+    }
+
+    async fn get<S>(self, stream: S, path: &str) -> Result<(StatusCode, Answer), Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::get(path)
+            .header(http::header::HOST, self.address.to_string())
+            .body(Empty::<bytes::Bytes>::new())?;
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
+        // Whoever else listens there may answer anything.
+        Ok((parts.status, serde_json::from_slice(&body).unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(body: &str) -> String {
+        let answer: Answer = serde_json::from_str(body).unwrap_or_default();
+        answer.reason(StatusCode::SERVICE_UNAVAILABLE)
+    }
+
+    #[test]
+    fn the_check_that_fails_is_named() {
+        let one = r#"{"checks":{"database":{"status":"unavailable"},"schema":{"status":"ok"}}}"#;
+        assert_eq!(reason(one), "is not ready: the check database fails");
+        let two = r#"{"checks":{"a":{"status":"unavailable"},"b":{"status":"unavailable"}}}"#;
+        assert_eq!(reason(two), "is not ready: the checks a, b fail");
+        let none = r#"{"checks":{"database":{"status":"ok"}}}"#;
+        assert!(reason(none).ends_with("it is stopping"));
+        assert_eq!(reason("<html>"), "answers 503 Service Unavailable");
+    }
+
+    #[test]
+    fn any_address_is_reached_at_the_loopback_interface() {
+        for (listening, asked) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1")] {
+            assert_eq!(reachable(listening.parse().unwrap()), asked.parse().unwrap());
+        }
+    }
 }

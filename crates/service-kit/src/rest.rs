@@ -36,8 +36,15 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// Completes the router of a service: adds `GET /errors`, answers what no route matches, and wraps
 /// everything in what this module is for. Nothing may be added to the router afterwards.
 pub fn finish(shared: &Edge, routes: Router) -> Router {
+    with_answers(
+        shared,
+        routes.merge(single_parameters(Router::new().route("/errors", get(errors)))),
+    )
+}
+
+/// Answers what no route matches, and wraps everything in what this module is for.
+pub(crate) fn with_answers(shared: &Edge, routes: Router) -> Router {
     let mut routes = routes
-        .merge(single_parameters(Router::new().route("/errors", get(errors))))
         .fallback(|| async { ApiError::new(Code::NotFound, "there is nothing at this path") });
     if !shared.allowed_origins.is_empty() {
         routes = routes.layer(shared.cors());

@@ -1,21 +1,24 @@
 //! A service's server: its listeners with both edges, health and metrics, from binding to the end.
 
+mod listeners;
+
 use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
+pub use self::listeners::Addresses;
+use self::listeners::{Listeners, Routers};
 use crate::{
+    admin,
     edge::Edge,
     grpc,
     health::{Check, Health},
-    listen::{Listener, Protocol},
+    listen::Listener,
     metrics::Metrics,
     otlp::Otlp,
     runtime::RuntimeSettings,
-    shutdown,
-    tls::ServerTls,
     trace::Traces,
 };
 
@@ -46,9 +49,7 @@ pub struct Plan<'a> {
 #[derive(Debug)]
 pub struct Server {
     listeners: Listeners,
-    rest: Router,
-    grpc: Router,
-    metrics: Metrics,
+    routers: Routers,
     otlp: Otlp,
     health: Health,
     shutdown: CancellationToken,
@@ -89,8 +90,10 @@ impl Server {
                 .map_err(|error| error.to_string())?;
         }
         let grpc = grpc::finish(&shared, routes.routes());
+        let admin = admin::router(&shared, &metrics, &health);
+        let routers = Routers { rest, grpc, admin };
         let grace = runtime.shutdown_grace;
-        Ok(Self { listeners, rest, grpc, metrics, otlp, health, shutdown, grace })
+        Ok(Self { listeners, routers, otlp, health, shutdown, grace })
     }
 
     /// The bound address of the REST edge.
@@ -105,10 +108,10 @@ impl Server {
         self.listeners.grpc.address()
     }
 
-    /// The bound address of the metrics, if they are on.
+    /// The bound address of the listener for operators, if it is on.
     #[must_use]
-    pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.listeners.metrics.as_ref().map(Listener::address)
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.listeners.admin.as_ref().map(Listener::address)
     }
 
     /// The state of the service's health.
@@ -124,8 +127,8 @@ impl Server {
     ///
     /// What `background` returned.
     pub async fn run<E>(self, background: impl Future<Output = E>) -> Result<(), E> {
-        let Self { listeners, rest, grpc, metrics, otlp, shutdown, grace, .. } = self;
-        let mut serving = pin!(listeners.serve(rest, grpc, &metrics, shutdown.clone(), grace));
+        let Self { listeners, routers, otlp, shutdown, grace, .. } = self;
+        let mut serving = pin!(listeners.serve(routers, shutdown.clone(), grace));
         let ended = tokio::select! {
             () = &mut serving => Ok(()),
             error = background => {
@@ -137,89 +140,5 @@ impl Server {
         };
         otlp.shut_down().await;
         ended
-    }
-}
-
-/// The addresses of a service's listeners.
-#[derive(Debug, Clone, Copy)]
-pub struct Addresses {
-    /// Of the REST edge.
-    pub http: SocketAddr,
-    /// Of the gRPC edge.
-    pub grpc: SocketAddr,
-    /// Of the metrics, if they are on.
-    pub metrics: Option<SocketAddr>,
-}
-
-#[derive(Debug)]
-struct Listeners {
-    rest: Listener,
-    grpc: Listener,
-    metrics: Option<Listener>,
-}
-
-impl Listeners {
-    /// Binds all and logs the addresses.
-    async fn bind(
-        service: &'static str,
-        addresses: Addresses,
-        tls: Option<&ServerTls>,
-    ) -> Result<Self, String> {
-        let bind = async |name: &str, address, protocol| {
-            Listener::bind(address, protocol)
-                .await
-                .map_err(|error| format!("{name}: cannot listen on {address}: {error}"))
-        };
-        let rest = bind("HTTP_ADDR", addresses.http, Protocol::Rest).await?.with_tls(tls.cloned());
-        let grpc = bind("GRPC_ADDR", addresses.grpc, Protocol::Grpc).await?.with_tls(tls.cloned());
-        let metrics = match addresses.metrics {
-            Some(address) => Some(bind("METRICS_ADDR", address, Protocol::Rest).await?),
-            None => None,
-        };
-        let metrics_address = metrics.as_ref().map(|listener| listener.address().to_string());
-        tracing::info!(
-            service,
-            http = %rest.address(),
-            grpc = %grpc.address(),
-            metrics = metrics_address.as_deref().unwrap_or("off"),
-            tls = tls.is_some(),
-            mutual_tls = tls.is_some_and(ServerTls::is_mutual),
-            "listening"
-        );
-        for listener in [&rest, &grpc] {
-            if tls.is_none() && !listener.address().ip().is_loopback() {
-                tracing::warn!(
-                    service,
-                    address = %listener.address(),
-                    "plaintext on an address that others can reach: give TLS_CERT_FILE, or put TLS in \
-                     front of it"
-                );
-            }
-        }
-        Ok(Self { rest, grpc, metrics })
-    }
-
-    /// Serves all until `shutdown`, then lets accepted requests finish within `grace`.
-    async fn serve(
-        self,
-        rest: Router,
-        grpc: Router,
-        metrics: &Metrics,
-        shutdown: CancellationToken,
-        grace: Duration,
-    ) {
-        let scrapes = async {
-            if let Some(listener) = self.metrics {
-                listener.serve(metrics.router(), shutdown.clone()).await;
-            }
-        };
-        let all = async {
-            tokio::join!(
-                self.rest.serve(rest, shutdown.clone()),
-                self.grpc.serve(grpc, shutdown.clone()),
-                scrapes,
-            );
-        };
-        shutdown::within_grace(&shutdown, grace, all).await;
     }
 }

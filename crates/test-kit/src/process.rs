@@ -39,7 +39,7 @@ impl Process {
             .current_dir(folder)
             .env_clear()
             .envs([("HTTP_ADDR", "127.0.0.1:0"), ("GRPC_ADDR", "127.0.0.1:0")])
-            .envs([("METRICS_ADDR", ""), ("LOG_FORMAT", "json")])
+            .envs([("ADMIN_ADDR", ""), ("LOG_FORMAT", "json")])
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .spawn()

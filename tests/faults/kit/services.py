@@ -29,7 +29,7 @@ class Service(Process):
         everything = {
             "HTTP_ADDR": self.http,
             "GRPC_ADDR": self.grpc,
-            "METRICS_ADDR": "off",
+            "ADMIN_ADDR": "off",
             "LOG_FORMAT": "json",
             **{name: value for name, value in environment.items() if value is not None},
         }

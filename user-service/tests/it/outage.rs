@@ -80,7 +80,7 @@ async fn without_signing_keys_the_service_is_live_and_not_ready() {
     let mut source = service_kit::settings::Source::default();
     source.set(&config::HTTP_ADDR, "127.0.0.1:0");
     source.set(&config::GRPC_ADDR, "127.0.0.1:0");
-    source.set(&config::METRICS_ADDR, "off");
+    source.set(&config::ADMIN_ADDR, "off");
     source.set(&config::DATABASE_URL, database.url.clone());
     // Discard: nobody listens there.
     source.set(&config::JWKS_URL, "http://127.0.0.1:9/jwks.json");

@@ -52,7 +52,7 @@ pub(crate) fn settings(database_url: &str, overrides: &[(Setting, &str)]) -> Set
     let mut source = Source::default();
     source.set(&config::HTTP_ADDR, "127.0.0.1:0");
     source.set(&config::GRPC_ADDR, "127.0.0.1:0");
-    source.set(&config::METRICS_ADDR, "off");
+    source.set(&config::ADMIN_ADDR, "off");
     source.set(&config::DATABASE_URL, database_url);
     source.set(&config::JWT_SECRET, SECRET);
     for (setting, value) in overrides {

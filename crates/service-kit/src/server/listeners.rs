@@ -1,0 +1,110 @@
+//! The listeners of a server: one for each edge, and one for operators.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::Router;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    listen::{Listener, Protocol},
+    shutdown,
+    tls::ServerTls,
+};
+
+/// The addresses of a service's listeners.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// Of the REST edge.
+    pub http: SocketAddr,
+    /// Of the gRPC edge.
+    pub grpc: SocketAddr,
+    /// Of the listener for operators, if it is on.
+    pub admin: Option<SocketAddr>,
+}
+
+/// What the listeners serve.
+#[derive(Debug)]
+pub(super) struct Routers {
+    pub(super) rest: Router,
+    pub(super) grpc: Router,
+    pub(super) admin: Router,
+}
+
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) rest: Listener,
+    pub(super) grpc: Listener,
+    pub(super) admin: Option<Listener>,
+}
+
+impl Listeners {
+    /// Binds all and logs the addresses.
+    pub(super) async fn bind(
+        service: &'static str,
+        addresses: Addresses,
+        tls: Option<&ServerTls>,
+    ) -> Result<Self, String> {
+        let bind = async |name: &str, address, protocol| {
+            Listener::bind(address, protocol)
+                .await
+                .map_err(|error| format!("{name}: cannot listen on {address}: {error}"))
+        };
+        let rest = bind("HTTP_ADDR", addresses.http, Protocol::Rest).await?.with_tls(tls.cloned());
+        let grpc = bind("GRPC_ADDR", addresses.grpc, Protocol::Grpc).await?.with_tls(tls.cloned());
+        let admin = match addresses.admin {
+            Some(address) => Some(bind("ADMIN_ADDR", address, Protocol::Rest).await?),
+            None => None,
+        };
+        let admin_address = admin.as_ref().map(|listener| listener.address().to_string());
+        tracing::info!(
+            service,
+            http = %rest.address(),
+            grpc = %grpc.address(),
+            admin = admin_address.as_deref().unwrap_or("off"),
+            tls = tls.is_some(),
+            mutual_tls = tls.is_some_and(ServerTls::is_mutual),
+            "listening"
+        );
+        for listener in [&rest, &grpc] {
+            if tls.is_none() && !listener.address().ip().is_loopback() {
+                tracing::warn!(
+                    service,
+                    address = %listener.address(),
+                    "plaintext on an address that others can reach: give TLS_CERT_FILE, or put TLS in \
+                     front of it"
+                );
+            }
+        }
+        Ok(Self { rest, grpc, admin })
+    }
+
+    /// Serves all until `shutdown`, then lets accepted requests finish within `grace`. The listener
+    /// for operators answers until the edges have ended: an orchestrator goes on asking meanwhile.
+    pub(super) async fn serve(
+        self,
+        routers: Routers,
+        shutdown: CancellationToken,
+        grace: Duration,
+    ) {
+        let ended = CancellationToken::new();
+        let edges = async {
+            tokio::join!(
+                self.rest.serve(routers.rest, shutdown.clone()),
+                self.grpc.serve(routers.grpc, shutdown.clone()),
+            );
+            ended.cancel();
+        };
+        let admin = async {
+            if let Some(listener) = self.admin {
+                tokio::select! {
+                    () = listener.serve(routers.admin, CancellationToken::new()) => {}
+                    () = ended.cancelled() => {}
+                }
+            }
+        };
+        let all = async {
+            tokio::join!(edges, admin);
+        };
+        shutdown::within_grace(&shutdown, grace, all).await;
+    }
+}
