@@ -3,8 +3,8 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use service_kit::{
-    client_address::TrustedProxies,
     admin,
+    client_address::TrustedProxies,
     runtime::RuntimeSettings,
     server::Addresses,
     settings::{

@@ -38,7 +38,8 @@ async fn run(matches: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
     let all = [config::SETTINGS, runtime::SETTINGS].concat();
     let mut source = settings::Source::from_process(&all, flags);
     if name == "healthcheck" {
-        let addresses = probe::AddressSettings { admin: &config::ADMIN_ADDR, http: &config::HTTP_ADDR };
+        let addresses =
+            probe::AddressSettings { admin: &config::ADMIN_ADDR, http: &config::HTTP_ADDR };
         return Ok(probe::healthcheck(&addresses, &mut source, flags).await?);
     }
     let settings = config::Settings::read(&mut source)?;
