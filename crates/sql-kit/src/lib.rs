@@ -22,8 +22,8 @@ use service_kit::{
 };
 pub use sql::{Migrations, Sql, Statement, Unit};
 pub use sqlite::{Sqlite, sqlite_time};
-pub use value::{Column, Row, Value};
 use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
+pub use value::{Column, Row, Value};
 
 /// How long one operation on the database may take in all. A database that hangs, rather than
 /// refuses, is given up after this time.

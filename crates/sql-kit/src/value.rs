@@ -182,9 +182,9 @@ impl Column for Option<i64> {
     fn read(row: &Row, column: &str) -> Result<Self, sqlx::Error> {
         match row {
             // Postgres has integers of two sizes, and does not read one as the other.
-            Row::Postgres(row) => row
-                .try_get(column)
-                .or_else(|_| row.try_get::<Option<i32>, _>(column).map(|value| value.map(i64::from))),
+            Row::Postgres(row) => row.try_get(column).or_else(|_| {
+                row.try_get::<Option<i32>, _>(column).map(|value| value.map(i64::from))
+            }),
             Row::Sqlite(row) => row.try_get(column),
         }
     }
