@@ -20,8 +20,9 @@ use service_kit::{
     metrics::{Durations, Metrics},
     runtime::RuntimeSettings,
 };
-pub use sql::{Migrations, Sql, Statement, Unit};
+pub use sql::{Kind, Migrations, Sql, Statement, Unit};
 pub use sqlite::{Sqlite, sqlite_time};
+pub use sqlx::Error as SqlError;
 use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 pub use value::{Column, Row, Value};
 

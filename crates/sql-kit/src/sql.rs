@@ -69,79 +69,17 @@ impl Sql {
         &self.clock
     }
 
-    /// Does an operation that only reads, in one statement or several that need not agree.
+    /// Does an operation: observed, given up after [`crate::OPERATION_TIMEOUT`], and done again where
+    /// the server gave it up in favour of another one. [`crate::read`], [`crate::write_one`] and
+    /// [`crate::transaction`] call this.
     ///
     /// # Errors
     ///
     /// Those of the operation, and [`StoreError::Unavailable`] when it takes too long.
-    pub async fn read<T>(
-        &self,
-        operation: impl AsyncFn(&mut Unit) -> Result<T, sqlx::Error>,
-    ) -> Result<T, StoreError> {
-        self.bounded(async || {
-            let mut unit = Unit::new(match &self.engine {
-                Engine::Postgres(database) => Inner::Postgres(database.lease().await?),
-                Engine::Sqlite(database) => Inner::Reader(database.read().await?),
-            });
-            let result = operation(&mut unit).await?;
-            unit.done();
-            Ok(result)
-        })
-        .await
-    }
-
-    /// Does an operation of one statement that writes.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Sql::read`].
-    pub async fn write_one<T>(
-        &self,
-        operation: impl AsyncFn(&mut Unit) -> Result<T, sqlx::Error>,
-    ) -> Result<T, StoreError> {
-        self.bounded(async || {
-            let mut unit = Unit::new(match &self.engine {
-                // A statement is a transaction of its own.
-                Engine::Postgres(database) => Inner::Postgres(database.lease().await?),
-                Engine::Sqlite(database) => Inner::Writer(database.write().await?),
-            });
-            let result = operation(&mut unit).await?;
-            unit.commit().await?;
-            Ok(result)
-        })
-        .await
-    }
-
-    /// Does an operation of several statements in one transaction (READ COMMITTED on Postgres). It is
-    /// durable when this returns; an error, or [`Unit::abandon`], leaves nothing behind. What the
-    /// server gave up in favour of another transaction is done again, so the operation may run more
-    /// than once.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Sql::read`].
-    pub async fn write<T>(
-        &self,
-        operation: impl AsyncFn(&mut Unit) -> Result<T, sqlx::Error>,
-    ) -> Result<T, StoreError> {
-        self.bounded(async || {
-            let mut unit = Unit::new(match &self.engine {
-                Engine::Postgres(database) => Inner::Postgres(database.transaction().await?),
-                Engine::Sqlite(database) => Inner::Writer(database.write().await?),
-            });
-            let result = operation(&mut unit).await?;
-            if !unit.abandoned {
-                unit.commit().await?;
-            }
-            Ok(result)
-        })
-        .await
-    }
-
-    async fn bounded<T>(
-        &self,
-        operation: impl AsyncFn() -> Result<T, sqlx::Error>,
-    ) -> Result<T, StoreError> {
+    pub async fn run<T, F>(&self, operation: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
         let repeated = async {
             let mut left = RETRIES;
             loop {
@@ -155,6 +93,24 @@ impl Sql {
             Engine::Postgres(database) => database.bounded(repeated).await,
             Engine::Sqlite(database) => database.bounded(repeated).await,
         }
+    }
+
+    /// Begins an operation of `kind`, inside [`Sql::run`].
+    ///
+    /// # Errors
+    ///
+    /// Where no connection is free in time, or none can be made.
+    pub async fn begin(&self, kind: Kind) -> Result<Unit, sqlx::Error> {
+        let inner = match (&self.engine, kind) {
+            (Engine::Postgres(database), Kind::Transaction) => {
+                Inner::Postgres(database.transaction().await?)
+            }
+            // A statement is a transaction of its own.
+            (Engine::Postgres(database), _) => Inner::Postgres(database.lease().await?),
+            (Engine::Sqlite(database), Kind::Read) => Inner::Reader(database.read().await?),
+            (Engine::Sqlite(database), _) => Inner::Writer(database.write().await?),
+        };
+        Ok(Unit { inner, kind, is_abandoned: false })
     }
 
     /// Runs the migrations that are missing. Safe when several replicas do it at once.
@@ -223,11 +179,71 @@ pub struct Migrations {
     pub sqlite: Migrator,
 }
 
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It only reads, in one statement or several that need not agree.
+    Read,
+    /// It writes with one statement.
+    WriteOne,
+    /// It is a transaction (READ COMMITTED on Postgres).
+    Transaction,
+}
+
+/// Does an operation that only reads: `read!(sql, |unit| { … })`. The block is asynchronous, has the
+/// [`Unit`] by its name, and is a `Result<T, sqlx::Error>`; the whole is a future of
+/// `Result<T, StoreError>`. See [`Sql::run`].
+#[macro_export]
+macro_rules! read {
+    ($sql:expr, |$unit:ident| $body:expr) => {
+        $crate::operation!($sql, $crate::Kind::Read, |$unit| $body)
+    };
+}
+
+/// Does an operation of one statement that writes; see [`read`].
+#[macro_export]
+macro_rules! write_one {
+    ($sql:expr, |$unit:ident| $body:expr) => {
+        $crate::operation!($sql, $crate::Kind::WriteOne, |$unit| $body)
+    };
+}
+
+/// Does an operation of several statements in one transaction; see [`read`]. It is durable when the
+/// future is done. An error, or [`Unit::abandon`], leaves nothing behind. What the server gave up in
+/// favour of another transaction is done again, so the block may run more than once.
+#[macro_export]
+macro_rules! transaction {
+    ($sql:expr, |$unit:ident| $body:expr) => {
+        $crate::operation!($sql, $crate::Kind::Transaction, |$unit| $body)
+    };
+}
+
+/// A closure that is given a unit cannot be used here: the compiler does not see that the futures of
+/// such asynchronous closures may be sent to another thread.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! operation {
+    ($sql:expr, $kind:expr, |$unit:ident| $body:expr) => {
+        $sql.run(|| async {
+            let mut unit = $sql.begin($kind).await?;
+            let result: Result<_, $crate::SqlError> = async {
+                let $unit = &mut unit;
+                $body
+            }
+            .await;
+            let result = result?;
+            unit.end().await?;
+            Ok(result)
+        })
+    };
+}
+
 /// The connection of one operation.
 #[derive(Debug)]
 pub struct Unit {
     inner: Inner,
-    abandoned: bool,
+    kind: Kind,
+    is_abandoned: bool,
 }
 
 #[derive(Debug)]
@@ -238,13 +254,9 @@ enum Inner {
 }
 
 impl Unit {
-    const fn new(inner: Inner) -> Self {
-        Self { inner, abandoned: false }
-    }
-
     /// Has the transaction rolled back when the operation ends, although it ends well.
     pub const fn abandon(&mut self) {
-        self.abandoned = true;
+        self.is_abandoned = true;
     }
 
     /// Whether the database is Postgres, where several transactions write at once.
@@ -349,15 +361,20 @@ impl Unit {
         }
     }
 
-    /// Ends an operation that has only read.
-    fn done(self) {
-        if let Inner::Postgres(lease) = self.inner {
-            lease.done();
+    /// Ends an operation, and makes durable what it wrote.
+    ///
+    /// # Errors
+    ///
+    /// Where the database refuses, or is gone; what was written may then be there or not.
+    pub async fn end(self) -> Result<(), sqlx::Error> {
+        if self.is_abandoned {
+            return Ok(());
         }
-    }
-
-    async fn commit(self) -> Result<(), sqlx::Error> {
         match self.inner {
+            Inner::Postgres(lease) if self.kind == Kind::Read => {
+                lease.done();
+                Ok(())
+            }
             Inner::Postgres(lease) => lease.commit().await,
             Inner::Reader(_) => Ok(()),
             Inner::Writer(transaction) => transaction.commit().await,

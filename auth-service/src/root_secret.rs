@@ -1,0 +1,54 @@
+//! The secret from which the keys for refresh tokens, attempts and mail are derived. All replicas
+//! share it: it is made once, and kept in the database, sealed as the signing keys are. `keys rewrap`
+//! seals it anew and does not change it.
+
+use aws_lc_rs::{hmac, rand};
+use zeroize::Zeroizing;
+
+use crate::{
+    keys::{KeysError, SealError, Sealer},
+    store::{Store, secrets},
+};
+
+const NAME: &str = "root";
+const LENGTH: usize = 32;
+
+/// The root secret.
+pub struct RootSecret(Zeroizing<Vec<u8>>);
+
+impl std::fmt::Debug for RootSecret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("RootSecret([redacted])")
+    }
+}
+
+impl RootSecret {
+    /// A root secret that is not kept in the database but follows from `secret`.
+    #[must_use]
+    pub fn of(secret: &[u8]) -> Self {
+        Self(Zeroizing::new(secret.to_vec()))
+    }
+
+    /// Loads the root secret, and makes it where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Where the database is away, or `sealer` is not the one that it was sealed with.
+    pub async fn load(store: &Store, sealer: &Sealer) -> Result<Self, KeysError> {
+        let mut fresh = Zeroizing::new([0; LENGTH]);
+        rand::fill(&mut fresh[..]).map_err(|_| SealError::BadKey)?;
+        let fresh = sealer.seal(NAME, &fresh[..])?;
+        let load = async |unit: &mut _| secrets::get_or_insert(unit, NAME, &fresh).await;
+        let sealed = store.write(load).await?;
+        Ok(Self(sealer.open(NAME, &sealed)?))
+    }
+
+    /// A key for one purpose: the HMAC-SHA-256 of the purpose's name under the root secret.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+        let mut key = Zeroizing::new([0; 32]);
+        key.copy_from_slice(hmac::sign(&root, purpose.as_bytes()).as_ref());
+        key
+    }
+}

@@ -1,0 +1,154 @@
+//! Login, and the check of a password that everything else uses which asks for one.
+
+use std::sync::{Arc, PoisonError};
+
+use service_kit::{client_address::Network, trace};
+use tracing::Instrument as _;
+
+use super::Service;
+use crate::{
+    domain::{Email, Password},
+    error::Error,
+    password::{HashError, Scheme},
+    store::{AccountRecord, Store, accounts},
+    throttle::Permit,
+};
+
+/// An access token and its lifetime.
+#[derive(Debug)]
+pub struct Issued {
+    /// The token.
+    pub access_token: String,
+    /// Its lifetime, in seconds.
+    pub expires_in: u64,
+}
+
+/// What the hashing threads found out.
+struct Checked {
+    is_right: bool,
+    /// The password hashed anew, where the stored hash is outdated.
+    replacement: Option<String>,
+}
+
+impl Service {
+    /// Checks an email and a password, as they came, and issues an access token.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidCredentials`] for whatever is wrong with either, after the same work;
+    /// throttling, overload, or the database.
+    pub async fn login(
+        &self,
+        email: &str,
+        password: &str,
+        network: Network,
+    ) -> Result<Issued, Error> {
+        self.loaded_keys()?;
+        self.admit(&self.limits.logins, network)?;
+        let account = self.check_password(email, Password::normalize(password), network).await?;
+        let Some(account) = account else {
+            tracing::info!(event = "login.failed", %network, "login failed");
+            return Err(Error::InvalidCredentials);
+        };
+        let issued = self.issue(&account)?;
+        tracing::info!(event = "login.ok", account = %account.id, "login ok");
+        Ok(issued)
+    }
+
+    /// Issues an access token for an account.
+    pub(super) fn issue(&self, account: &AccountRecord) -> Result<Issued, Error> {
+        let now = self.store.now();
+        let ring = self.loaded_keys()?;
+        let key = ring.active(now).ok_or(Error::DatabaseUnavailable)?;
+        let access_token = self.issuer.issue(account, key, now).map_err(|error| {
+            tracing::error!(%error, "signing failed");
+            Error::Internal
+        })?;
+        Ok(Issued { access_token, expires_in: self.issuer.ttl.as_secs() })
+    }
+
+    /// The account with this email, if the password is its own. The attempt counts in the throttle,
+    /// and a failing one costs the same work whatever account the email names, if any.
+    ///
+    /// A client that leaves before its password is looked at has not tried. From then on the attempt
+    /// counts: a task of its own settles it, so that leaving early saves no failure.
+    pub(super) async fn check_password(
+        &self,
+        email: &str,
+        password: Password,
+        network: Network,
+    ) -> Result<Option<AccountRecord>, Error> {
+        let subject = self.throttle.subject(email)?;
+        let slot = || Ok(self.hashing.slot()?);
+        let (permit, slot) = self.throttle.admit(subject, network, slot).await?;
+        let account = match Email::parse(email) {
+            Ok(email) => {
+                self.store.read(async |unit| accounts::by_email(unit, &email).await).await?
+            }
+            Err(_) => None,
+        };
+
+        let work = Arc::clone(&self.work.read().unwrap_or_else(PoisonError::into_inner));
+        let scheme = self.scheme;
+        let stored = account.as_ref().map(|account| account.password_hash.clone());
+        let (ticket, checked) = slot.submit(async move |bcrypt| {
+            let is_right = work.check(&password, stored.as_deref(), &bcrypt).await?;
+            let is_outdated = is_right
+                && stored
+                    .as_deref()
+                    .and_then(Scheme::of)
+                    .is_none_or(|used| used.is_outdated(scheme));
+            let replacement = match is_outdated {
+                true => Some(scheme.hash(&password, &bcrypt).await?),
+                false => None,
+            };
+            Ok::<_, HashError>(Checked { is_right, replacement })
+        });
+        let store = self.store.clone();
+        let settled = async move {
+            let checked = checked.await??;
+            settle(&store, permit, account, checked, scheme).await
+        };
+        let settled = tokio::spawn(trace::in_present_context(settled).in_current_span());
+        let account = settled.await.map_err(|error| {
+            tracing::error!(%error, "the check of a password failed");
+            Error::Internal
+        })?;
+        drop(ticket);
+        account
+    }
+}
+
+/// Notes how an attempt has ended, and replaces an outdated hash.
+async fn settle(
+    store: &Store,
+    permit: Permit,
+    account: Option<AccountRecord>,
+    checked: Checked,
+    scheme: Scheme,
+) -> Result<Option<AccountRecord>, Error> {
+    let account = account.filter(|_| checked.is_right);
+    permit.settle(account.as_ref().map(|account| account.id)).await?;
+    let Some(mut account) = account else {
+        return Ok(None);
+    };
+    if let Some(after) = checked.replacement {
+        let name = scheme.to_string();
+        let replace = async |unit: &mut _| {
+            let before = &account.password_hash;
+            accounts::replace_password_hash(unit, account.id, before, &after, &name).await
+        };
+        // A failure only postpones it to the next login.
+        match store.write_one(replace).await {
+            Ok(true) => {
+                tracing::info!(
+                    event = "password_hash.replaced", account = %account.id, "password hash replaced"
+                );
+                (account.password_hash, account.hash_scheme) = (after, name);
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "cannot replace a password hash"),
+        }
+    }
+    Ok(Some(account))
+}

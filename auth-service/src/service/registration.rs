@@ -1,0 +1,50 @@
+//! Registration.
+
+use service_kit::client_address::Network;
+
+use super::Service;
+use crate::{
+    domain::{AccountId, Registration},
+    error::Error,
+    lanes::Bcrypt,
+    store::{AccountRecord, accounts},
+};
+
+impl Service {
+    /// Creates an account.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmailAlreadyRegistered`], throttling, overload, or the database.
+    pub async fn register(
+        &self,
+        registration: Registration,
+        network: Network,
+    ) -> Result<AccountRecord, Error> {
+        self.loaded_keys()?;
+        self.admit(&self.limits.registrations, network)?;
+        let Registration { email, password } = registration;
+        // Spares the hash where the answer is known already; the insertion decides.
+        let exists = async |unit: &mut _| accounts::by_email(unit, &email).await;
+        if self.store.read(exists).await?.is_some() {
+            return Err(Error::EmailAlreadyRegistered);
+        }
+        let scheme = self.scheme;
+        let hash = async move |bcrypt: Bcrypt| scheme.hash(&password, &bcrypt).await;
+        let password_hash = self.hashing.run(hash).await??;
+        let account = AccountRecord {
+            id: AccountId::generate(),
+            email,
+            password_hash,
+            hash_scheme: scheme.to_string(),
+            created_at: self.store.now(),
+            generation: 0,
+        };
+        let insert = async |unit: &mut _| accounts::insert(unit, &account).await;
+        if !self.store.write_one(insert).await? {
+            return Err(Error::EmailAlreadyRegistered);
+        }
+        tracing::info!(event = "account.registered", account = %account.id, "account registered");
+        Ok(account)
+    }
+}

@@ -1,0 +1,190 @@
+//! Accounts.
+
+use chrono::{DateTime, Utc};
+use sql_kit::{Row, Statement, Unit, values};
+
+use crate::domain::{AccountId, Email};
+
+/// An account as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountRecord {
+    /// Its id.
+    pub id: AccountId,
+    /// Its email; no other account has it.
+    pub email: Email,
+    /// The hash of its password.
+    pub password_hash: String,
+    /// The algorithm and parameters of the hash, as [`crate::password::Scheme`] writes them.
+    pub hash_scheme: String,
+    /// When it was created, in microseconds' precision.
+    pub created_at: DateTime<Utc>,
+    /// The generation of its credentials: access tokens with a lower one are revoked.
+    pub generation: i64,
+}
+
+fn account(row: &Row) -> Result<AccountRecord, sqlx::Error> {
+    let email: String = row.get("email")?;
+    Ok(AccountRecord {
+        id: AccountId(row.get("id")?),
+        // An email that was stored has been parsed before; another one is damage.
+        email: Email::parse(&email)
+            .map_err(|_| sqlx::Error::Decode("a stored email is malformed".into()))?,
+        password_hash: row.get("password_hash")?,
+        hash_scheme: row.get("hash_scheme")?,
+        created_at: row.get("created_at")?,
+        generation: row.get("generation")?,
+    })
+}
+
+/// Adds an account; `false` if its email has one.
+///
+/// # Errors
+///
+/// Those of the database, as of all functions here.
+pub async fn insert(unit: &mut Unit, account: &AccountRecord) -> Result<bool, sqlx::Error> {
+    let added = unit
+        .execute(
+            "INSERT INTO accounts (id, email, password_hash, hash_scheme, created_at, generation)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (email) DO NOTHING",
+            values![
+                account.id.0,
+                account.email.as_str(),
+                &account.password_hash,
+                &account.hash_scheme,
+                account.created_at,
+                account.generation
+            ],
+        )
+        .await?;
+    Ok(added == 1)
+}
+
+/// Finds an account by its email.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn by_email(
+    unit: &mut Unit,
+    email: &Email,
+) -> Result<Option<AccountRecord>, sqlx::Error> {
+    let row = unit
+        .fetch_optional(
+            "SELECT id, email, password_hash, hash_scheme, created_at, generation
+             FROM accounts WHERE email = $1",
+            values![email.as_str()],
+        )
+        .await?;
+    row.as_ref().map(account).transpose()
+}
+
+/// Finds an account by its id.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn by_id(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecord>, sqlx::Error> {
+    let row = unit
+        .fetch_optional(
+            "SELECT id, email, password_hash, hash_scheme, created_at, generation
+             FROM accounts WHERE id = $1",
+            values![id.0],
+        )
+        .await?;
+    row.as_ref().map(account).transpose()
+}
+
+/// Finds an account by its id and keeps others from changing or deleting it until the transaction
+/// ends.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn lock(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecord>, sqlx::Error> {
+    const LOCK: Statement = Statement::per_engine(
+        "SELECT id, email, password_hash, hash_scheme, created_at, generation
+         FROM accounts WHERE id = $1 FOR NO KEY UPDATE",
+        "SELECT id, email, password_hash, hash_scheme, created_at, generation
+         FROM accounts WHERE id = $1",
+    );
+    let row = unit.fetch_optional(LOCK, values![id.0]).await?;
+    row.as_ref().map(account).transpose()
+}
+
+/// Replaces the hash of an account's password if it is still `before`, so that of two that replace it
+/// at once neither undoes the other. Returns whether it did.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn replace_password_hash(
+    unit: &mut Unit,
+    id: AccountId,
+    before: &str,
+    after: &str,
+    scheme: &str,
+) -> Result<bool, sqlx::Error> {
+    let replaced = unit
+        .execute(
+            "UPDATE accounts SET password_hash = $3, hash_scheme = $4
+             WHERE id = $1 AND password_hash = $2",
+            values![id.0, before, after, scheme],
+        )
+        .await?;
+    Ok(replaced == 1)
+}
+
+/// Raises the generation of an account's credentials, which ends the access tokens issued before.
+/// Returns the new one; `None` where there is no such account.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn raise_generation(unit: &mut Unit, id: AccountId) -> Result<Option<i64>, sqlx::Error> {
+    let row = unit
+        .fetch_optional(
+            "UPDATE accounts SET generation = generation + 1 WHERE id = $1 RETURNING generation",
+            values![id.0],
+        )
+        .await?;
+    row.map(|row| row.get("generation")).transpose()
+}
+
+/// Deletes an account. Returns whether there was one.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn delete(unit: &mut Unit, id: AccountId) -> Result<bool, sqlx::Error> {
+    Ok(unit.execute("DELETE FROM accounts WHERE id = $1", values![id.0]).await? == 1)
+}
+
+/// The schemes of all stored password hashes, each once.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn hash_schemes(unit: &mut Unit) -> Result<Vec<String>, sqlx::Error> {
+    // A loose index scan: one step for each scheme, however many accounts there are.
+    const SCHEMES: Statement = Statement::per_engine(
+        "WITH RECURSIVE schemes AS (
+             (SELECT hash_scheme FROM accounts ORDER BY hash_scheme LIMIT 1)
+             UNION ALL
+             SELECT (SELECT hash_scheme FROM accounts
+                     WHERE hash_scheme > schemes.hash_scheme
+                     ORDER BY hash_scheme LIMIT 1)
+             FROM schemes WHERE schemes.hash_scheme IS NOT NULL
+         )
+         SELECT hash_scheme FROM schemes WHERE hash_scheme IS NOT NULL",
+        "WITH RECURSIVE schemes (hash_scheme) AS (
+             SELECT min(hash_scheme) FROM accounts
+             UNION ALL
+             SELECT (SELECT min(hash_scheme) FROM accounts
+                     WHERE hash_scheme > schemes.hash_scheme)
+             FROM schemes WHERE schemes.hash_scheme IS NOT NULL
+         )
+         SELECT hash_scheme FROM schemes WHERE hash_scheme IS NOT NULL",
+    );
+    let rows = unit.fetch_all(SCHEMES, values![]).await?;
+    rows.iter().map(|row| row.get("hash_scheme")).collect()
+}

@@ -1,0 +1,170 @@
+//! Signing keys.
+
+use chrono::{DateTime, Utc};
+use sql_kit::{Row, StoreError, Unit, values};
+
+use super::{Store, secrets};
+
+/// A signing key as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Its id.
+    pub kid: String,
+    /// Its algorithm (RFC 7518, section 3.1).
+    pub algorithm: String,
+    /// The private key, encrypted.
+    pub sealed_key: Vec<u8>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// From when on it signs.
+    pub activates_at: DateTime<Utc>,
+}
+
+/// Something sealed: its name, its form before and its form after it was sealed anew.
+pub type Resealed = (String, Vec<u8>, Vec<u8>);
+
+fn key(row: &Row) -> Result<KeyRecord, sqlx::Error> {
+    Ok(KeyRecord {
+        kid: row.get("kid")?,
+        algorithm: row.get("algorithm")?,
+        sealed_key: row.get("sealed_key")?,
+        created_at: row.get("created_at")?,
+        activates_at: row.get("activates_at")?,
+    })
+}
+
+/// One replica at a time changes keys; readers go on.
+async fn lock(unit: &mut Unit) -> Result<(), sqlx::Error> {
+    if unit.is_postgres() {
+        unit.execute("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE", values![]).await?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// All signing keys by time of activation.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database, as of all methods here.
+    pub async fn signing_keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        self.read(async |unit| {
+            let rows = unit
+                .fetch_all(
+                    "SELECT kid, algorithm, sealed_key, created_at, activates_at
+                     FROM signing_keys ORDER BY activates_at, created_at, kid",
+                    values![],
+                )
+                .await?;
+            rows.iter().map(key).collect()
+        })
+        .await
+    }
+
+    /// Adds a signing key if `expected` is the one that is activated last at this moment, or there
+    /// is none and `expected` is absent. Returns whether it did.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn add_signing_key(
+        &self,
+        key: &KeyRecord,
+        expected: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        self.write(async |unit| {
+            lock(unit).await?;
+            let newest = unit
+                .fetch_optional(
+                    "SELECT kid FROM signing_keys
+                     ORDER BY activates_at DESC, created_at DESC, kid DESC LIMIT 1",
+                    values![],
+                )
+                .await?;
+            let newest: Option<String> = newest.map(|row| row.get("kid")).transpose()?;
+            if newest.as_deref() != expected {
+                return Ok(false);
+            }
+            unit.execute(
+                "INSERT INTO signing_keys (kid, algorithm, sealed_key, created_at, activates_at)
+                 VALUES ($1, $2, $3, $4, $5)",
+                values![
+                    &key.kid,
+                    &key.algorithm,
+                    &key.sealed_key,
+                    key.created_at,
+                    key.activates_at
+                ],
+            )
+            .await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// The secrets that all replicas share, each as its name and its sealed form.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn sealed_secrets(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.read(secrets::all).await
+    }
+
+    /// Replaces the sealed form of all signing keys and secrets at once, if they are exactly those and
+    /// still have the form before. Returns whether it did.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn reseal(
+        &self,
+        keys: &[Resealed],
+        shared: &[Resealed],
+    ) -> Result<bool, StoreError> {
+        self.write(async |unit| {
+            lock(unit).await?;
+            let row = unit
+                .fetch_one(
+                    "SELECT (SELECT count(*) FROM signing_keys) AS keys,
+                            (SELECT count(*) FROM secrets) AS secrets",
+                    values![],
+                )
+                .await?;
+            let (stored_keys, stored_secrets): (i64, i64) = (row.get("keys")?, row.get("secrets")?);
+            let mut all = usize::try_from(stored_keys) == Ok(keys.len())
+                && usize::try_from(stored_secrets) == Ok(shared.len());
+            for (kid, before, after) in keys {
+                all &= unit
+                    .execute(
+                        "UPDATE signing_keys SET sealed_key = $3
+                         WHERE kid = $1 AND sealed_key = $2",
+                        values![kid, before, after],
+                    )
+                    .await?
+                    == 1;
+            }
+            for (name, before, after) in shared {
+                all &= secrets::reseal(unit, name, before, after).await?;
+            }
+            if !all {
+                unit.abandon();
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    /// Removes a signing key.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn remove_signing_key(&self, kid: &str) -> Result<(), StoreError> {
+        self.write_one(async |unit| {
+            unit.execute("DELETE FROM signing_keys WHERE kid = $1", values![kid]).await?;
+            Ok(())
+        })
+        .await
+    }
+}

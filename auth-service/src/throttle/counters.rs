@@ -1,0 +1,315 @@
+//! The rule on failed attempts, as pure functions over what has been counted.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Exhausted, policy};
+
+/// After this time an attempt that was never settled no longer counts: its process has died.
+const PENDING_FOR: TimeDelta = TimeDelta::seconds(60);
+
+/// The limits on failed attempts.
+#[derive(Debug, Clone, Copy)]
+pub struct FailureLimits {
+    /// Per account and network; 0 for none.
+    pub per_pair: u32,
+    /// Per account, from whatever network; 0 for none.
+    pub per_account: u32,
+    /// The time over which they are counted. It starts with the first failure.
+    pub window: Duration,
+}
+
+impl FailureLimits {
+    /// Whether nothing is limited.
+    #[must_use]
+    pub const fn are_off(&self) -> bool {
+        self.per_pair == 0 && self.per_account == 0
+    }
+}
+
+/// What has been counted in one place. All zeros, and the beginning of time, where nothing has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counter {
+    /// Failures in the window.
+    pub failures: u32,
+    /// When the window ends; without failures, when the pending attempts no longer count.
+    pub window_ends_at: DateTime<Utc>,
+    /// Attempts whose password is being looked at.
+    pub pending: u32,
+    /// Until when they count.
+    pub pending_until: DateTime<Utc>,
+}
+
+/// What has been counted for an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// From the network of the attempt.
+    pub pair: Counter,
+    /// From all networks together.
+    pub account: Counter,
+    /// Whether a login from the network has succeeded lately. Such a network is spared the limit over
+    /// all networks, so that nobody can lock a person out by failing from everywhere else.
+    pub is_known_network: bool,
+}
+
+/// Whether an attempt may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It may.
+    Admitted,
+    /// Not yet: pending attempts may use up what is left.
+    Busy,
+    /// Not before the window ends.
+    Refused(Exhausted),
+}
+
+/// How an attempt has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The password was wrong.
+    Failed,
+    /// The password was right: the pair starts afresh.
+    Succeeded,
+    /// The password was not looked at: the attempt did not happen.
+    Abandoned,
+}
+
+impl Counter {
+    /// What still counts at `now`.
+    fn at(self, now: DateTime<Utc>) -> Self {
+        let mut counter = self;
+        if counter.window_ends_at <= now {
+            counter.failures = 0;
+        }
+        if counter.pending_until <= now {
+            counter.pending = 0;
+        }
+        counter.normal()
+    }
+
+    /// One form for each state, so that a counter that says nothing is the default one.
+    fn normal(mut self) -> Self {
+        if self.pending == 0 {
+            self.pending_until = DateTime::default();
+        }
+        if self.failures == 0 {
+            self.window_ends_at = self.pending_until;
+        }
+        self
+    }
+
+    fn decide(
+        self,
+        limit: u32,
+        policy: &'static str,
+        window: Duration,
+        now: DateTime<Utc>,
+    ) -> Decision {
+        if limit == 0 {
+            return Decision::Admitted;
+        }
+        if self.failures >= limit {
+            let retry_after = (self.window_ends_at - now).to_std().unwrap_or_default();
+            return Decision::Refused(Exhausted { policy, quota: limit, window, retry_after });
+        }
+        if self.failures.saturating_add(self.pending) >= limit {
+            return Decision::Busy;
+        }
+        Decision::Admitted
+    }
+
+    fn with_pending(mut self, now: DateTime<Utc>) -> Self {
+        self.pending = self.pending.saturating_add(1);
+        self.pending_until = now + PENDING_FOR;
+        self.normal()
+    }
+
+    fn settled(mut self, outcome: Outcome, window: Duration, now: DateTime<Utc>) -> Self {
+        self.pending = self.pending.saturating_sub(1);
+        if outcome == Outcome::Failed {
+            if self.failures == 0 {
+                let window = TimeDelta::from_std(window).unwrap_or(TimeDelta::days(1));
+                self.window_ends_at = now + window;
+            }
+            self.failures = self.failures.saturating_add(1);
+        }
+        self.normal()
+    }
+}
+
+impl Counters {
+    /// Whether another attempt may be made at `now`.
+    #[must_use]
+    pub fn decide(&self, limits: FailureLimits, now: DateTime<Utc>) -> Decision {
+        let pair = self.pair.at(now).decide(
+            limits.per_pair,
+            policy::FAILURES_PER_PAIR,
+            limits.window,
+            now,
+        );
+        if pair != Decision::Admitted || self.is_known_network {
+            return pair;
+        }
+        self.account.at(now).decide(
+            limits.per_account,
+            policy::FAILURES_PER_ACCOUNT,
+            limits.window,
+            now,
+        )
+    }
+
+    /// With one more pending attempt.
+    #[must_use]
+    pub fn with_pending(self, limits: FailureLimits, now: DateTime<Utc>) -> Self {
+        self.each(limits, now, |counter| counter.with_pending(now))
+    }
+
+    /// After a pending attempt has ended.
+    #[must_use]
+    pub fn settled(self, outcome: Outcome, limits: FailureLimits, now: DateTime<Utc>) -> Self {
+        let mut settled =
+            self.each(limits, now, |counter| counter.settled(outcome, limits.window, now));
+        if outcome == Outcome::Succeeded {
+            settled.pair =
+                Counter { failures: 0, ..settled.pair }.normal();
+        }
+        settled
+    }
+
+    fn each(
+        self,
+        limits: FailureLimits,
+        now: DateTime<Utc>,
+        change: impl Fn(Counter) -> Counter,
+    ) -> Self {
+        let counted = |limit: u32, counter: Counter| match limit {
+            0 => Counter::default(),
+            _ => change(counter.at(now)),
+        };
+        Self {
+            pair: counted(limits.per_pair, self.pair),
+            account: counted(limits.per_account, self.account),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: FailureLimits =
+        FailureLimits { per_pair: 3, per_account: 5, window: Duration::from_secs(900) };
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    fn refused_by(decision: Decision) -> Option<&'static str> {
+        match decision {
+            Decision::Refused(exhausted) => Some(exhausted.policy),
+            _ => None,
+        }
+    }
+
+    fn fail(counters: Counters, seconds: i64) -> Counters {
+        assert_eq!(counters.decide(LIMITS, at(seconds)), Decision::Admitted);
+        let pending = counters.with_pending(LIMITS, at(seconds));
+        pending.settled(Outcome::Failed, LIMITS, at(seconds))
+    }
+
+    #[test]
+    fn failures_reach_the_limit_and_the_window_ends() {
+        let mut counters = Counters::default();
+        for second in 0..3 {
+            counters = fail(counters, second);
+        }
+        let Decision::Refused(exhausted) = counters.decide(LIMITS, at(10)) else {
+            panic!("admitted");
+        };
+        assert_eq!(exhausted.retry_after, Duration::from_secs(890));
+        assert_eq!(exhausted.policy, policy::FAILURES_PER_PAIR);
+        assert_eq!(counters.decide(LIMITS, at(899)), Decision::Refused(Exhausted {
+            retry_after: Duration::from_secs(1),
+            ..exhausted
+        }));
+        assert_eq!(counters.decide(LIMITS, at(900)), Decision::Admitted);
+    }
+
+    #[test]
+    fn a_known_network_is_spared_the_limit_over_all_networks_only() {
+        let account = Counter { failures: 5, window_ends_at: at(100), ..Counter::default() };
+        let strange = Counters { account, ..Counters::default() };
+        assert_eq!(refused_by(strange.decide(LIMITS, at(0))), Some(policy::FAILURES_PER_ACCOUNT));
+        let known = Counters { is_known_network: true, ..strange };
+        assert_eq!(known.decide(LIMITS, at(0)), Decision::Admitted);
+        let failed = Counters { pair: Counter { failures: 3, ..account }, ..known };
+        assert_eq!(refused_by(failed.decide(LIMITS, at(0))), Some(policy::FAILURES_PER_PAIR));
+    }
+
+    #[test]
+    fn pending_attempts_of_a_process_that_died_stop_counting() {
+        let mut counters = Counters::default();
+        for _ in 0..3 {
+            counters = counters.with_pending(LIMITS, at(0));
+        }
+        assert_eq!(counters.decide(LIMITS, at(59)), Decision::Busy);
+        assert_eq!(counters.decide(LIMITS, at(60)), Decision::Admitted);
+    }
+
+    #[test]
+    fn what_was_abandoned_or_succeeded_leaves_nothing() {
+        for outcome in [Outcome::Abandoned, Outcome::Succeeded] {
+            let pending = Counters::default().with_pending(LIMITS, at(0));
+            assert_eq!(pending.settled(outcome, LIMITS, at(1)), Counters::default());
+        }
+        let failed = fail(Counters::default(), 0);
+        let pending = failed.with_pending(LIMITS, at(1));
+        assert_eq!(pending.settled(Outcome::Abandoned, LIMITS, at(2)), failed);
+        // A success resets its pair; what failed from elsewhere still counts for the account.
+        let succeeded = pending.settled(Outcome::Succeeded, LIMITS, at(2));
+        assert_eq!((succeeded.pair, succeeded.account.failures), (Counter::default(), 1));
+    }
+
+    #[test]
+    fn zero_turns_a_limit_off() {
+        let off = FailureLimits { per_pair: 0, per_account: 0, ..LIMITS };
+        let mut counters = Counters::default();
+        for second in 0..20 {
+            assert_eq!(counters.decide(off, at(second)), Decision::Admitted);
+            counters = counters.with_pending(off, at(second)).settled(Outcome::Failed, off, at(second));
+        }
+        assert_eq!(counters, Counters::default());
+    }
+
+    proptest! {
+        /// However attempts begin and end, no more than the limit fail in a window.
+        #[test]
+        fn no_order_of_attempts_gets_more_tries(steps in prop::collection::vec(0_u8..4, 1..200)) {
+            let (mut counters, mut under_way, mut failures) = (Counters::default(), 0, 0);
+            for step in steps {
+                let now = at(1);
+                match step {
+                    0 if counters.decide(LIMITS, now) == Decision::Admitted => {
+                        counters = counters.with_pending(LIMITS, now);
+                        under_way += 1;
+                    }
+                    1 | 2 if under_way > 0 => {
+                        counters = counters.settled(Outcome::Failed, LIMITS, now);
+                        under_way -= 1;
+                        failures += 1;
+                    }
+                    3 if under_way > 0 => {
+                        counters = counters.settled(Outcome::Abandoned, LIMITS, now);
+                        under_way -= 1;
+                    }
+                    _ => {}
+                }
+                prop_assert!(failures + under_way <= LIMITS.per_pair);
+            }
+        }
+    }
+}

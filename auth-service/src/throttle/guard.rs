@@ -1,0 +1,210 @@
+//! Admits attempts and settles them.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use service_kit::client_address::Network;
+
+use super::{Counters, Decision, Exhausted, FailureLimits, Outcome, Refusals, Subject, SubjectKey};
+use crate::{
+    domain::AccountId,
+    error::Error,
+    store::{Store, StoreError, attempts},
+};
+
+/// How long an attempt waits before it asks again whether it may be made: at first, and at most.
+const BUSY_INTERVAL: Duration = Duration::from_millis(50);
+const MAX_BUSY_INTERVAL: Duration = Duration::from_millis(400);
+
+/// The guard before every check of a password.
+#[derive(Debug)]
+pub struct Throttle {
+    store: Store,
+    limits: FailureLimits,
+    refusals: Refusals,
+    /// How long an attempt may wait for others.
+    patience: Duration,
+    /// Known once the database has been seen.
+    key: OnceLock<SubjectKey>,
+}
+
+impl Throttle {
+    /// A guard that keeps its counts in `store`. An attempt waits for others `patience` at most.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        limits: FailureLimits,
+        refusals: Refusals,
+        patience: Duration,
+    ) -> Self {
+        Self { store, limits, refusals, patience, key: OnceLock::new() }
+    }
+
+    /// Takes up the key of the subjects. The first one stays.
+    pub fn use_key(&self, key: SubjectKey) {
+        let _ = self.key.set(key);
+    }
+
+    /// The subject of an attempt with this email; nothing before [`Throttle::use_key`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DatabaseUnavailable`] before the key is there.
+    pub fn subject(&self, email: &str) -> Result<Subject, Error> {
+        self.key.get().map(|key| key.subject(email)).ok_or(Error::DatabaseUnavailable)
+    }
+
+    /// Admits an attempt, unless the account has had its share. While pending attempts may use up
+    /// what is left of it, this waits, and only reads. What the attempt needs to be carried out, such
+    /// as a slot of the hashing threads, comes from `slot`; an attempt that gets none is not counted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooManyAttempts`], those of `slot`, and those of the database.
+    pub async fn admit<S>(
+        self: &Arc<Self>,
+        subject: Subject,
+        network: Network,
+        slot: impl Fn() -> Result<S, Error>,
+    ) -> Result<(Permit, S), Error> {
+        if self.limits.are_off() {
+            let slot = slot()?;
+            return Ok((Permit { throttle: Arc::clone(self), subject, network, is_open: false }, slot));
+        }
+        let (started, mut pause) = (Instant::now(), BUSY_INTERVAL);
+        loop {
+            match self.look(&subject, network).await? {
+                Decision::Refused(exhausted) => return Err(self.refuse(exhausted, network)),
+                Decision::Busy => {}
+                Decision::Admitted => {
+                    let slot = slot()?;
+                    match self.count(&subject, network).await? {
+                        Decision::Admitted => {
+                            let throttle = Arc::clone(self);
+                            return Ok((Permit { throttle, subject, network, is_open: true }, slot));
+                        }
+                        Decision::Refused(exhausted) => {
+                            return Err(self.refuse(exhausted, network));
+                        }
+                        Decision::Busy => {}
+                    }
+                }
+            }
+            if started.elapsed() > self.patience {
+                return Err(Error::Overloaded(BUSY_INTERVAL));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_BUSY_INTERVAL);
+        }
+    }
+
+    async fn look(&self, subject: &Subject, network: Network) -> Result<Decision, StoreError> {
+        let now = self.store.now();
+        let counted = self
+            .store
+            .read(async |unit| attempts::counters(unit, subject, network, now).await)
+            .await?;
+        Ok(counted.decide(self.limits, now))
+    }
+
+    /// Counts an attempt as pending, if it is admitted.
+    async fn count(&self, subject: &Subject, network: Network) -> Result<Decision, StoreError> {
+        self.store
+            .write(async |unit| {
+                attempts::lock(unit, subject).await?;
+                let now = self.store.now();
+                let counted = attempts::counters(unit, subject, network, now).await?;
+                let decision = counted.decide(self.limits, now);
+                if decision == Decision::Admitted {
+                    let pending = counted.with_pending(self.limits, now);
+                    attempts::put_counters(unit, subject, network, &pending).await?;
+                }
+                Ok(decision)
+            })
+            .await
+    }
+
+    fn refuse(&self, exhausted: Exhausted, network: Network) -> Error {
+        let policy = exhausted.policy;
+        tracing::warn!(event = "login.throttled", policy, %network, "login throttled");
+        self.refusals.count(&exhausted);
+        Error::TooManyAttempts(exhausted)
+    }
+
+    async fn settle(
+        &self,
+        subject: &Subject,
+        network: Network,
+        outcome: Outcome,
+        account: Option<AccountId>,
+    ) -> Result<(), StoreError> {
+        self.store
+            .write(async |unit| {
+                attempts::lock(unit, subject).await?;
+                let now = self.store.now();
+                let counted: Counters = attempts::counters(unit, subject, network, now).await?;
+                let settled = counted.settled(outcome, self.limits, now);
+                attempts::put_counters(unit, subject, network, &settled).await?;
+                match account {
+                    Some(account) => {
+                        attempts::note_network(unit, subject, account, network, now).await
+                    }
+                    None => Ok(()),
+                }
+            })
+            .await
+    }
+}
+
+/// An attempt that was admitted and has to be settled. Dropped before that, because the password was
+/// not looked at, it did not happen.
+#[derive(Debug)]
+pub struct Permit {
+    throttle: Arc<Throttle>,
+    subject: Subject,
+    network: Network,
+    /// Whether it is counted as pending.
+    is_open: bool,
+}
+
+impl Permit {
+    /// Says how the attempt has ended: the password was that of an account, or wrong. A wrong password
+    /// that cannot be noted must not be answered as one: it would be a free guess.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database, for a wrong password only.
+    pub async fn settle(mut self, account: Option<AccountId>) -> Result<(), StoreError> {
+        if !self.is_open {
+            return Ok(());
+        }
+        self.is_open = false;
+        let outcome = if account.is_some() { Outcome::Succeeded } else { Outcome::Failed };
+        let done = self.throttle.settle(&self.subject, self.network, outcome, account).await;
+        match done {
+            Err(error) if outcome == Outcome::Succeeded => {
+                // It costs the person one of their tries for a minute, not the login.
+                tracing::warn!(%error, "cannot settle an attempt");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        // Without a runtime the process is ending, and the attempt with it.
+        let (true, Ok(runtime)) = (self.is_open, tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        let (throttle, subject, network) =
+            (Arc::clone(&self.throttle), self.subject, self.network);
+        runtime.spawn(async move {
+            // If this fails the attempt stops counting after a while.
+            let _ = throttle.settle(&subject, network, Outcome::Abandoned, None).await;
+        });
+    }
+}
