@@ -1,6 +1,6 @@
 //! The settings of the auth service.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use service_kit::{
     admin,
@@ -13,6 +13,7 @@ use service_kit::{
 };
 use sql_kit::Database;
 use token_verifier::{Algorithm, VerificationKey};
+use zeroize::Zeroizing;
 
 use crate::{
     blocklist::Blocklist,
@@ -230,14 +231,21 @@ pub enum KeySource {
     /// Generated here, kept in the database.
     Managed {
         /// Encrypts them.
-        sealer: Sealer,
+        sealer: Arc<Sealer>,
         /// What they are for.
         algorithm: Algorithm,
         /// When they change.
         schedule: Schedule,
     },
-    /// Given in the settings: one that signs and others that still verify.
-    Given(Box<SigningKey>, Vec<VerificationKey>),
+    /// Given in the settings.
+    Given {
+        /// The one that signs.
+        key: Box<SigningKey>,
+        /// Others that still verify.
+        retired: Vec<VerificationKey>,
+        /// The private key or shared secret itself, from which other keys may be derived.
+        secret: Zeroizing<Vec<u8>>,
+    },
 }
 
 /// The settings of the auth service, valid.
@@ -249,6 +257,8 @@ pub struct Settings {
     pub database: Database,
     /// Where the signing keys come from.
     pub keys: KeySource,
+    /// Encrypts secrets in the database, if there is a `KEY_ENCRYPTION_KEY`.
+    pub sealer: Option<Arc<Sealer>>,
     /// What goes into every token.
     pub issuer: Issuer,
     /// What a new password must be.
@@ -278,7 +288,8 @@ impl Settings {
     ///
     /// All faults at once.
     pub fn read(source: &mut Source) -> Result<Self, SettingsError> {
-        let keys = keys(source);
+        let sealer = sealer(source);
+        let keys = keys(source, sealer.as_ref());
         let service_token = source.secret(&SERVICE_TOKEN);
         if service_token.as_ref().is_some_and(|token| token.expose().len() < MIN_SECRET_BYTES) {
             source.fault(&SERVICE_TOKEN, "is under 32 bytes");
@@ -315,6 +326,7 @@ impl Settings {
             addresses,
             database,
             keys,
+            sealer,
             issuer,
             password_rules: rules,
             scheme,
@@ -401,7 +413,7 @@ fn scheme(source: &mut Source) -> Scheme {
 }
 
 /// Reads the three kinds of keys. Every `None` comes with a fault.
-fn keys(source: &mut Source) -> Option<KeySource> {
+fn keys(source: &mut Source, sealer: Option<&Arc<Sealer>>) -> Option<KeySource> {
     let algorithm = source.optional(&JWT_ALGORITHM, algorithm);
     let retired = retired_keys(source);
     let secret = source.secret(&JWT_SECRET);
@@ -425,7 +437,8 @@ fn keys(source: &mut Source) -> Option<KeySource> {
             );
             return None;
         }
-        return Some(KeySource::Given(Box::new(key), retired));
+        let secret = Zeroizing::new(key.pkcs8().unwrap_or_default().to_vec());
+        return Some(KeySource::Given { key: Box::new(key), retired, secret });
     }
     if algorithm == Some(Algorithm::Hs256) {
         let Some(secret) = secret else {
@@ -433,7 +446,10 @@ fn keys(source: &mut Source) -> Option<KeySource> {
             return None;
         };
         return match SigningKey::from_secret(secret.expose().as_bytes()) {
-            Ok(key) => Some(KeySource::Given(Box::new(key), retired)),
+            Ok(key) => {
+                let secret = Zeroizing::new(secret.expose().as_bytes().to_vec());
+                Some(KeySource::Given { key: Box::new(key), retired, secret })
+            }
             Err(_) => {
                 source.fault(&JWT_SECRET, "is under 32 bytes");
                 None
@@ -444,25 +460,27 @@ fn keys(source: &mut Source) -> Option<KeySource> {
         source.fault(&JWT_SECRET, "is only for JWT_ALGORITHM=HS256");
         return None;
     }
-    let Some(key) = source.secret(&KEY_ENCRYPTION_KEY) else {
-        source.fault(
-            &KEY_ENCRYPTION_KEY,
-            "is required for managed keys: 32 bytes in base64 (make them with: openssl rand \
-             -base64 32)",
-        );
+    let Some(sealer) = sealer else {
+        if !source.is_set(&KEY_ENCRYPTION_KEY) {
+            source.fault(
+                &KEY_ENCRYPTION_KEY,
+                "is required for managed keys: 32 bytes in base64 (make them with: openssl rand \
+                 -base64 32)",
+            );
+        }
         return None;
     };
-    match Sealer::from_base64(key.expose()) {
-        Ok(sealer) => Some(KeySource::Managed {
-            sealer,
-            algorithm: algorithm.unwrap_or(Algorithm::Rs256),
-            schedule: Schedule { rotation_period },
-        }),
-        Err(error) => {
-            source.fault(&KEY_ENCRYPTION_KEY, error);
-            None
-        }
-    }
+    Some(KeySource::Managed {
+        sealer: Arc::clone(sealer),
+        algorithm: algorithm.unwrap_or(Algorithm::Rs256),
+        schedule: Schedule { rotation_period },
+    })
+}
+
+fn sealer(source: &mut Source) -> Option<Arc<Sealer>> {
+    let key = source.secret(&KEY_ENCRYPTION_KEY)?;
+    let sealer = Sealer::from_base64(key.expose());
+    sealer.map(Arc::new).map_err(|error| source.fault(&KEY_ENCRYPTION_KEY, error)).ok()
 }
 
 fn algorithm(name: &str) -> Result<Algorithm, String> {

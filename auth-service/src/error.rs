@@ -55,6 +55,8 @@ impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Overloaded(delay) => Self::Overloaded(delay),
+            // Whoever has left hears nothing of this.
+            Refused::Withdrawn => Self::Overloaded(Duration::ZERO),
             Refused::Failed => Self::Internal,
         }
     }

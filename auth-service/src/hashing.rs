@@ -56,23 +56,42 @@ struct State {
 /// Begins the work, unless nobody waits for it any more.
 struct Job(Box<dyn FnOnce(Bcrypt) -> Option<Work> + Send>);
 
-/// A place in the queue. Whoever sets `claimed` first decides: the thread that takes the job, or
-/// the drop of this, when nobody waits for it any more.
-struct Place {
+/// A place in the queue. Whoever claims it first decides: the thread that takes the job, or the one
+/// who gives it up, because nobody waits for it any more or its time is over.
+#[derive(Debug, Clone)]
+struct Place(Arc<Claim>);
+
+#[derive(Debug)]
+struct Claim {
     state: Arc<State>,
-    claimed: Arc<AtomicBool>,
+    is_claimed: AtomicBool,
 }
 
 impl Place {
     fn take(state: &Arc<State>) -> Self {
         state.pending.fetch_add(1, Relaxed);
-        Self { state: Arc::clone(state), claimed: Arc::default() }
+        Self(Arc::new(Claim { state: Arc::clone(state), is_claimed: AtomicBool::new(false) }))
+    }
+
+    /// Gives the place up; `false` if the job has begun, or the place was given up before.
+    fn claim(&self) -> bool {
+        let is_first = !self.0.is_claimed.swap(true, AcqRel);
+        if is_first {
+            self.0.state.pending.fetch_sub(1, Relaxed);
+        }
+        is_first
+    }
+
+    /// Begins the job; `false` if the place was given up. It counts as pending until the job has
+    /// ended.
+    fn begin(&self) -> bool {
+        !self.0.is_claimed.swap(true, AcqRel)
     }
 }
 
-impl Drop for Place {
+impl Drop for Claim {
     fn drop(&mut self) {
-        if !self.claimed.swap(true, AcqRel) {
+        if !*self.is_claimed.get_mut() {
             self.state.pending.fetch_sub(1, Relaxed);
         }
     }
@@ -83,6 +102,8 @@ impl Drop for Place {
 pub enum Refused {
     /// It would wait, or has waited, too long. Another try may succeed after this time.
     Overloaded(Duration),
+    /// Nobody waited for it any more.
+    Withdrawn,
     /// It panicked.
     Failed,
 }
@@ -134,6 +155,20 @@ impl Hashing {
         self.timeout
     }
 
+    /// A slot in the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Overloaded`], at once, where the queue is too long for the timeout.
+    pub fn slot(&self) -> Result<Slot, Refused> {
+        let wait = self.expected_wait();
+        if wait > self.timeout {
+            self.waits.observe("refused", Duration::ZERO);
+            return Err(Refused::Overloaded(wait - self.timeout));
+        }
+        Ok(Slot { hashing: self.clone(), place: Place::take(&self.state) })
+    }
+
     /// Runs `work` on a hashing thread and waits for its result. Dropping the future, as happens
     /// when the client leaves, drops the work if it has not started.
     ///
@@ -148,39 +183,8 @@ impl Hashing {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
-        let span = trace::child("password hash", SpanKind::Internal);
-        let wait = self.expected_wait();
-        if wait > self.timeout {
-            self.waits.observe("refused", Duration::ZERO);
-            return Err(Refused::Overloaded(wait - self.timeout));
-        }
-        let (started, start) = oneshot::channel();
-        let (answer, result) = oneshot::channel();
-        let place = Place::take(&self.state);
-        let claimed = Arc::clone(&place.claimed);
-        let job = Job(Box::new(move |bcrypt| {
-            // The client has left, or its time is over.
-            if claimed.swap(true, AcqRel) {
-                return None;
-            }
-            let _ = started.send(());
-            Some(Box::pin(async move { drop(answer.send(work(bcrypt).await)) }))
-        }));
-        let queued = Instant::now();
-        self.jobs.send(job).map_err(|_| Refused::Failed)?;
-        match tokio::time::timeout(self.timeout, start).await {
-            Ok(Ok(())) => {
-                let waited = queued.elapsed();
-                self.waits.observe("started", waited);
-                span.set("wait_ms", waited.as_secs_f64() * 1e3);
-                result.await.map_err(|_| Refused::Failed)
-            }
-            Ok(Err(_)) => Err(Refused::Failed),
-            Err(_) => {
-                self.waits.observe("refused", queued.elapsed());
-                Err(Refused::Overloaded(self.expected_wait()))
-            }
-        }
+        let (_ticket, result) = self.slot()?.submit(work);
+        result.await
     }
 
     /// How long a job that came now would wait before it starts.
@@ -188,6 +192,83 @@ impl Hashing {
         let before = self.state.pending.load(Relaxed).saturating_sub(self.places - 1);
         let typical = self.state.typical.load(Relaxed);
         Duration::from_micros(typical.saturating_mul(before as u64) / self.places as u64)
+    }
+}
+
+/// A slot in the queue before the hashing threads. Dropped, it is free again.
+#[derive(Debug)]
+pub struct Slot {
+    hashing: Hashing,
+    place: Place,
+}
+
+/// Somebody waits for the result. Dropped, the work is withdrawn if it has not started; what has
+/// started goes on to its end.
+#[derive(Debug)]
+pub struct Ticket {
+    place: Place,
+    withdrawn: Option<oneshot::Sender<()>>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.place.claim()
+            && let Some(withdrawn) = self.withdrawn.take()
+        {
+            let _ = withdrawn.send(());
+        }
+    }
+}
+
+impl Slot {
+    /// Queues `work`. The future that comes with the ticket is the result; it can be awaited by a task
+    /// that goes on when whoever holds the ticket has left.
+    pub fn submit<T, F>(
+        self,
+        work: impl FnOnce(Bcrypt) -> F + Send + 'static,
+    ) -> (Ticket, impl Future<Output = Result<T, Refused>> + Send + 'static)
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        let Self { hashing, place } = self;
+        let (started, mut start) = oneshot::channel();
+        let (answer, result) = oneshot::channel();
+        let (withdraw, withdrawn) = oneshot::channel();
+        let ticket = Ticket { place, withdrawn: Some(withdraw) };
+        let claim = ticket.place.clone();
+        let claimed = claim.clone();
+        let job = Job(Box::new(move |bcrypt| {
+            // The client has left, or its time is over.
+            if !claimed.begin() {
+                return None;
+            }
+            let _ = started.send(());
+            Some(Box::pin(async move { drop(answer.send(work(bcrypt).await)) }))
+        }));
+        let span = trace::child("password hash", SpanKind::Internal);
+        let queued = Instant::now();
+        let queue = hashing.jobs.send(job);
+        let outcome = async move {
+            queue.map_err(|_| Refused::Failed)?;
+            // A thread that takes the job just now wins over both of the others.
+            let refused = tokio::select! {
+                _ = &mut start => None,
+                Ok(()) = withdrawn => return Err(Refused::Withdrawn),
+                () = tokio::time::sleep(hashing.timeout) => {
+                    claim.claim().then(|| Refused::Overloaded(hashing.expected_wait()))
+                }
+            };
+            if let Some(refused) = refused {
+                hashing.waits.observe("refused", queued.elapsed());
+                return Err(refused);
+            }
+            let waited = queued.elapsed();
+            hashing.waits.observe("started", waited);
+            span.set("wait_ms", waited.as_secs_f64() * 1e3);
+            result.await.map_err(|_| Refused::Failed)
+        };
+        (ticket, outcome)
     }
 }
 

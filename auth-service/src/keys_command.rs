@@ -20,7 +20,7 @@ pub async fn run(settings: Settings, flags: &ArgMatches) -> Result<(), BuildErro
     let Some(keys) = managed_keys(settings).await? else {
         return Err(BuildError::System("the signing keys are given in the settings".to_owned()));
     };
-    let now = sql_kit::now();
+    let now = keys.now();
     match flags.subcommand() {
         Some(("rotate", flags)) => {
             let immediately = flags.get_flag("now");

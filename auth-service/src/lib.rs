@@ -12,8 +12,8 @@ pub mod keys;
 pub mod keys_command;
 pub mod lanes;
 pub mod password;
-mod reservation;
 pub mod resources;
+mod root_secret;
 pub mod service;
 pub mod store;
 pub mod throttle;
@@ -33,10 +33,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{KeySource, Settings},
     hashing::Hashing,
-    keys::{KeyRing, KeysError, ManagedKeys},
+    keys::{KeyRing, KeysError, ManagedKeys, Sealer},
+    root_secret::RootSecret,
     service::Service,
     store::{Store, StoreError},
-    throttle::Refusals,
+    throttle::{Refusals, SubjectKey},
 };
 
 /// The name of this service in logs and probes.
@@ -118,7 +119,7 @@ impl App {
         .map_err(|error| BuildError::System(format!("HASH_WORKERS: {error}")))?;
         observe_connections(&store, settings.runtime.database_max_connections, &metrics);
         let service = Arc::new(Service::new(
-            Arc::clone(&store),
+            store.clone(),
             hashing,
             settings.scheme,
             settings.issuer,
@@ -127,9 +128,10 @@ impl App {
             settings.password_rules,
         ));
         let preparation = Preparation {
-            store: Arc::clone(&store),
+            store: store.clone(),
             service: Arc::clone(&service),
             keys: keys(&store, settings.keys),
+            sealer: settings.sealer,
             migrate: settings.runtime.migrate_on_start,
         };
         let prepared = match tokio::time::timeout(START_PATIENCE, preparation.run()).await {
@@ -146,7 +148,7 @@ impl App {
             metrics,
             otlp,
             checks: vec![
-                database_check(Arc::clone(&store), Arc::clone(&service)),
+                database_check(store.clone(), Arc::clone(&service)),
                 schema_check(store, Arc::clone(&service)),
             ],
             grpc_services: edge::grpc::SERVICES,
@@ -211,31 +213,28 @@ pub async fn managed_keys(settings: Settings) -> Result<Option<ManagedKeys>, Bui
     store.check_migrated().await?;
     Ok(match keys(&store, settings.keys) {
         Keys::Managed(keys) => Some(keys),
-        Keys::Given(_) => None,
+        Keys::Given(..) => None,
     })
 }
 
-fn open_store(settings: &Settings, metrics: &Metrics) -> Result<Arc<dyn Store>, BuildError> {
+fn open_store(settings: &Settings, metrics: &Metrics) -> Result<Store, BuildError> {
     let options = sql_kit::PoolOptions::new(NAME, &settings.runtime, metrics);
-    store::open(&settings.database, options)
+    Store::open(&settings.database, options)
         .map_err(|error| BuildError::System(format!("DATABASE_URL: {error}")))
 }
 
 #[derive(Debug)]
 enum Keys {
     Managed(ManagedKeys),
-    Given(KeyRing),
+    Given(KeyRing, RootSecret),
 }
 
-fn keys(store: &Arc<dyn Store>, source: KeySource) -> Keys {
+fn keys(store: &Store, source: KeySource) -> Keys {
     match source {
-        KeySource::Managed { sealer, algorithm, schedule } => Keys::Managed(ManagedKeys::new(
-            Arc::clone(store),
-            Arc::new(sealer),
-            algorithm,
-            schedule,
-        )),
-        KeySource::Given(key, retired) => {
+        KeySource::Managed { sealer, algorithm, schedule } => {
+            Keys::Managed(ManagedKeys::new(store.clone(), sealer, algorithm, schedule))
+        }
+        KeySource::Given { key, retired, secret } => {
             if key.kid().is_none() {
                 tracing::warn!(
                     service = NAME,
@@ -243,15 +242,15 @@ fn keys(store: &Arc<dyn Store>, source: KeySource) -> Keys {
                      concept only"
                 );
             }
-            Keys::Given(KeyRing::of_one(*key, retired))
+            Keys::Given(KeyRing::of_one(*key, retired), RootSecret::of(&secret))
         }
     }
 }
 
-fn observe_connections(store: &Arc<dyn Store>, most: u32, metrics: &Metrics) {
+fn observe_connections(store: &Store, most: u32, metrics: &Metrics) {
     let help = "The most connections to the database";
     metrics.gauge("db.client.connection.max", help, Unit::Count, move || Some(f64::from(most)));
-    let store = Arc::clone(store);
+    let store = store.clone();
     metrics.gauge_by(
         "db.client.connection.count",
         "Connections to the database",
@@ -261,9 +260,9 @@ fn observe_connections(store: &Arc<dyn Store>, most: u32, metrics: &Metrics) {
     );
 }
 
-fn database_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
+fn database_check(store: Store, service: Arc<Service>) -> Check {
     Check::new("database", move || {
-        let (store, service) = (Arc::clone(&store), Arc::clone(&service));
+        let (store, service) = (store.clone(), Arc::clone(&service));
         // Without keys it has not been migrated, or not looked at, yet.
         async move { service.keys().is_some() && store.ping().await.is_ok() }
     })
@@ -271,9 +270,9 @@ fn database_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
 
 /// Whether the tables are there. A newer version of the service may have added to them: this one goes
 /// on until it is replaced.
-fn schema_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
+fn schema_check(store: Store, service: Arc<Service>) -> Check {
     Check::new("schema", move || {
-        let (store, service) = (Arc::clone(&store), Arc::clone(&service));
+        let (store, service) = (store.clone(), Arc::clone(&service));
         async move {
             service.keys().is_some()
                 && matches!(store.check_migrated().await, Ok(()) | Err(StoreError::Newer(_)))
@@ -284,9 +283,10 @@ fn schema_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
 /// What has to be done with the database before the first request, and from time to time.
 #[derive(Debug)]
 struct Preparation {
-    store: Arc<dyn Store>,
+    store: Store,
     service: Arc<Service>,
     keys: Keys,
+    sealer: Option<Arc<Sealer>>,
     migrate: bool,
 }
 
@@ -298,9 +298,20 @@ impl Preparation {
             self.store.check_migrated().await?;
         }
         let ring = match &self.keys {
-            Keys::Managed(keys) => keys.load(sql_kit::now()).await?,
-            Keys::Given(ring) => ring.clone(),
+            Keys::Managed(keys) => keys.load(self.store.now()).await?,
+            Keys::Given(ring, _) => ring.clone(),
         };
+        let loaded = match &self.sealer {
+            Some(sealer) => Some(RootSecret::load(&self.store, sealer).await?),
+            None => None,
+        };
+        let root = match (&loaded, &self.keys) {
+            (Some(root), _) | (None, Keys::Given(_, root)) => root,
+            (None, Keys::Managed(_)) => {
+                return Err(BuildError::System("no KEY_ENCRYPTION_KEY".to_owned()));
+            }
+        };
+        self.service.use_subject_key(SubjectKey::new(&root.derive("subjects of attempts")[..]));
         // A failure only means a little less equal work until the next look.
         let _ = self.service.refresh_work().await;
         self.service.publish_keys(ring);
@@ -331,7 +342,7 @@ impl Preparation {
                 Keys::Managed(keys) => {
                     keys.keep_current(|ring| self.service.publish_keys(ring)).await
                 }
-                Keys::Given(_) => std::future::pending().await,
+                Keys::Given(..) => std::future::pending().await,
             }
         };
         // Neither ends.

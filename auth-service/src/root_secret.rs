@@ -3,6 +3,7 @@
 //! seals it anew and does not change it.
 
 use aws_lc_rs::{hmac, rand};
+use sql_kit::transaction;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -14,7 +15,7 @@ const NAME: &str = "root";
 const LENGTH: usize = 32;
 
 /// The root secret.
-pub struct RootSecret(Zeroizing<Vec<u8>>);
+pub(crate) struct RootSecret(Zeroizing<Vec<u8>>);
 
 impl std::fmt::Debug for RootSecret {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -25,7 +26,7 @@ impl std::fmt::Debug for RootSecret {
 impl RootSecret {
     /// A root secret that is not kept in the database but follows from `secret`.
     #[must_use]
-    pub fn of(secret: &[u8]) -> Self {
+    pub(crate) fn of(secret: &[u8]) -> Self {
         Self(Zeroizing::new(secret.to_vec()))
     }
 
@@ -34,18 +35,18 @@ impl RootSecret {
     /// # Errors
     ///
     /// Where the database is away, or `sealer` is not the one that it was sealed with.
-    pub async fn load(store: &Store, sealer: &Sealer) -> Result<Self, KeysError> {
+    pub(crate) async fn load(store: &Store, sealer: &Sealer) -> Result<Self, KeysError> {
         let mut fresh = Zeroizing::new([0; LENGTH]);
         rand::fill(&mut fresh[..]).map_err(|_| SealError::BadKey)?;
         let fresh = sealer.seal(NAME, &fresh[..])?;
-        let load = async |unit: &mut _| secrets::get_or_insert(unit, NAME, &fresh).await;
-        let sealed = store.write(load).await?;
+        let sealed = transaction!(store, |unit| secrets::get_or_insert(unit, NAME, &fresh).await);
+        let sealed = sealed.await?;
         Ok(Self(sealer.open(NAME, &sealed)?))
     }
 
     /// A key for one purpose: the HMAC-SHA-256 of the purpose's name under the root secret.
     #[must_use]
-    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+    pub(crate) fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         let root = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
         let mut key = Zeroizing::new([0; 32]);
         key.copy_from_slice(hmac::sign(&root, purpose.as_bytes()).as_ref());

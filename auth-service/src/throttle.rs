@@ -1,46 +1,58 @@
-//! Throttling: how many failed logins an account bears, and how many requests a network.
+//! Throttling: how many failed checks of its password an account is allowed, and how many requests a
+//! network. Everything that checks a password goes through [`Throttle`]: it admits an attempt, and
+//! gives a [`Permit`] with which the outcome is settled.
 //!
-//! Failed logins are counted in the database, which replicas share and a restart keeps. An attempt
-//! is reserved there before the password is looked at: while failures and attempts under way reach
-//! the limit together, further ones wait. So any number of attempts at once gets no more tries than
-//! the same number one by one, and right passwords at once are no failures.
+//! Failures are counted in the database, which replicas share and a restart keeps. An attempt is
+//! counted there as pending before the password is looked at: while failures and pending attempts
+//! together reach the limit, further ones wait. So any number of attempts at once gets no more tries
+//! than the same number one by one, and right passwords at once are no failures.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+mod counters;
+mod guard;
+mod network;
+
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use service_kit::metrics::{Counts, Metrics};
+
+pub use self::{
+    counters::{Counter, Counters, Decision, FailureLimits, Outcome},
+    guard::{Permit, Throttle},
+    network::NetworkLimit,
 };
 
-use aws_lc_rs::digest::{SHA256, digest};
-use service_kit::{
-    client_address::Network,
-    metrics::{Counts, Metrics},
-};
-
-/// The limits on failed logins.
-#[derive(Debug, Clone, Copy)]
-pub struct FailureLimits {
-    /// Per account and network; 0 for none.
-    pub per_pair: u32,
-    /// Per account, from whatever network; 0 for none.
-    pub per_account: u32,
-    /// The time over which they are counted.
-    pub window: Duration,
-}
-
-/// What a login names, as a key: the SHA-256 of the email in the form that is compared. So the
-/// table holds no address that somebody made up or mistyped, and its keys have one size.
+/// What an attempt names, as a key of the tables: the HMAC-SHA-256 of the email in the form that is
+/// compared. So the tables hold no address, nor anything by which one can be guessed without the key,
+/// and their keys have one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subject(pub [u8; 32]);
 
-impl Subject {
-    /// The subject of a login with this email, valid or not. Letter case and spaces around it give
+/// Makes [`Subject`]s.
+#[derive(Clone)]
+pub struct SubjectKey(hmac::Key);
+
+impl std::fmt::Debug for SubjectKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("SubjectKey([redacted])")
+    }
+}
+
+impl SubjectKey {
+    /// A key made of a secret that all replicas share and that is used for nothing else.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The subject of an attempt with this email, valid or not. Letter case and spaces around it give
     /// no new budget.
     #[must_use]
-    pub fn of(email: &str) -> Self {
-        let mut key = [0; 32];
-        key.copy_from_slice(digest(&SHA256, email.trim().to_lowercase().as_bytes()).as_ref());
-        Self(key)
+    pub fn subject(&self, email: &str) -> Subject {
+        let tag = hmac::sign(&self.0, email.trim().to_lowercase().as_bytes());
+        let mut subject = [0; 32];
+        subject.copy_from_slice(tag.as_ref());
+        Subject(subject)
     }
 }
 
@@ -67,8 +79,11 @@ pub mod policy {
     pub const LOGINS: &str = "logins-per-network";
     /// On registrations per network.
     pub const REGISTRATIONS: &str = "registrations-per-network";
+    /// On refreshes per network.
+    pub const REFRESHES: &str = "refreshes-per-network";
     /// All of them.
-    pub const ALL: [&str; 4] = [FAILURES_PER_PAIR, FAILURES_PER_ACCOUNT, LOGINS, REGISTRATIONS];
+    pub const ALL: [&str; 5] =
+        [FAILURES_PER_PAIR, FAILURES_PER_ACCOUNT, LOGINS, REGISTRATIONS, REFRESHES];
 }
 
 /// Counts what limits have refused.
@@ -89,116 +104,15 @@ impl Refusals {
     }
 }
 
-/// The most networks that are kept count of. Past it the oldest windows are forgotten first, which
-/// takes an attacker as many networks.
-const MAX_NETWORKS: usize = 100_000;
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// A limit on requests per network and minute, in memory.
-#[derive(Debug)]
-pub struct NetworkLimit {
-    policy: &'static str,
-    quota: u32,
-    windows: Mutex<HashMap<Network, Window>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    started: Instant,
-    count: u32,
-}
-
-impl NetworkLimit {
-    /// A limit of `quota` requests a minute; 0 for none.
-    #[must_use]
-    pub fn new(policy: &'static str, quota: u32) -> Self {
-        Self { policy, quota, windows: Mutex::default() }
-    }
-
-    /// Counts a request.
-    ///
-    /// # Errors
-    ///
-    /// Where the network has used its quota up.
-    pub fn admit(&self, network: Network, now: Instant) -> Result<(), Exhausted> {
-        if self.quota == 0 {
-            return Ok(());
-        }
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        if windows.len() >= MAX_NETWORKS && !windows.contains_key(&network) {
-            make_room(&mut windows, now);
-        }
-        let window = windows.entry(network).or_insert(Window { started: now, count: 0 });
-        let age = now.saturating_duration_since(window.started);
-        if age >= MINUTE {
-            *window = Window { started: now, count: 0 };
-        } else if window.count >= self.quota {
-            return Err(Exhausted {
-                policy: self.policy,
-                quota: self.quota,
-                window: MINUTE,
-                retry_after: MINUTE - age,
-            });
-        }
-        window.count += 1;
-        Ok(())
-    }
-}
-
-/// Drops the windows that are over; if none is, the older half.
-fn make_room(windows: &mut HashMap<Network, Window>, now: Instant) {
-    windows.retain(|_, window| now.saturating_duration_since(window.started) < MINUTE);
-    if windows.len() >= MAX_NETWORKS {
-        let mut starts: Vec<Instant> = windows.values().map(|window| window.started).collect();
-        let (_, median, _) = starts.select_nth_unstable(MAX_NETWORKS / 2);
-        let median = *median;
-        windows.retain(|_, window| window.started > median);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
 
-    fn network(number: u32) -> Network {
-        Network::of(IpAddr::from(number.to_be_bytes()))
-    }
-
     #[test]
-    fn a_network_has_its_quota_each_minute() {
-        let limit = NetworkLimit::new("logins", 3);
-        let start = Instant::now();
-        for _ in 0..3 {
-            assert_eq!(limit.admit(network(1), start), Ok(()));
-        }
-        let exhausted = limit.admit(network(1), start + Duration::from_secs(20)).unwrap_err();
-        assert_eq!(exhausted.retry_after, Duration::from_secs(40));
-        assert_eq!(limit.admit(network(2), start), Ok(()));
-        assert_eq!(limit.admit(network(1), start + MINUTE), Ok(()));
-    }
-
-    #[test]
-    fn nothing_is_limited_at_zero() {
-        let limit = NetworkLimit::new("logins", 0);
-        assert!((0..1000).all(|_| limit.admit(network(1), Instant::now()).is_ok()));
-    }
-
-    #[test]
-    fn memory_stays_bounded_however_many_networks_come() {
-        let limit = NetworkLimit::new("logins", 1);
-        let start = Instant::now();
-        for number in 0..(MAX_NETWORKS as u32 * 3) {
-            let now = start + Duration::from_micros(u64::from(number));
-            assert_eq!(limit.admit(network(number), now), Ok(()));
-            assert!(limit.windows.lock().unwrap().len() <= MAX_NETWORKS);
-        }
-    }
-
-    #[test]
-    fn case_and_spaces_are_one_subject() {
-        assert_eq!(Subject::of("A@B.com"), Subject::of(" a@b.com\t"));
-        assert_ne!(Subject::of("a@b.com"), Subject::of("a+b@b.com"));
+    fn case_and_spaces_are_one_subject_and_another_key_makes_another() {
+        let key = SubjectKey::new(b"secret");
+        assert_eq!(key.subject("A@B.com"), key.subject(" a@b.com\t"));
+        assert_ne!(key.subject("a@b.com"), key.subject("a+b@b.com"));
+        assert_ne!(key.subject("a@b.com"), SubjectKey::new(b"other").subject("a@b.com"));
     }
 }

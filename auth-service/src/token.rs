@@ -23,6 +23,20 @@ pub struct Issuer {
     pub ttl: Duration,
 }
 
+/// Whom a token is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Grant<'a> {
+    /// `sub`: the account.
+    pub account: AccountId,
+    /// `email`: its email.
+    pub email: &'a Email,
+    /// `gen`: the generation of its credentials. A token with a lower one than the account has is
+    /// revoked.
+    pub generation: i64,
+    /// `sid`: the session, for a login with `offline_access`.
+    pub session: Option<Uuid>,
+}
+
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -32,18 +46,20 @@ struct Claims<'a> {
     iat: i64,
     jti: Uuid,
     email: &'a str,
+    r#gen: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<Uuid>,
 }
 
 impl Issuer {
-    /// Issues a token for an account at `now`, signed by `key`.
+    /// Issues a token for `grant` at `now`, signed by `key`.
     ///
     /// # Errors
     ///
     /// Where signing fails, which for a key that was accepted once is a fault of the machine.
     pub fn issue(
         &self,
-        account: AccountId,
-        email: &Email,
+        grant: Grant<'_>,
         key: &SigningKey,
         now: DateTime<Utc>,
     ) -> Result<String, jsonwebtoken::errors::Error> {
@@ -53,12 +69,14 @@ impl Issuer {
         let iat = now.timestamp();
         let claims = Claims {
             iss: &self.issuer,
-            sub: account.0,
+            sub: grant.account.0,
             aud: &self.audience,
             exp: iat + i64::try_from(self.ttl.as_secs()).unwrap_or(0),
             iat,
             jti: Uuid::new_v4(),
-            email: email.as_str(),
+            email: grant.email.as_str(),
+            r#gen: grant.generation,
+            sid: grant.session,
         };
         jsonwebtoken::encode(&header, &claims, key.encoding_key())
     }

@@ -16,7 +16,7 @@ use auth_service::{
     lanes::Bcrypt,
     password::Scheme,
     throttle::Refusals,
-    token::Issuer,
+    token::{Grant, Issuer},
 };
 use axum::{Router, body::Body, body::to_bytes, routing::get};
 use chrono::DateTime;
@@ -101,7 +101,13 @@ fn issuer() -> Issuer {
 /// A new token of the same account each time.
 fn issue(key: &SigningKey) -> String {
     let email = Email::parse("ada@example.com").unwrap();
-    issuer().issue(AccountId(Uuid::from_u128(7)), &email, key, sql_kit::now()).unwrap()
+    let grant = Grant {
+        account: AccountId(Uuid::from_u128(7)),
+        email: &email,
+        generation: 0,
+        session: None,
+    };
+    issuer().issue(grant, key, sql_kit::now()).unwrap()
 }
 
 fn verifier(key: &SigningKey) -> Verifier {
@@ -235,7 +241,9 @@ fn profile(runtime: &Runtime) {
 }
 
 fn login(runtime: &Runtime) {
-    use auth_service::{NAME, config, edge::rest::router, service::Service, store};
+    use auth_service::{
+        NAME, config, edge::rest::router, service::Service, store::Store, throttle::SubjectKey,
+    };
 
     let mut source = Source::default();
     source.set(&config::DATABASE_URL, "sqlite::memory:");
@@ -244,10 +252,10 @@ fn login(runtime: &Runtime) {
     let settings = config::Settings::read(&mut source).unwrap();
     let metrics = Metrics::default();
     let options = PoolOptions::new(NAME, &settings.runtime, &metrics);
-    let store = store::open(&settings.database, options).unwrap();
+    let store = Store::open(&settings.database, options).unwrap();
     let timeout = Duration::from_secs(60);
     let service = Service::new(
-        Arc::clone(&store),
+        store.clone(),
         Hashing::start(1, 1, timeout, Duration::from_millis(1), &metrics).unwrap(),
         Scheme::Bcrypt { cost: 4 },
         settings.issuer,
@@ -255,6 +263,7 @@ fn login(runtime: &Runtime) {
         Refusals::observed_by(&metrics),
         settings.password_rules,
     );
+    service.use_subject_key(SubjectKey::new(b"secret"));
     service.publish_keys(KeyRing::of_one(SigningKey::from_pem(ES256).unwrap(), Vec::new()));
     let router = runtime.block_on(async {
         store.migrate().await.unwrap();

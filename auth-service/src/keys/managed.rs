@@ -65,7 +65,7 @@ pub enum KeysError {
 /// The keys in the database.
 #[derive(Debug, Clone)]
 pub struct ManagedKeys {
-    store: Arc<dyn Store>,
+    store: Store,
     sealer: Arc<Sealer>,
     algorithm: Algorithm,
     schedule: Schedule,
@@ -75,12 +75,18 @@ impl ManagedKeys {
     /// Keys of `algorithm` in `store`, sealed by `sealer`.
     #[must_use]
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Store,
         sealer: Arc<Sealer>,
         algorithm: Algorithm,
         schedule: Schedule,
     ) -> Self {
         Self { store, sealer, algorithm, schedule }
+    }
+
+    /// The present time, by the clock that all replicas share.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.store.now()
     }
 
     /// Loads the keys; adds one where none is there or the next one is due, and removes those that
@@ -151,14 +157,18 @@ impl ManagedKeys {
     ///
     /// As [`ManagedKeys::load`]; nothing is changed then.
     pub async fn rewrap(&self, sealer: &Sealer) -> Result<usize, KeysError> {
+        let reseal = |name: String, sealed: Vec<u8>| {
+            let after = sealer.seal(&name, &self.sealer.open(&name, &sealed)?)?;
+            Ok::<_, KeysError>((name, sealed, after))
+        };
         loop {
-            let mut keys = Vec::new();
-            for record in self.store.signing_keys().await? {
-                let der = self.sealer.open(&record.kid, &record.sealed_key)?;
-                let after = sealer.seal(&record.kid, &der)?;
-                keys.push((record.kid, record.sealed_key, after));
-            }
-            if self.store.reseal_signing_keys(&keys).await? {
+            let records = self.store.signing_keys().await?;
+            let keys = records.into_iter().map(|record| reseal(record.kid, record.sealed_key));
+            let keys = keys.collect::<Result<Vec<_>, _>>()?;
+            let secrets = self.store.sealed_secrets().await?;
+            let secrets = secrets.into_iter().map(|(name, sealed)| reseal(name, sealed));
+            let secrets = secrets.collect::<Result<Vec<_>, _>>()?;
+            if self.store.reseal(&keys, &secrets).await? {
                 tracing::info!(
                     event = "signing_key.rewrapped",
                     count = keys.len(),
@@ -194,7 +204,7 @@ impl ManagedKeys {
         let (mut seen, mut signing) = (Vec::new(), None);
         loop {
             tokio::time::sleep(RELOAD_INTERVAL).await;
-            let now = sql_kit::now();
+            let now = self.store.now();
             if let Err(error) = self.reload(&mut seen, now, &publish).await {
                 tracing::warn!(%error, "cannot reload the signing keys");
             }

@@ -1,5 +1,6 @@
 //! Accounts after registration: introspection of their tokens, deletion.
 
+use sql_kit::{read, transaction};
 use token_verifier::{Claims, Rules};
 
 use super::Service;
@@ -28,7 +29,7 @@ impl Service {
             return Ok(None);
         };
         let id = AccountId(claims.sub);
-        let account = self.store.read(async |unit| accounts::by_id(unit, id).await).await?;
+        let account = read!(self.store, |unit| accounts::by_id(unit, id).await).await?;
         Ok(account.is_some().then_some(claims))
     }
 
@@ -41,12 +42,12 @@ impl Service {
     pub async fn delete_account(&self, id: AccountId) -> Result<(), Error> {
         self.loaded_keys()?;
         loop {
-            let found = self.store.read(async |unit| accounts::by_id(unit, id).await).await?;
+            let found = read!(self.store, |unit| accounts::by_id(unit, id).await).await?;
             let Some(found) = found else {
                 return Ok(());
             };
             let subject = self.throttle.subject(found.email.as_str())?;
-            let delete = async |unit: &mut _| {
+            let deleted = transaction!(self.store, |unit| {
                 // In the order in which a login takes them.
                 attempts::lock(unit, &subject).await?;
                 let Some(account) = accounts::lock(unit, id).await? else {
@@ -58,8 +59,8 @@ impl Service {
                 }
                 attempts::forget(unit, &subject).await?;
                 accounts::delete(unit, id).await
-            };
-            if self.store.write(delete).await? {
+            });
+            if deleted.await? {
                 tracing::info!(event = "account.deleted", account = %id, "account deleted");
                 return Ok(());
             }

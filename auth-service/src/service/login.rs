@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use service_kit::{client_address::Network, trace};
+use sql_kit::{read, write_one};
 use tracing::Instrument as _;
 
 use super::Service;
@@ -12,6 +13,7 @@ use crate::{
     password::{HashError, Scheme},
     store::{AccountRecord, Store, accounts},
     throttle::Permit,
+    token::Grant,
 };
 
 /// An access token and its lifetime.
@@ -60,7 +62,13 @@ impl Service {
         let now = self.store.now();
         let ring = self.loaded_keys()?;
         let key = ring.active(now).ok_or(Error::DatabaseUnavailable)?;
-        let access_token = self.issuer.issue(account, key, now).map_err(|error| {
+        let grant = Grant {
+            account: account.id,
+            email: &account.email,
+            generation: account.generation,
+            session: None,
+        };
+        let access_token = self.issuer.issue(grant, key, now).map_err(|error| {
             tracing::error!(%error, "signing failed");
             Error::Internal
         })?;
@@ -82,9 +90,7 @@ impl Service {
         let slot = || Ok(self.hashing.slot()?);
         let (permit, slot) = self.throttle.admit(subject, network, slot).await?;
         let account = match Email::parse(email) {
-            Ok(email) => {
-                self.store.read(async |unit| accounts::by_email(unit, &email).await).await?
-            }
+            Ok(email) => read!(self.store, |unit| accounts::by_email(unit, &email).await).await?,
             Err(_) => None,
         };
 
@@ -134,12 +140,12 @@ async fn settle(
     };
     if let Some(after) = checked.replacement {
         let name = scheme.to_string();
-        let replace = async |unit: &mut _| {
+        let replaced = write_one!(store, |unit| {
             let before = &account.password_hash;
             accounts::replace_password_hash(unit, account.id, before, &after, &name).await
-        };
+        });
         // A failure only postpones it to the next login.
-        match store.write_one(replace).await {
+        match replaced.await {
             Ok(true) => {
                 tracing::info!(
                     event = "password_hash.replaced", account = %account.id, "password hash replaced"

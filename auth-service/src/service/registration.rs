@@ -1,6 +1,7 @@
 //! Registration.
 
 use service_kit::client_address::Network;
+use sql_kit::{read, write_one};
 
 use super::Service;
 use crate::{
@@ -25,8 +26,8 @@ impl Service {
         self.admit(&self.limits.registrations, network)?;
         let Registration { email, password } = registration;
         // Spares the hash where the answer is known already; the insertion decides.
-        let exists = async |unit: &mut _| accounts::by_email(unit, &email).await;
-        if self.store.read(exists).await?.is_some() {
+        let existing = read!(self.store, |unit| accounts::by_email(unit, &email).await);
+        if existing.await?.is_some() {
             return Err(Error::EmailAlreadyRegistered);
         }
         let scheme = self.scheme;
@@ -40,8 +41,8 @@ impl Service {
             created_at: self.store.now(),
             generation: 0,
         };
-        let insert = async |unit: &mut _| accounts::insert(unit, &account).await;
-        if !self.store.write_one(insert).await? {
+        let inserted = write_one!(self.store, |unit| accounts::insert(unit, &account).await);
+        if !inserted.await? {
             return Err(Error::EmailAlreadyRegistered);
         }
         tracing::info!(event = "account.registered", account = %account.id, "account registered");

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use service_kit::client_address::Network;
-use sql_kit::{Row, Statement, StoreError, Unit, values};
+use sql_kit::{Row, Statement, StoreError, Unit, values, write_one};
 
 use super::Store;
 use crate::{
@@ -92,8 +92,7 @@ pub async fn put_counters(
     counters: &Counters,
 ) -> Result<(), sqlx::Error> {
     let network = network.to_string();
-    for (network, counter) in
-        [(network.as_str(), counters.pair), (ALL_NETWORKS, counters.account)]
+    for (network, counter) in [(network.as_str(), counters.pair), (ALL_NETWORKS, counters.account)]
     {
         if counter == Counter::default() {
             unit.execute(
@@ -142,13 +141,7 @@ pub async fn note_network(
          SELECT $1, $2, $3 FROM accounts WHERE id = $5
          ON CONFLICT (subject, network) DO UPDATE SET seen_at = excluded.seen_at
          WHERE n.seen_at < $4",
-        values![
-            &subject.0[..],
-            &network.to_string(),
-            now,
-            now - NETWORK_REFRESH,
-            account.0
-        ],
+        values![&subject.0[..], &network.to_string(), now, now - NETWORK_REFRESH, account.0],
     )
     .await?;
     Ok(())
@@ -197,11 +190,10 @@ impl Store {
         let mut removed = 0;
         for (statement, before) in [(FAILURES, now), (NETWORKS, now - NETWORK_MEMORY)] {
             loop {
-                let batch = self
-                    .write_one(async |unit| {
-                        unit.execute(statement, values![before, PRUNE_BATCH]).await
-                    })
-                    .await?;
+                let batch = write_one!(self, |unit| {
+                    unit.execute(statement, values![before, PRUNE_BATCH]).await
+                })
+                .await?;
                 removed += batch;
                 if batch < PRUNE_BATCH.unsigned_abs() {
                     break;

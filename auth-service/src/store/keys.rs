@@ -1,7 +1,7 @@
 //! Signing keys.
 
 use chrono::{DateTime, Utc};
-use sql_kit::{Row, StoreError, Unit, values};
+use sql_kit::{Row, StoreError, Unit, read, transaction, values, write_one};
 
 use super::{Store, secrets};
 
@@ -48,7 +48,7 @@ impl Store {
     ///
     /// Those of the database, as of all methods here.
     pub async fn signing_keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        self.read(async |unit| {
+        read!(self, |unit| {
             let rows = unit
                 .fetch_all(
                     "SELECT kid, algorithm, sealed_key, created_at, activates_at
@@ -72,7 +72,7 @@ impl Store {
         key: &KeyRecord,
         expected: Option<&str>,
     ) -> Result<bool, StoreError> {
-        self.write(async |unit| {
+        transaction!(self, |unit| {
             lock(unit).await?;
             let newest = unit
                 .fetch_optional(
@@ -108,7 +108,7 @@ impl Store {
     ///
     /// Those of the database.
     pub async fn sealed_secrets(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        self.read(secrets::all).await
+        read!(self, |unit| secrets::all(unit).await).await
     }
 
     /// Replaces the sealed form of all signing keys and secrets at once, if they are exactly those and
@@ -117,12 +117,8 @@ impl Store {
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn reseal(
-        &self,
-        keys: &[Resealed],
-        shared: &[Resealed],
-    ) -> Result<bool, StoreError> {
-        self.write(async |unit| {
+    pub async fn reseal(&self, keys: &[Resealed], shared: &[Resealed]) -> Result<bool, StoreError> {
+        transaction!(self, |unit| {
             lock(unit).await?;
             let row = unit
                 .fetch_one(
@@ -161,7 +157,7 @@ impl Store {
     ///
     /// Those of the database.
     pub async fn remove_signing_key(&self, kid: &str) -> Result<(), StoreError> {
-        self.write_one(async |unit| {
+        write_one!(self, |unit| {
             unit.execute("DELETE FROM signing_keys WHERE kid = $1", values![kid]).await?;
             Ok(())
         })

@@ -171,8 +171,7 @@ impl Counters {
         let mut settled =
             self.each(limits, now, |counter| counter.settled(outcome, limits.window, now));
         if outcome == Outcome::Succeeded {
-            settled.pair =
-                Counter { failures: 0, ..settled.pair }.normal();
+            settled.pair = Counter { failures: 0, ..settled.pair }.normal();
         }
         settled
     }
@@ -232,10 +231,10 @@ mod tests {
         };
         assert_eq!(exhausted.retry_after, Duration::from_secs(890));
         assert_eq!(exhausted.policy, policy::FAILURES_PER_PAIR);
-        assert_eq!(counters.decide(LIMITS, at(899)), Decision::Refused(Exhausted {
-            retry_after: Duration::from_secs(1),
-            ..exhausted
-        }));
+        assert_eq!(
+            counters.decide(LIMITS, at(899)),
+            Decision::Refused(Exhausted { retry_after: Duration::from_secs(1), ..exhausted })
+        );
         assert_eq!(counters.decide(LIMITS, at(900)), Decision::Admitted);
     }
 
@@ -280,7 +279,8 @@ mod tests {
         let mut counters = Counters::default();
         for second in 0..20 {
             assert_eq!(counters.decide(off, at(second)), Decision::Admitted);
-            counters = counters.with_pending(off, at(second)).settled(Outcome::Failed, off, at(second));
+            counters =
+                counters.with_pending(off, at(second)).settled(Outcome::Failed, off, at(second));
         }
         assert_eq!(counters, Counters::default());
     }

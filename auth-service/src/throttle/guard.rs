@@ -6,6 +6,7 @@ use std::{
 };
 
 use service_kit::client_address::Network;
+use sql_kit::{read, transaction};
 
 use super::{Counters, Decision, Exhausted, FailureLimits, Outcome, Refusals, Subject, SubjectKey};
 use crate::{
@@ -71,7 +72,10 @@ impl Throttle {
     ) -> Result<(Permit, S), Error> {
         if self.limits.are_off() {
             let slot = slot()?;
-            return Ok((Permit { throttle: Arc::clone(self), subject, network, is_open: false }, slot));
+            return Ok((
+                Permit { throttle: Arc::clone(self), subject, network, is_open: false },
+                slot,
+            ));
         }
         let (started, mut pause) = (Instant::now(), BUSY_INTERVAL);
         loop {
@@ -83,7 +87,10 @@ impl Throttle {
                     match self.count(&subject, network).await? {
                         Decision::Admitted => {
                             let throttle = Arc::clone(self);
-                            return Ok((Permit { throttle, subject, network, is_open: true }, slot));
+                            return Ok((
+                                Permit { throttle, subject, network, is_open: true },
+                                slot,
+                            ));
                         }
                         Decision::Refused(exhausted) => {
                             return Err(self.refuse(exhausted, network));
@@ -102,28 +109,25 @@ impl Throttle {
 
     async fn look(&self, subject: &Subject, network: Network) -> Result<Decision, StoreError> {
         let now = self.store.now();
-        let counted = self
-            .store
-            .read(async |unit| attempts::counters(unit, subject, network, now).await)
-            .await?;
+        let counted =
+            read!(self.store, |unit| attempts::counters(unit, subject, network, now).await).await?;
         Ok(counted.decide(self.limits, now))
     }
 
     /// Counts an attempt as pending, if it is admitted.
     async fn count(&self, subject: &Subject, network: Network) -> Result<Decision, StoreError> {
-        self.store
-            .write(async |unit| {
-                attempts::lock(unit, subject).await?;
-                let now = self.store.now();
-                let counted = attempts::counters(unit, subject, network, now).await?;
-                let decision = counted.decide(self.limits, now);
-                if decision == Decision::Admitted {
-                    let pending = counted.with_pending(self.limits, now);
-                    attempts::put_counters(unit, subject, network, &pending).await?;
-                }
-                Ok(decision)
-            })
-            .await
+        transaction!(self.store, |unit| {
+            attempts::lock(unit, subject).await?;
+            let now = self.store.now();
+            let counted = attempts::counters(unit, subject, network, now).await?;
+            let decision = counted.decide(self.limits, now);
+            if decision == Decision::Admitted {
+                let pending = counted.with_pending(self.limits, now);
+                attempts::put_counters(unit, subject, network, &pending).await?;
+            }
+            Ok(decision)
+        })
+        .await
     }
 
     fn refuse(&self, exhausted: Exhausted, network: Network) -> Error {
@@ -140,21 +144,18 @@ impl Throttle {
         outcome: Outcome,
         account: Option<AccountId>,
     ) -> Result<(), StoreError> {
-        self.store
-            .write(async |unit| {
-                attempts::lock(unit, subject).await?;
-                let now = self.store.now();
-                let counted: Counters = attempts::counters(unit, subject, network, now).await?;
-                let settled = counted.settled(outcome, self.limits, now);
-                attempts::put_counters(unit, subject, network, &settled).await?;
-                match account {
-                    Some(account) => {
-                        attempts::note_network(unit, subject, account, network, now).await
-                    }
-                    None => Ok(()),
-                }
-            })
-            .await
+        transaction!(self.store, |unit| {
+            attempts::lock(unit, subject).await?;
+            let now = self.store.now();
+            let counted: Counters = attempts::counters(unit, subject, network, now).await?;
+            let settled = counted.settled(outcome, self.limits, now);
+            attempts::put_counters(unit, subject, network, &settled).await?;
+            match account {
+                Some(account) => attempts::note_network(unit, subject, account, network, now).await,
+                None => Ok(()),
+            }
+        })
+        .await
     }
 }
 
@@ -200,8 +201,7 @@ impl Drop for Permit {
         let (true, Ok(runtime)) = (self.is_open, tokio::runtime::Handle::try_current()) else {
             return;
         };
-        let (throttle, subject, network) =
-            (Arc::clone(&self.throttle), self.subject, self.network);
+        let (throttle, subject, network) = (Arc::clone(&self.throttle), self.subject, self.network);
         runtime.spawn(async move {
             // If this fails the attempt stops counting after a while.
             let _ = throttle.settle(&subject, network, Outcome::Abandoned, None).await;

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use auth_service::{
     domain::{AccountId, Email},
     keys::{KeyRing, KeysError, ManagedKeys, Schedule, Sealer},
-    store::{Store, open},
-    token::Issuer,
+    store::Store,
+    token::{Grant, Issuer},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use test_kit::{ENGINES, TestDatabase};
@@ -16,23 +16,25 @@ use crate::support::ENCRYPTION_KEY;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-async fn store(database: &TestDatabase) -> Arc<dyn Store> {
+async fn store(database: &TestDatabase) -> Store {
     let options = test_kit::pool_options();
-    let store = open(&database.url.parse().unwrap(), options).unwrap();
+    let store = Store::open(&database.url.parse().unwrap(), options).unwrap();
     store.migrate().await.unwrap();
     store
 }
 
-fn managed(store: &Arc<dyn Store>, key: &str, algorithm: Algorithm) -> ManagedKeys {
+fn managed(store: &Store, key: &str, algorithm: Algorithm) -> ManagedKeys {
     let sealer = Arc::new(Sealer::from_base64(key).unwrap());
-    ManagedKeys::new(Arc::clone(store), sealer, algorithm, Schedule { rotation_period: DAY })
+    ManagedKeys::new(store.clone(), sealer, algorithm, Schedule { rotation_period: DAY })
 }
 
 fn token(ring: &KeyRing, now: DateTime<Utc>) -> String {
     let issuer =
         Issuer { issuer: "i".to_owned(), audience: "a".to_owned(), ttl: Duration::from_secs(3600) };
     let email = Email::parse("a@b.com").unwrap();
-    issuer.issue(AccountId::generate(), &email, ring.active(now).unwrap(), now).unwrap()
+    let grant =
+        Grant { account: AccountId::generate(), email: &email, generation: 0, session: None };
+    issuer.issue(grant, ring.active(now).unwrap(), now).unwrap()
 }
 
 #[tokio::test]

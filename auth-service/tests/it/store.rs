@@ -1,17 +1,35 @@
 //! What every store does: one suite, both engines.
 
-use std::sync::Arc;
-
 use auth_service::{
     domain::{AccountId, Email},
-    store::{AccountRecord, KeyRecord, Store, StoreError, open},
+    store::{AccountRecord, KeyRecord, Store, StoreError, accounts},
 };
 use chrono::TimeDelta;
+use sql_kit::{read, transaction, write_one};
 use test_kit::{ENGINES, TestDatabase};
 
-fn connect(database: &TestDatabase) -> Arc<dyn Store> {
-    let options = test_kit::pool_options();
-    open(&database.url.parse().unwrap(), options).unwrap()
+fn connect(database: &TestDatabase) -> Store {
+    Store::open(&database.url.parse().unwrap(), test_kit::pool_options()).unwrap()
+}
+
+async fn create(store: &Store, account: &AccountRecord) -> Result<bool, StoreError> {
+    write_one!(store, |unit| accounts::insert(unit, account).await).await
+}
+
+async fn find(store: &Store, email: &Email) -> Result<Option<AccountRecord>, StoreError> {
+    read!(store, |unit| accounts::by_email(unit, email).await).await
+}
+
+async fn by_id(store: &Store, id: AccountId) -> Result<Option<AccountRecord>, StoreError> {
+    read!(store, |unit| accounts::by_id(unit, id).await).await
+}
+
+async fn delete(store: &Store, id: AccountId) -> Result<bool, StoreError> {
+    write_one!(store, |unit| accounts::delete(unit, id).await).await
+}
+
+async fn hash_schemes(store: &Store) -> Result<Vec<String>, StoreError> {
+    read!(store, |unit| accounts::hash_schemes(unit).await).await
 }
 
 fn account(email: &str) -> AccountRecord {
@@ -21,6 +39,7 @@ fn account(email: &str) -> AccountRecord {
         password_hash: format!("hash of {email}"),
         hash_scheme: "bcrypt:12".to_owned(),
         created_at: sql_kit::now(),
+        generation: 0,
     }
 }
 
@@ -41,11 +60,11 @@ async fn an_account_comes_back_as_it_was_stored() {
         let store = connect(&database);
         store.migrate().await.unwrap();
         let (jane, other) = (account("jane@example.com"), account("other@example.com"));
-        assert_eq!(store.create_account(&jane).await, Ok(true));
-        assert_eq!(store.account_by_email(&jane.email).await, Ok(Some(jane.clone())));
-        assert_eq!(store.account_by_email(&other.email).await, Ok(None));
-        assert_eq!(store.account_exists(jane.id).await, Ok(true));
-        assert_eq!(store.account_exists(other.id).await, Ok(false));
+        assert_eq!(create(&store, &jane).await, Ok(true));
+        assert_eq!(find(&store, &jane.email).await, Ok(Some(jane.clone())));
+        assert_eq!(find(&store, &other.email).await, Ok(None));
+        assert_eq!(by_id(&store, jane.id).await, Ok(Some(jane)));
+        assert_eq!(by_id(&store, other.id).await, Ok(None));
     }
 }
 
@@ -57,8 +76,8 @@ async fn an_email_has_one_account_however_many_try_at_once() {
         store.migrate().await.unwrap();
         let tries: Vec<_> = (0..20)
             .map(|_| {
-                let store = Arc::clone(&store);
-                tokio::spawn(async move { store.create_account(&account("a@b.com")).await })
+                let store = store.clone();
+                tokio::spawn(async move { create(&store, &account("a@b.com")).await })
             })
             .collect();
         let mut created = 0;
@@ -76,14 +95,19 @@ async fn a_password_hash_is_replaced_only_where_it_is_still_the_one_that_was_rea
         let store = connect(&database);
         store.migrate().await.unwrap();
         let jane = account("jane@example.com");
-        store.create_account(&jane).await.unwrap();
-        let replace = |before: &'static str, after: &'static str| {
-            store.replace_password_hash(jane.id, before, after, "argon2id:1,2,3")
-        };
-        assert_eq!(replace("another", "new").await, Ok(false));
-        assert_eq!(replace("hash of jane@example.com", "new").await, Ok(true));
-        assert_eq!(replace("hash of jane@example.com", "newer").await, Ok(false));
-        let stored = store.account_by_email(&jane.email).await.unwrap().unwrap();
+        create(&store, &jane).await.unwrap();
+        for (before, after, replaced) in [
+            ("another", "new", false),
+            ("hash of jane@example.com", "new", true),
+            ("hash of jane@example.com", "newer", false),
+        ] {
+            let done = write_one!(store, |unit| {
+                let scheme = "argon2id:1,2,3";
+                accounts::replace_password_hash(unit, jane.id, before, after, scheme).await
+            });
+            assert_eq!(done.await, Ok(replaced), "{engine:?} {before} {after}");
+        }
+        let stored = find(&store, &jane.email).await.unwrap().unwrap();
         assert_eq!(stored.password_hash, "new");
         assert_eq!(stored.hash_scheme, "argon2id:1,2,3");
     }
@@ -96,11 +120,11 @@ async fn a_deleted_account_is_gone_and_its_email_free() {
         let store = connect(&database);
         store.migrate().await.unwrap();
         let jane = account("jane@example.com");
-        store.create_account(&jane).await.unwrap();
-        assert_eq!(store.delete_account(jane.id).await, Ok(Some(jane.email.clone())));
-        assert_eq!(store.delete_account(jane.id).await, Ok(None));
-        assert_eq!(store.account_exists(jane.id).await, Ok(false));
-        assert_eq!(store.create_account(&account("jane@example.com")).await, Ok(true));
+        create(&store, &jane).await.unwrap();
+        assert_eq!(delete(&store, jane.id).await, Ok(true));
+        assert_eq!(delete(&store, jane.id).await, Ok(false));
+        assert_eq!(by_id(&store, jane.id).await, Ok(None));
+        assert_eq!(create(&store, &account("jane@example.com")).await, Ok(true));
     }
 }
 
@@ -110,13 +134,13 @@ async fn the_schemes_in_use_are_named_once_each() {
         let database = TestDatabase::create(engine).await;
         let store = connect(&database);
         store.migrate().await.unwrap();
-        assert_eq!(store.hash_schemes().await, Ok(vec![]));
+        assert_eq!(hash_schemes(&store).await, Ok(vec![]));
         for (number, scheme) in ["b", "a", "c", "a", "b", "a"].into_iter().enumerate() {
             let mut record = account(&format!("p{number}@example.com"));
             record.hash_scheme = scheme.to_owned();
-            store.create_account(&record).await.unwrap();
+            create(&store, &record).await.unwrap();
         }
-        let schemes = store.hash_schemes().await.unwrap();
+        let schemes = hash_schemes(&store).await.unwrap();
         assert_eq!(schemes, ["a", "b", "c"], "{engine:?}");
     }
 }
@@ -146,7 +170,7 @@ async fn of_many_that_add_the_next_key_one_does() {
         store.migrate().await.unwrap();
         let tries: Vec<_> = (0..8)
             .map(|number| {
-                let store = Arc::clone(&store);
+                let store = store.clone();
                 let key = key(&format!("k{number}"), TimeDelta::seconds(number));
                 tokio::spawn(async move { store.add_signing_key(&key, None).await })
             })
@@ -195,5 +219,36 @@ async fn a_database_of_a_newer_version_is_refused() {
         }
         assert_eq!(store.migrate().await, Err(StoreError::Newer(9999)), "{engine:?}");
         assert_eq!(store.check_migrated().await, Err(StoreError::Newer(9999)), "{engine:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_transaction_writes_is_there_as_a_whole_or_not_at_all() {
+    for engine in ENGINES {
+        let database = TestDatabase::create(engine).await;
+        let store = connect(&database);
+        store.migrate().await.unwrap();
+        let (jane, other) = (account("jane@example.com"), account("other@example.com"));
+        let failed: Result<(), _> = transaction!(store, |unit| {
+            accounts::insert(unit, &jane).await?;
+            Err(sql_kit::SqlError::RowNotFound)
+        })
+        .await;
+        assert_eq!(failed, Err(StoreError::Internal));
+        let abandoned = transaction!(store, |unit| {
+            accounts::insert(unit, &jane).await?;
+            unit.abandon();
+            Ok(())
+        });
+        assert_eq!(abandoned.await, Ok(()));
+        assert_eq!(by_id(&store, jane.id).await, Ok(None), "{engine:?}");
+        let done = transaction!(store, |unit| {
+            accounts::insert(unit, &jane).await?;
+            accounts::insert(unit, &other).await?;
+            accounts::raise_generation(unit, jane.id).await
+        });
+        assert_eq!(done.await, Ok(Some(1)));
+        assert_eq!(by_id(&store, jane.id).await.unwrap().unwrap().generation, 1);
+        assert_eq!(by_id(&store, other.id).await, Ok(Some(other)), "{engine:?}");
     }
 }

@@ -1,8 +1,11 @@
 //! A running auth service on a free port and a fresh database.
 
 use auth_service::{App, config::Settings};
+use latchkey_contracts::auth::v1::{
+    DeleteAccountRequest, account_service_client::AccountServiceClient,
+};
 use service_kit::settings::{Setting, Source};
-use test_kit::{Client, Engine, TestDatabase};
+use test_kit::{Client, Engine, TestDatabase, channel};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +65,20 @@ impl Running {
         let task = tokio::spawn(app.run());
         health.ready().await;
         Self { rest, http, grpc, admin, database, shutdown, task }
+    }
+
+    /// Starts a second service on the same database.
+    pub(crate) async fn start_beside(other: &Self, overrides: &[(Setting, &str)]) -> Self {
+        Self::start_on(other.database.share(), overrides).await
+    }
+
+    /// Deletes an account as the user service does.
+    pub(crate) async fn delete_account(&self, id: &str) {
+        let mut client = AccountServiceClient::new(channel(self.grpc).await);
+        let mut request = tonic::Request::new(DeleteAccountRequest { id: id.to_owned() });
+        let token = format!("Bearer {SERVICE_TOKEN}").parse().unwrap();
+        request.metadata_mut().insert("authorization", token);
+        client.delete_account(request).await.unwrap();
     }
 
     /// Stops the service and hands back its database.

@@ -204,3 +204,9 @@ impl Drop for Child {
         }
     }
 }
+
+/// Has a future that outlives its request, or runs in another task, make its spans in the present
+/// context all the same.
+pub fn in_present_context<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    opentelemetry::trace::FutureExt::with_context(future, Context::current())
+}

@@ -6,6 +6,8 @@ pub mod openapi;
 pub mod pki;
 pub mod process;
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -29,7 +31,8 @@ pub const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
 pub struct TestDatabase {
     /// Its `DATABASE_URL`.
     pub url: String,
-    folder: TempDir,
+    /// Removed with the last that shares it.
+    folder: Arc<TempDir>,
 }
 
 impl TestDatabase {
@@ -44,7 +47,13 @@ impl TestDatabase {
             Engine::Sqlite => format!("sqlite://{}", folder.path().join("test.db").display()),
             Engine::Postgres => create_postgres().await,
         };
-        Self { url, folder }
+        Self { url, folder: Arc::new(folder) }
+    }
+
+    /// The same database once more, for a second service on it.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { url: self.url.clone(), folder: Arc::clone(&self.folder) }
     }
 
     /// A folder that lives as long as the database.
