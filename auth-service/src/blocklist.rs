@@ -22,12 +22,13 @@ impl std::fmt::Debug for Blocklist {
 }
 
 impl Blocklist {
-    /// The embedded list with `own` on top: one password a line, empty lines left out.
+    /// The embedded list with `own` on top: one password a line, empty lines left out. White space around a
+    /// password is no part of it.
     #[must_use]
     pub fn with_own(own: &str) -> Self {
         let lines: BTreeSet<String> = own
             .lines()
-            .map(|line| line.nfc().collect::<String>().to_lowercase())
+            .map(|line| line.trim().nfc().collect::<String>().to_lowercase())
             .filter(|line| !line.is_empty())
             .collect();
         Self { own: lines.into_iter().flat_map(|line| [line, "\n".to_owned()]).collect() }

@@ -3,6 +3,7 @@
 
 pub mod blocklist;
 pub mod calibrate;
+pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod edge;
@@ -28,6 +29,7 @@ use service_kit::{
     otlp::{Otlp, OtlpError},
     server::{Plan, Server},
 };
+use sql_kit::DatabaseSettings;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -108,7 +110,7 @@ impl App {
     ) -> Result<Self, BuildError> {
         let otlp = Otlp::start(NAME, VERSION)?;
         let metrics = Metrics::new(NAME, VERSION, &otlp);
-        let store = open_store(&settings, &metrics)?;
+        let store = open_store(&settings.database, &metrics)?;
         let hashing = Hashing::start(
             settings.hash_workers,
             settings.hash_width,
@@ -117,7 +119,7 @@ impl App {
             &metrics,
         )
         .map_err(|error| BuildError::System(format!("HASH_WORKERS: {error}")))?;
-        observe_connections(&store, settings.runtime.database_max_connections, &metrics);
+        observe_connections(&store, settings.database.pool.max_connections, &metrics);
         let service = Arc::new(Service::new(
             store.clone(),
             hashing,
@@ -132,7 +134,7 @@ impl App {
             service: Arc::clone(&service),
             keys: keys(&store, settings.keys),
             sealer: settings.sealer,
-            migrate: settings.runtime.migrate_on_start,
+            migrate: settings.database.pool.migrate_on_start,
         };
         let prepared = match tokio::time::timeout(START_PATIENCE, preparation.run()).await {
             Ok(Ok(())) => true,
@@ -154,14 +156,15 @@ impl App {
             grpc_services: edge::grpc::SERVICES,
             descriptors: edge::grpc::DESCRIPTORS,
         };
-        let (proxies, token) = (settings.trusted_proxies, settings.service_token);
+        let (proxies, tokens) =
+            (settings.runtime.edge.trusted_proxies.clone(), settings.service_tokens);
         let server = Server::bind(
             plan,
             |shared, health| {
                 edge::rest::router(shared, Arc::clone(&service), proxies.clone(), health)
             },
             |routes| {
-                edge::grpc::add_services(routes, Arc::clone(&service), proxies.clone(), token);
+                edge::grpc::add_services(routes, Arc::clone(&service), proxies.clone(), tokens);
             },
             shutdown,
         )
@@ -196,7 +199,7 @@ impl App {
 /// # Errors
 ///
 /// Where the database cannot be migrated.
-pub async fn migrate(settings: &Settings) -> Result<(), BuildError> {
+pub async fn migrate(settings: &DatabaseSettings) -> Result<(), BuildError> {
     let store = open_store(settings, &Metrics::default())?;
     store.migrate().await?;
     store.close().await;
@@ -209,7 +212,7 @@ pub async fn migrate(settings: &Settings) -> Result<(), BuildError> {
 ///
 /// Where the database is away or not migrated.
 pub async fn managed_keys(settings: Settings) -> Result<Option<ManagedKeys>, BuildError> {
-    let store = open_store(&settings, &Metrics::default())?;
+    let store = open_store(&settings.database, &Metrics::default())?;
     store.check_migrated().await?;
     Ok(match keys(&store, settings.keys) {
         Keys::Managed(keys) => Some(keys),
@@ -217,8 +220,8 @@ pub async fn managed_keys(settings: Settings) -> Result<Option<ManagedKeys>, Bui
     })
 }
 
-fn open_store(settings: &Settings, metrics: &Metrics) -> Result<Store, BuildError> {
-    let options = sql_kit::PoolOptions::new(NAME, &settings.runtime, metrics);
+fn open_store(settings: &DatabaseSettings, metrics: &Metrics) -> Result<Store, BuildError> {
+    let options = sql_kit::PoolOptions::new(NAME, &settings.pool, metrics);
     Store::open(&settings.database, options)
         .map_err(|error| BuildError::System(format!("DATABASE_URL: {error}")))
 }

@@ -28,8 +28,9 @@ use service_kit::{
     health::Health,
     metrics::Metrics,
     rest,
+    runtime::{LOG_FORMAT, LogSettings},
     settings::Source,
-    telemetry::{self, LogFormat, LogOutput},
+    telemetry::{self, LogOutput},
     trace::Traces,
 };
 use sql_kit::PoolOptions;
@@ -77,7 +78,9 @@ fn main() {
     if std::env::args().any(|argument| argument == "--count") {
         COUNTING.get_or_init(|| true);
         // A request costs its log line, too.
-        telemetry::init(LogFormat::Json, "info", LogOutput::Stderr).unwrap();
+        let mut source = Source::default();
+        source.set(&LOG_FORMAT, "json");
+        telemetry::init(&LogSettings::read(&mut source), LogOutput::Stderr).unwrap();
     }
     // One thread: where several take turns, counts vary.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -218,9 +221,10 @@ fn profile(runtime: &Runtime) {
     source.set(&config::DATABASE_URL, "sqlite::memory:");
     source.set(&config::JWT_SECRET, SECRET);
     let settings = config::Settings::read(&mut source).unwrap();
-    let options = PoolOptions::new(NAME, &settings.runtime, &Metrics::default());
-    let store = store::open(&settings.database, options).unwrap();
-    let service = Service::new(Arc::clone(&store), settings.email_visibility, Arc::default());
+    let options = PoolOptions::new(NAME, &settings.database.pool, &Metrics::default());
+    let store = store::open(&settings.database.database, options).unwrap();
+    let service =
+        Service::new(Arc::clone(&store), settings.profiles.email_visibility, Arc::default());
     let key = SigningKey::from_pem(ES256).unwrap();
     let router = runtime.block_on(async {
         store.migrate().await.unwrap();
@@ -251,8 +255,8 @@ fn login(runtime: &Runtime) {
     source.set(&config::LOGINS_PER_MINUTE, "0");
     let settings = config::Settings::read(&mut source).unwrap();
     let metrics = Metrics::default();
-    let options = PoolOptions::new(NAME, &settings.runtime, &metrics);
-    let store = Store::open(&settings.database, options).unwrap();
+    let options = PoolOptions::new(NAME, &settings.database.pool, &metrics);
+    let store = Store::open(&settings.database.database, options).unwrap();
     let timeout = Duration::from_secs(60);
     let service = Service::new(
         store.clone(),
@@ -267,7 +271,7 @@ fn login(runtime: &Runtime) {
     service.publish_keys(KeyRing::of_one(SigningKey::from_pem(ES256).unwrap(), Vec::new()));
     let router = runtime.block_on(async {
         store.migrate().await.unwrap();
-        router(&edge(NAME), Arc::new(service), settings.trusted_proxies, &no_health())
+        router(&edge(NAME), Arc::new(service), settings.runtime.edge.trusted_proxies, &no_health())
     });
     let body = serde_json::json!({"email": "ada@example.com", "password": "S3cureP@ss"});
     let post = |path: &str| {

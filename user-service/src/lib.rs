@@ -2,6 +2,7 @@
 //! service; `main.rs` and the `latchkey` crate run it.
 
 pub mod backlog;
+pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod edge;
@@ -25,6 +26,7 @@ use service_kit::{
     settings::Secret,
     trace::Traces,
 };
+use sql_kit::DatabaseSettings;
 use token_verifier::{KeySet, Rules, Verifier};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -84,12 +86,15 @@ impl App {
     ) -> Result<Self, BuildError> {
         let otlp = Otlp::start(NAME, VERSION)?;
         let metrics = Metrics::new(NAME, VERSION, &otlp);
-        let store = open_store(&settings, &metrics)?;
+        let store = open_store(&settings.database, &metrics)?;
         let deleted = Arc::new(Notify::new());
-        let service =
-            Service::new(Arc::clone(&store), settings.email_visibility, Arc::clone(&deleted));
+        let service = Service::new(
+            Arc::clone(&store),
+            settings.profiles.email_visibility,
+            Arc::clone(&deleted),
+        );
         let service = Arc::new(service);
-        observe_connections(&store, settings.runtime.database_max_connections, &metrics);
+        observe_connections(&store, settings.database.pool.max_connections, &metrics);
         let mut background = Background {
             backlog: Backlog::observed_by(&metrics),
             store: Arc::clone(&store),
@@ -101,7 +106,7 @@ impl App {
                 deleted,
                 Traces::new(&otlp),
             )?,
-            migrate: settings.runtime.migrate_on_start,
+            migrate: settings.database.pool.migrate_on_start,
             prepared: false,
         };
         background.prepared = match tokio::time::timeout(START_PATIENCE, background.prepare()).await
@@ -166,15 +171,18 @@ impl App {
 /// # Errors
 ///
 /// Where the database cannot be migrated.
-pub async fn migrate(settings: &Settings) -> Result<(), BuildError> {
+pub async fn migrate(settings: &DatabaseSettings) -> Result<(), BuildError> {
     let store = open_store(settings, &Metrics::default())?;
     store.migrate().await?;
     store.close().await;
     Ok(())
 }
 
-fn open_store(settings: &Settings, metrics: &Metrics) -> Result<Arc<dyn Store>, BuildError> {
-    let options = sql_kit::PoolOptions::new(NAME, &settings.runtime, metrics);
+fn open_store(
+    settings: &DatabaseSettings,
+    metrics: &Metrics,
+) -> Result<Arc<dyn Store>, BuildError> {
+    let options = sql_kit::PoolOptions::new(NAME, &settings.pool, metrics);
     store::open(&settings.database, options)
         .map_err(|error| BuildError::System(format!("DATABASE_URL: {error}")))
 }

@@ -3,8 +3,9 @@
 use clap::ArgMatches;
 
 use service_kit::metrics::Metrics;
+use sql_kit::DatabaseSettings;
 
-use crate::{BuildError, config::Settings, open_store};
+use crate::{BuildError, open_store};
 
 /// How many entries are listed.
 const LISTED: u32 = 1000;
@@ -15,7 +16,7 @@ const LISTED: u32 = 1000;
 ///
 /// Where the database is away or not migrated.
 #[expect(clippy::print_stdout, reason = "the answer of a command")]
-pub async fn run(settings: &Settings, flags: &ArgMatches) -> Result<(), BuildError> {
+pub async fn run(settings: &DatabaseSettings, flags: &ArgMatches) -> Result<(), BuildError> {
     let store = open_store(settings, &Metrics::default())?;
     store.check_migrated().await?;
     if flags.subcommand_matches("retry").is_some() {

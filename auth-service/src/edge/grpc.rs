@@ -17,7 +17,7 @@ use service_kit::{
     settings::Secret,
     tls::ClientCertificate,
 };
-use subtle::ConstantTimeEq as _;
+use subtle::{Choice, ConstantTimeEq as _};
 use token_verifier::{AuthError, bearer_token};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -38,9 +38,9 @@ pub fn add_services(
     routes: &mut tonic::service::RoutesBuilder,
     service: Arc<Service>,
     trusted_proxies: TrustedProxies,
-    service_token: Option<Secret>,
+    service_tokens: Vec<Secret>,
 ) {
-    let api = Api { service, trusted_proxies, service_token: service_token.map(Arc::new) };
+    let api = Api { service, trusted_proxies, service_tokens: service_tokens.into() };
     routes.add_service(AuthServiceServer::new(api.clone()));
     routes.add_service(AccountServiceServer::new(api));
 }
@@ -49,7 +49,8 @@ pub fn add_services(
 struct Api {
     service: Arc<Service>,
     trusted_proxies: TrustedProxies,
-    service_token: Option<Arc<Secret>>,
+    /// Any of them lets a service pass.
+    service_tokens: Arc<[Secret]>,
 }
 
 impl Api {
@@ -60,14 +61,16 @@ impl Api {
     /// Lets only services pass: those that present the service token or, without any, a client
     /// certificate.
     fn admit_service<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let known = match (&self.service_token, bearer_token(request.metadata().as_ref())) {
-            (Some(token), Ok(presented)) => {
-                token.expose().as_bytes().ct_eq(presented.as_bytes()).into()
-            }
-            (_, Err(AuthError::Missing)) => {
-                request.extensions().get::<ClientCertificate>().is_some()
-            }
-            _ => false,
+        let known = match bearer_token(request.metadata().as_ref()) {
+            // Each is compared in constant time, and all of them are, whichever is the one.
+            Ok(presented) => self
+                .service_tokens
+                .iter()
+                .map(|token| token.expose().as_bytes().ct_eq(presented.as_bytes()))
+                .fold(Choice::from(0), |known, equal| known | equal)
+                .into(),
+            Err(AuthError::Missing) => request.extensions().get::<ClientCertificate>().is_some(),
+            Err(_) => false,
         };
         if known { Ok(()) } else { Err(refused(Error::UnknownService)) }
     }

@@ -123,7 +123,7 @@ async fn without_a_database_the_service_is_live_not_ready_and_answers_503() {
 #[test]
 fn the_example_file_has_every_setting() {
     let example = include_str!("../../.env.example");
-    for setting in [config::SETTINGS, service_kit::runtime::SETTINGS].concat() {
+    for setting in config::GROUPS.iter().flat_map(|group| group.settings) {
         let line = format!("\n#{}=", setting.var);
         assert!(example.contains(&line), "{} is not in .env.example", setting.var);
     }

@@ -117,6 +117,21 @@ async fn introspection_and_deletion_are_for_services_alone() {
 }
 
 #[tokio::test]
+async fn the_service_token_can_be_changed_without_a_refused_call() {
+    let earlier = "earlier-token-of-32-bytes-or-more";
+    let overrides = [(auth_service::config::SERVICE_TOKEN_PREVIOUS, earlier)];
+    let service = Running::start_with(Engine::Sqlite, &overrides).await;
+    let mut client = client(&service).await;
+    for (token, code) in
+        [(SERVICE_TOKEN, None), (earlier, None), (&earlier[1..], Some(Code::Unauthenticated))]
+    {
+        let question = IntrospectTokenRequest { token: "x".to_owned() };
+        let answer = client.introspect_token(as_service(question, token)).await;
+        assert_eq!(answer.err().map(|status| status.code()), code, "{token}");
+    }
+}
+
+#[tokio::test]
 async fn a_deadline_is_honoured() {
     let service = Running::start(Engine::Sqlite).await;
     let message = login("a@b.com", PASSWORD);

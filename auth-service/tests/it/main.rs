@@ -11,6 +11,7 @@ mod openapi;
 mod probes;
 mod process;
 mod rest;
+mod start;
 mod store;
 mod support;
 mod throttle;

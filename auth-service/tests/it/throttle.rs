@@ -19,7 +19,7 @@ const SLOW: (Setting, &str) = (config::BCRYPT_COST, "14");
 const FEW: [(Setting, &str); 3] = [
     (config::LOGIN_FAILURES_PER_PAIR, "3"),
     (config::LOGIN_FAILURES_PER_ACCOUNT, "5"),
-    (config::TRUSTED_PROXIES, "127.0.0.0/8"),
+    (service_kit::runtime::TRUSTED_PROXIES, "127.0.0.0/8"),
 ];
 
 async fn login_from(service: &Running, network: &str, email: &str, password: &str) -> Answer {

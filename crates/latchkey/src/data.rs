@@ -1,7 +1,7 @@
 //! The folder with everything that the stack keeps.
 
 use std::{
-    fs::{self, DirBuilder, Permissions},
+    fs::{DirBuilder, Permissions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -9,11 +9,14 @@ use std::{
 
 use aws_lc_rs::rand;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use service_kit::settings::read_text;
 
 /// The folder. A temporary one is deleted when this is dropped.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
+    /// Whether what is missing in it is made.
+    makes: bool,
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -23,7 +26,12 @@ impl DataDir {
         if !path.exists() {
             DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         }
-        Ok(Self { path, _temporary: None })
+        Ok(Self { path, makes: true, _temporary: None })
+    }
+
+    /// The folder at `path` as it is, for commands that only look: nothing is made in it.
+    pub(crate) const fn existing(path: PathBuf) -> Self {
+        Self { path, makes: false, _temporary: None }
     }
 
     /// Makes a temporary folder, for its owner alone.
@@ -32,7 +40,7 @@ impl DataDir {
             .prefix("latchkey-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir()?;
-        Ok(Self { path: temporary.path().to_owned(), _temporary: Some(temporary) })
+        Ok(Self { path: temporary.path().to_owned(), makes: true, _temporary: Some(temporary) })
     }
 
     /// The URL of a SQLite file in the folder.
@@ -44,13 +52,16 @@ impl DataDir {
     }
 
     /// A secret in the folder: 32 random bytes in base64, made at the first start, readable by the
-    /// owner alone.
-    pub(crate) fn secret(&self, file: &str) -> io::Result<String> {
+    /// owner alone. `None` where it is not there and is not made.
+    pub(crate) fn secret(&self, file: &str) -> io::Result<Option<String>> {
         let path = self.path.join(file);
-        make_secret(&self.path, &path).and_then(|()| fs::read_to_string(&path)).map_or_else(
-            |error| Err(io::Error::other(format!("{}: {error}", path.display()))),
-            |text| Ok(text.trim().to_owned()),
-        )
+        if !self.makes && !path.exists() {
+            return Ok(None);
+        }
+        make_secret(&self.path, &path)
+            .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+        let text = read_text(&path.display().to_string()).map_err(io::Error::other)?;
+        Ok(Some(text.trim().to_owned()))
     }
 }
 
@@ -74,7 +85,7 @@ fn make_secret(folder: &Path, path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Barrier, thread};
+    use std::{fs, sync::Barrier, thread};
 
     use super::*;
 
@@ -87,7 +98,7 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         start.wait();
-                        data.secret("key").unwrap()
+                        data.secret("key").unwrap().unwrap()
                     })
                 })
                 .collect();
@@ -99,8 +110,16 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_only_looks_makes_nothing() {
+        let made = DataDir::ephemeral().unwrap();
+        let data = DataDir::existing(made.path.join("none"));
+        assert_eq!(data.secret("key").unwrap(), None);
+        assert!(!data.path.exists());
+    }
+
+    #[test]
     fn a_folder_with_any_name_is_where_the_databases_are() {
-        let data = DataDir { path: "/a%20b?c#d".into(), _temporary: None };
+        let data = DataDir::existing("/a%20b?c#d".into());
         assert_eq!(data.database_url("x.db"), "sqlite:///a%2520b%3Fc%23d/x.db");
     }
 }

@@ -3,110 +3,79 @@
 //! generated keys in one folder.
 
 mod data;
+mod names;
 #[cfg(test)]
 mod reference;
+mod stack;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use service_kit::{
-    admin, runtime,
-    settings::{self, Setting, Source, address, parsed},
+    runtime::{self, LogSettings},
+    settings::{self, Flag, Group, Source, parsed},
     shutdown,
     telemetry::{self, LogOutput},
-    tls::TLS_CERT_FILE,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::data::DataDir;
-
-const AUTH_HTTP_ADDR: Setting =
-    Setting::new("AUTH_HTTP_ADDR", "127.0.0.1:3000", "The address of the auth service's REST edge");
-const AUTH_GRPC_ADDR: Setting = Setting::new(
-    "AUTH_GRPC_ADDR",
-    "127.0.0.1:50051",
-    "The address of the auth service's gRPC edge",
-);
-const USER_HTTP_ADDR: Setting =
-    Setting::new("USER_HTTP_ADDR", "127.0.0.1:4000", "The address of the user service's REST edge");
-const USER_GRPC_ADDR: Setting = Setting::new(
-    "USER_GRPC_ADDR",
-    "127.0.0.1:50052",
-    "The address of the user service's gRPC edge",
-);
-const AUTH_ADMIN_ADDR: Setting = Setting {
-    may_be_empty: true,
-    ..Setting::new(
-        "AUTH_ADMIN_ADDR",
-        "127.0.0.1:9464",
-        "The address of the auth service's metrics and probes; empty or off: none",
-    )
+use crate::{
+    data::DataDir,
+    names::{AUTH, Service, USER},
+    stack::{Failure, Stack},
 };
-const USER_ADMIN_ADDR: Setting = Setting {
-    may_be_empty: true,
-    ..Setting::new(
-        "USER_ADMIN_ADDR",
-        "127.0.0.1:9465",
-        "The address of the user service's metrics and probes; empty or off: none",
-    )
-};
-const DATA_DIR: Setting =
-    Setting::new("DATA_DIR", "data", "The folder of the databases and generated keys");
 
-const OWN_SETTINGS: &[Setting] = &[
-    AUTH_HTTP_ADDR,
-    AUTH_GRPC_ADDR,
-    AUTH_ADMIN_ADDR,
-    USER_HTTP_ADDR,
-    USER_GRPC_ADDR,
-    USER_ADMIN_ADDR,
-    DATA_DIR,
-];
-
-/// Settings of the services that the stack decides itself.
-const DECIDED: &[Setting] = &[
-    auth_service::config::HTTP_ADDR,
-    auth_service::config::GRPC_ADDR,
-    auth_service::config::ADMIN_ADDR,
-    auth_service::config::DATABASE_URL,
-    auth_service::config::KEY_ENCRYPTION_KEY,
-    auth_service::config::SERVICE_TOKEN,
-    user_service::config::HTTP_ADDR,
-    user_service::config::GRPC_ADDR,
-    user_service::config::ADMIN_ADDR,
-    user_service::config::DATABASE_URL,
-    user_service::config::JWKS_URL,
-    user_service::config::AUTH_GRPC_URL,
-    user_service::config::SERVICE_TOKEN,
-];
-
-/// What may be set for the services here: everything that the stack does not decide, each once.
-fn service_settings() -> Vec<Setting> {
-    let mut all: Vec<Setting> = Vec::new();
-    let services =
-        [auth_service::config::SETTINGS, user_service::config::SETTINGS, runtime::SETTINGS];
-    for setting in services.concat() {
-        let taken = all.iter().chain(DECIDED).any(|other| other.var == setting.var);
-        if !taken {
-            all.push(setting);
-        }
+service_kit::settings! {
+    "Both services"
+    /// What is decided here, and not by the services.
+    pub(crate) struct OwnSettings {
+        /// The folder of the databases and generated keys.
+        data_dir: PathBuf = value DATA_DIR("data", parsed("a path"));
     }
-    all
 }
 
+const OWN_GROUPS: &[Group] = &[OwnSettings::GROUP];
+
+/// The flags of the command: its own, and those of both services.
+fn flags() -> impl Iterator<Item = Flag> {
+    Flag::of(OWN_GROUPS).chain(names::flags())
+}
+
+/// A subcommand that both services have is one here too, and does it for both.
+const OF_BOTH: [&str; 2] = ["migrate", "healthcheck"];
+
 fn command() -> Command {
+    let of_both =
+        auth_service::commands::all().into_iter().filter(|one| OF_BOTH.contains(&one.get_name()));
     let command = Command::new("latchkey")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Both services of Latchkey in one process, for development and single nodes.")
-        .after_help(runtime::HELP)
+        .after_help(format!("{}\n\n{}", names::HELP, settings::HELP))
         .arg(
             Arg::new("ephemeral")
                 .long("ephemeral")
                 .action(ArgAction::SetTrue)
                 .conflicts_with(DATA_DIR.var)
                 .help("Keep everything in a temporary folder that is deleted at the end"),
+        )
+        .subcommand(Command::new("serve").about("Serve both until SIGTERM (the default)"))
+        .subcommands(of_both.map(|one| {
+            let about = one.get_about().map(|about| format!("{about}, for both services"));
+            one.about(about.unwrap_or_default())
+        }))
+        .subcommand(
+            Command::new("auth")
+                .about("A subcommand of the auth service, such as: auth keys list")
+                .subcommand_required(true)
+                .subcommands(auth_service::commands::all()),
+        )
+        .subcommand(
+            Command::new("user")
+                .about("A subcommand of the user service, such as: user outbox list")
+                .subcommand_required(true)
+                .subcommands(user_service::commands::all()),
         );
-    settings::with_flags(command, &[OWN_SETTINGS, &service_settings()].concat())
+    settings::with_named_flags(command, flags())
 }
 
 #[tokio::main]
@@ -114,113 +83,96 @@ async fn main() -> ExitCode {
     runtime::exit(run(&command().get_matches()).await)
 }
 
-async fn run(flags: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
-    let mut source = Source::from_process(OWN_SETTINGS, flags);
-    let addresses = Addresses {
-        auth_http: source.value(&AUTH_HTTP_ADDR, address),
-        auth_grpc: source.value(&AUTH_GRPC_ADDR, address),
-        user_http: source.value(&USER_HTTP_ADDR, address),
-        user_grpc: source.value(&USER_GRPC_ADDR, address),
-        auth_admin: source.value(&AUTH_ADMIN_ADDR, admin_address),
-        user_admin: source.value(&USER_ADMIN_ADDR, admin_address),
-    };
-    let folder = source.value(&DATA_DIR, parsed::<PathBuf>("a path"));
+async fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let mut source = Source::from_process(OWN_GROUPS, matches);
+    let folder = OwnSettings::read(&mut source).data_dir;
     source.finish()?;
-    let data =
-        if flags.get_flag("ephemeral") { DataDir::ephemeral()? } else { DataDir::open(folder)? };
-
-    let auth = auth_settings(flags, &addresses, &data);
-    // Read once for its faults alone, before anything listens: the real addresses come later.
-    let user = user_settings(flags, &addresses, &data, addresses.auth_http, addresses.auth_grpc);
-    let auth = match (auth, user) {
-        (Ok(auth), Ok(_)) => auth,
-        (Err(error), Ok(_)) | (Ok(_), Err(error)) => return Err(error),
-        (Err(auth), Err(user)) => return Err(format!("{auth}\n{user}").into()),
-    };
-    telemetry::init(auth.runtime.log_format, &auth.runtime.log_level, LogOutput::Stdout)?;
-    let shutdown = shutdown::on_signal()?;
-    serve(flags, auth, &addresses, &data, shutdown).await
-}
-
-struct Addresses {
-    auth_http: SocketAddr,
-    auth_grpc: SocketAddr,
-    user_http: SocketAddr,
-    user_grpc: SocketAddr,
-    auth_admin: String,
-    user_admin: String,
-}
-
-fn admin_address(address: &str) -> Result<String, String> {
-    admin::address(address).map(|_| address.to_owned())
-}
-
-fn auth_settings(
-    flags: &ArgMatches,
-    addresses: &Addresses,
-    data: &DataDir,
-) -> Result<auth_service::config::Settings, Box<dyn std::error::Error>> {
-    use auth_service::config;
-
-    let mut source = Source::from_process(&service_settings(), flags);
-    source.set(&config::HTTP_ADDR, addresses.auth_http.to_string());
-    source.set(&config::GRPC_ADDR, addresses.auth_grpc.to_string());
-    source.set(&config::ADMIN_ADDR, &addresses.auth_admin);
-    source.set(&config::DATABASE_URL, data.database_url("auth.db"));
-    source.set(&config::KEY_ENCRYPTION_KEY, data.secret("key-encryption-key")?);
-    source.set(&config::SERVICE_TOKEN, data.secret("service-token")?);
-    Ok(config::Settings::read(&mut source)?)
-}
-
-fn user_settings(
-    flags: &ArgMatches,
-    addresses: &Addresses,
-    data: &DataDir,
-    auth_http: SocketAddr,
-    auth_grpc: SocketAddr,
-) -> Result<user_service::config::Settings, Box<dyn std::error::Error>> {
-    use user_service::config;
-
-    let mut source = Source::from_process(&service_settings(), flags);
-    source.set(&config::HTTP_ADDR, addresses.user_http.to_string());
-    source.set(&config::GRPC_ADDR, addresses.user_grpc.to_string());
-    source.set(&config::ADMIN_ADDR, &addresses.user_admin);
-    source.set(&config::DATABASE_URL, data.database_url("user.db"));
-    source.set(&config::SERVICE_TOKEN, data.secret("service-token")?);
-    // The auth service has defaults for these, a verifier does not.
-    for setting in [auth_service::config::JWT_ISSUER, auth_service::config::JWT_AUDIENCE] {
-        if !source.is_set(&setting) {
-            source.set(&setting, setting.default.unwrap_or_default());
+    match matches.subcommand() {
+        None | Some(("serve", _)) => {
+            let data = if matches.get_flag("ephemeral") {
+                DataDir::ephemeral()?
+            } else {
+                DataDir::open(folder)?
+            };
+            start_log(matches, LogOutput::Stdout)?;
+            serve(&Stack::new(matches, &data)).await
+        }
+        Some(("auth", matches)) => one(AUTH, matches.subcommand(), folder).await,
+        Some(("user", matches)) => one(USER, matches.subcommand(), folder).await,
+        // For both, also where the first one fails.
+        both => {
+            let auth = one(AUTH, both, folder.clone()).await;
+            let user = one(USER, both, folder).await;
+            match (auth, user) {
+                (Ok(()), Ok(())) => Ok(()),
+                (Err(error), Ok(())) => Err(format!("auth service: {error}").into()),
+                (Ok(()), Err(error)) => Err(format!("user service: {error}").into()),
+                (Err(auth), Err(user)) => {
+                    Err(format!("auth service: {auth}\nuser service: {user}").into())
+                }
+            }
         }
     }
-    // The certificate has to name this address too, then.
-    let scheme = if source.is_set(&TLS_CERT_FILE) { "https" } else { "http" };
-    source.set(&config::AUTH_GRPC_URL, format!("{scheme}://{auth_grpc}"));
-    let jwks = format!("{scheme}://{auth_http}/.well-known/jwks.json");
-    if !source.is_set(&config::JWT_SECRET) && !source.is_set(&config::JWT_PUBLIC_KEY_FILE) {
-        source.set(&config::JWKS_URL, jwks);
-    }
-    Ok(config::Settings::read(&mut source)?)
 }
 
-async fn serve(
-    flags: &ArgMatches,
-    auth: auth_service::config::Settings,
-    addresses: &Addresses,
-    data: &DataDir,
-    shutdown: CancellationToken,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let scheme = if auth.runtime.tls.is_some() { "https" } else { "http" };
-    let auth = auth_service::App::build(auth, shutdown.clone()).await?;
-    let user = user_settings(
-        flags,
-        addresses,
-        data,
-        auth.server().http_address(),
-        auth.server().grpc_address(),
-    )?;
-    let user = user_service::App::build(user, shutdown.clone()).await?;
-    let banner = banner(scheme, &auth, &user);
+fn start_log(flags: &ArgMatches, output: LogOutput) -> Result<(), Failure> {
+    let mut source = Source::from_process(&[LogSettings::GROUP], flags);
+    telemetry::init(&LogSettings::read(&mut source), output)?;
+    let known = self::flags().flat_map(|flag| flag.variables()).collect();
+    settings::note_unknown(&known, &names::elsewhere());
+    Ok(())
+}
+
+/// Runs a subcommand of one service.
+async fn one(
+    service: Service,
+    subcommand: Option<(&str, &ArgMatches)>,
+    folder: PathBuf,
+) -> Result<(), Failure> {
+    let Some((name, flags)) = subcommand else {
+        return Ok(());
+    };
+    let is_auth = service.prefix == AUTH.prefix;
+    let output = if is_auth {
+        auth_service::commands::log_output(name)
+    } else {
+        user_service::commands::log_output(name)
+    };
+    if let Some(output) = output {
+        start_log(flags, output)?;
+    }
+    let data = match name {
+        "serve" | "migrate" => DataDir::open(folder)?,
+        _ => DataDir::existing(folder),
+    };
+    let stack = Stack::new(flags, &data);
+    let result = if is_auth {
+        auth_service::commands::run(name, flags, &mut stack.auth()?).await
+    } else {
+        let mut source = stack.user_beside_auth()?;
+        user_service::commands::run(name, flags, &mut source).await
+    };
+    result.map_err(|error| service.names().translate(&error.to_string()).into())
+}
+
+async fn serve(stack: &Stack<'_>) -> Result<(), Failure> {
+    let shutdown = shutdown::on_signal()?;
+    let auth = stack.read()?;
+    let scheme = |runtime: &runtime::RuntimeSettings| match runtime.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    let auth_scheme = scheme(&auth.runtime);
+    let auth = auth_service::App::build(auth, shutdown.clone())
+        .await
+        .map_err(|error| AUTH.names().translate(&error.to_string()))?;
+    let (http, grpc) = (auth.server().http_address(), auth.server().grpc_address());
+    let user = user_service::config::Settings::read(&mut stack.user(http, grpc)?)?;
+    let user_scheme = scheme(&user.runtime);
+    let user = user_service::App::build(user, shutdown.clone())
+        .await
+        .map_err(|error| USER.names().translate(&error.to_string()))?;
+    let banner = banner((auth_scheme, &auth), (user_scheme, &user));
     let (auth_health, user_health) =
         (auth.server().health().clone(), user.server().health().clone());
     let announce = async {
@@ -236,8 +188,8 @@ async fn serve(
         results = both => results,
         () = announce => return Ok(()),
     };
-    auth?;
-    user?;
+    auth.map_err(|error| AUTH.names().translate(&error.to_string()))?;
+    user.map_err(|error| USER.names().translate(&error.to_string()))?;
     Ok(())
 }
 
@@ -246,7 +198,10 @@ fn stop_after<E>(result: Result<(), E>, shutdown: &CancellationToken) -> Result<
     result
 }
 
-fn banner(scheme: &str, auth: &auth_service::App, user: &user_service::App) -> String {
+fn banner(
+    (auth_scheme, auth): (&str, &auth_service::App),
+    (user_scheme, user): (&str, &user_service::App),
+) -> String {
     let (auth_http, auth_grpc) = (auth.server().http_address(), auth.server().grpc_address());
     let (user_http, user_grpc) = (user.server().http_address(), user.server().grpc_address());
     let json = "-H 'Content-Type: application/json'";
@@ -255,14 +210,14 @@ fn banner(scheme: &str, auth: &auth_service::App, user: &user_service::App) -> S
         "
 Latchkey is ready.
 
-  auth service   {scheme}://{auth_http}   gRPC {auth_grpc}
-  user service   {scheme}://{user_http}   gRPC {user_grpc}
+  auth service   {auth_scheme}://{auth_http}   gRPC {auth_grpc}
+  user service   {user_scheme}://{user_http}   gRPC {user_grpc}
 
 Register, log in, and read the profile:
 
-  curl -X POST {json} -d {person} {scheme}://{auth_http}/auth/register
-  curl -X POST {json} -d {person} {scheme}://{auth_http}/auth/login
-  curl -H 'Authorization: Bearer <access_token>' {scheme}://{user_http}/users/<id>
+  curl -X POST {json} -d {person} {auth_scheme}://{auth_http}/auth/register
+  curl -X POST {json} -d {person} {auth_scheme}://{auth_http}/auth/login
+  curl -H 'Authorization: Bearer <access_token>' {user_scheme}://{user_http}/users/<id>
 "
     )
 }

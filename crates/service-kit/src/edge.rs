@@ -4,15 +4,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::CorsLayer;
 
-use crate::{metrics::Metrics, settings::Setting, trace::Traces};
-
-/// `CORS_ALLOWED_ORIGINS`.
-pub const CORS_ALLOWED_ORIGINS: Setting = Setting::new(
-    "CORS_ALLOWED_ORIGINS",
-    "",
-    "The origins whose pages may call the REST edge, such as https://app.example.com, separated by \
-     commas",
-);
+use crate::{metrics::Metrics, trace::Traces};
 
 const PREFLIGHT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(600);
 

@@ -75,7 +75,7 @@ impl Server {
             service,
             metrics: metrics.clone(),
             traces: Traces::new(&otlp),
-            allowed_origins: runtime.allowed_origins.clone(),
+            allowed_origins: runtime.edge.allowed_origins.clone(),
             tls: runtime.tls.is_some(),
             shutdown: shutdown.clone(),
         };
@@ -85,14 +85,14 @@ impl Server {
         let mut routes = tonic::service::Routes::builder();
         grpc(&mut routes);
         routes.add_service(health.grpc_server(plan.grpc_services));
-        if runtime.reflection {
+        if runtime.edge.reflection {
             grpc::add_reflection(&mut routes, plan.descriptors)
                 .map_err(|error| error.to_string())?;
         }
         let grpc = grpc::finish(&shared, routes.routes());
         let admin = admin::router(&shared, &metrics, &health);
         let routers = Routers { rest, grpc, admin };
-        let grace = runtime.shutdown_grace;
+        let grace = runtime.edge.shutdown_grace;
         Ok(Self { listeners, routers, otlp, health, shutdown, grace })
     }
 

@@ -9,6 +9,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+use crate::runtime::LogSettings;
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -59,17 +61,16 @@ impl LogOutput {
 /// What is logged where `LOG_LEVEL` says nothing else.
 pub const DEFAULT_LEVEL: &str = "info";
 
-/// Starts logging for the whole process. `level` is a filter such as `info` or
-/// `debug,access=off`. A second call changes nothing.
+/// Starts logging for the whole process. A second call changes nothing.
 ///
 /// # Errors
 ///
-/// Where `level` is not a filter.
-pub fn init(format: LogFormat, level: &str, output: LogOutput) -> Result<(), String> {
-    let filter = parse_level(level)?;
+/// Where the level is not a filter.
+pub fn init(settings: &LogSettings, output: LogOutput) -> Result<(), String> {
+    let filter = parse_level(&settings.level)?;
     // The filter is for the whole registry. As the filter of one layer it would keep what sqlx only
     // asks about ("would this be logged?") in mind and drop the thread's next line.
-    let started = match format {
+    let started = match settings.format.unwrap_or_else(LogFormat::of_stdout) {
         LogFormat::Json => {
             let layer = json_lines::JsonLines(output.writer());
             tracing_subscriber::registry().with(filter).with(layer).try_init()

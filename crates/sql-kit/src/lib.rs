@@ -6,20 +6,20 @@ mod hosts;
 mod migrate;
 mod observe;
 mod postgres;
+pub mod settings;
 mod sql;
 mod sqlite;
 mod value;
 
 use std::time::Duration;
 
+use crate::settings::{PoolMode, PoolSettings};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 pub use error::StoreError;
 pub use migrate::{MigrationSource, migrator};
 pub use postgres::{Lease, Postgres};
-use service_kit::{
-    metrics::{Durations, Metrics},
-    runtime::RuntimeSettings,
-};
+use service_kit::metrics::{Durations, Metrics};
+pub use settings::DatabaseSettings;
 pub use sql::{Kind, Migrations, Sql, Statement, Unit};
 pub use sqlite::{Sqlite, sqlite_time};
 pub use sqlx::Error as SqlError;
@@ -49,13 +49,13 @@ pub struct PoolOptions {
 impl PoolOptions {
     /// The pool of the service `application`, as its settings say.
     #[must_use]
-    pub fn new(application: &'static str, settings: &RuntimeSettings, metrics: &Metrics) -> Self {
+    pub fn new(application: &'static str, settings: &PoolSettings, metrics: &Metrics) -> Self {
         let help = "Duration of operations on the database, with the wait for a connection";
         Self {
             application,
-            max_connections: settings.database_max_connections,
-            acquire_timeout: settings.database_acquire_timeout,
-            transaction_pooling: settings.transaction_pooling,
+            max_connections: settings.max_connections,
+            acquire_timeout: settings.acquire_timeout,
+            transaction_pooling: settings.mode == PoolMode::Transaction,
             durations: metrics.durations(
                 "db.client.operation.duration",
                 help,

@@ -87,7 +87,7 @@ async fn create_postgres() -> String {
 #[must_use]
 pub fn pool_options() -> sql_kit::PoolOptions {
     let mut source = service_kit::settings::Source::default();
-    let settings = service_kit::runtime::RuntimeSettings::read(&mut source);
+    let settings = sql_kit::settings::PoolSettings::read(&mut source);
     sql_kit::PoolOptions::new("test", &settings, &service_kit::metrics::Metrics::default())
 }
 

@@ -116,11 +116,11 @@ async fn a_database_of_a_newer_version_ends_the_start() {
 async fn without_migrating_at_start_an_empty_database_ends_it() {
     for engine in test_kit::ENGINES {
         let database = TestDatabase::create(engine).await;
-        let given = [(service_kit::runtime::MIGRATE_ON_START, "false")];
+        let given = [(sql_kit::settings::MIGRATE_ON_START, "false")];
         let shutdown = tokio_util::sync::CancellationToken::new();
         let refused = App::build(settings(&database.url, &given), shutdown).await.unwrap_err();
         assert!(refused.to_string().contains("migrate subcommand"), "{refused}");
-        user_service::migrate(&settings(&database.url, &[])).await.unwrap();
+        user_service::migrate(&settings(&database.url, &[]).database).await.unwrap();
         let service = Running::start_on(&database, &given).await;
         service.stop().await;
     }

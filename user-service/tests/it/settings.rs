@@ -48,9 +48,9 @@ fn faults_name_their_variable_and_show_no_secret() {
         (config::TLS_CLIENT_CERT_FILE, "/nowhere/hunter.pem"),
         (service_kit::tls::TLS_CERT_FILE, "/nowhere/hunter.pem"),
         (service_kit::tls::TLS_CLIENT_CA_FILE, "/nowhere/hunter.pem"),
-        (runtime::DATABASE_POOL_MODE, "hunter2"),
+        (sql_kit::settings::DATABASE_POOL_MODE, "hunter2"),
         (runtime::SHUTDOWN_GRACE, "forever"),
-        (runtime::DATABASE_MAX_CONNECTIONS, "0"),
+        (sql_kit::settings::DATABASE_MAX_CONNECTIONS, "0"),
     ];
     for (setting, value) in cases {
         let told = read(&[(*setting, value)]).unwrap_err();
@@ -86,7 +86,7 @@ fn settings_print_without_their_secrets() {
 #[test]
 fn the_example_file_has_every_setting() {
     let example = include_str!("../../.env.example");
-    for setting in [config::SETTINGS, runtime::SETTINGS].concat() {
+    for setting in config::GROUPS.iter().flat_map(|group| group.settings) {
         let line = format!("\n#{}=", setting.var);
         assert!(example.contains(&line), "{} is not in .env.example", setting.var);
     }

@@ -1,7 +1,6 @@
 //! Values made from files, made anew when the files change.
 
 use std::{
-    fs,
     sync::{Arc, PoisonError, RwLock, Weak},
     time::Duration,
 };
@@ -11,7 +10,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
-use crate::settings::Setting;
+use crate::settings::{Setting, read_bytes};
 
 /// How often the files are compared with what was read of them. Asking the file system for
 /// notifications would miss what Kubernetes does: it changes the folder behind a link.
@@ -30,7 +29,7 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn read(&self) -> Result<Vec<u8>, Fault> {
         let Self { setting, path } = self;
-        fs::read(path).map_err(|error| (*setting, format!("cannot read {path}: {error}")))
+        read_bytes(path).map(|bytes| bytes.to_vec()).map_err(|what| (*setting, what))
     }
 
     pub(super) fn fault(&self, what: &str) -> Fault {

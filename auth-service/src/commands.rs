@@ -1,0 +1,99 @@
+//! The subcommands: thin adapters over the same service layer as the edges.
+
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use service_kit::{probe, settings::Source, shutdown, telemetry::LogOutput};
+use sql_kit::DatabaseSettings;
+
+use crate::{App, calibrate, config, keys_command};
+
+/// What a subcommand may fail with. Its text is for the person at the terminal.
+pub type Failure = Box<dyn std::error::Error>;
+
+/// The subcommands, in the order of the help.
+#[must_use]
+pub fn all() -> Vec<Command> {
+    vec![
+        Command::new("serve").about("Serve until SIGTERM (the default)"),
+        Command::new("migrate").about("Migrate the database and exit"),
+        probe::command(),
+        Command::new("calibrate")
+            .about("Measure what hashing costs on this machine, and recommend settings")
+            .arg(
+                Arg::new("target-ms")
+                    .long("target-ms")
+                    .value_parser(clap::value_parser!(u64).range(1..=60_000))
+                    .default_value("250")
+                    .help("How long one hash may take, in milliseconds"),
+            ),
+        keys(),
+    ]
+}
+
+fn keys() -> Command {
+    let now = || {
+        Arg::new("now")
+            .long("now")
+            .action(ArgAction::SetTrue)
+            .help("Sign with it in ten seconds, not after verifiers have had time to see it")
+    };
+    let file = |name: &'static str| Arg::new(name).long(name).value_name("FILE").required(true);
+    Command::new("keys")
+        .about("Manage the signing keys in the database")
+        .subcommand_required(true)
+        .subcommand(Command::new("list").about("List the keys and their states"))
+        .subcommand(Command::new("rotate").about("Add a new key as the next one").arg(now()))
+        .subcommand(
+            Command::new("import")
+                .about("Add a key that was made elsewhere as the next one")
+                .arg(file("file").help("The private key, in PEM"))
+                .arg(now()),
+        )
+        .subcommand(
+            Command::new("rewrap")
+                .about("Encrypt all keys under another KEY_ENCRYPTION_KEY")
+                .arg(file("new-key-file").help("The new key: 32 bytes in base64")),
+        )
+}
+
+/// Where the log of a subcommand goes. `None`: it has none.
+#[must_use]
+pub fn log_output(name: &str) -> Option<LogOutput> {
+    match name {
+        "serve" => Some(LogOutput::Stdout),
+        "healthcheck" | "calibrate" => None,
+        _ => Some(LogOutput::Stderr),
+    }
+}
+
+/// Runs the subcommand `name`, whose own flags are in `flags`.
+///
+/// # Errors
+///
+/// What the subcommand failed with.
+pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<(), Failure> {
+    match name {
+        "calibrate" => {
+            let target = flags.get_one::<u64>("target-ms").copied().unwrap_or(250);
+            calibrate::run(Duration::from_millis(target))?;
+        }
+        "healthcheck" => {
+            let addresses =
+                probe::AddressSettings { admin: &config::ADMIN_ADDR, http: &config::HTTP_ADDR };
+            probe::healthcheck(&addresses, source, flags).await?;
+        }
+        "migrate" => {
+            // It needs the database and no other secret.
+            let settings = DatabaseSettings::read(&config::DATABASE_URL, source);
+            source.finish()?;
+            crate::migrate(&settings).await?;
+        }
+        "keys" => keys_command::run(config::Settings::read(source)?, flags).await?,
+        _ => {
+            let settings = config::Settings::read(source)?;
+            App::build(settings, shutdown::on_signal()?).await?.run().await?;
+        }
+    }
+    Ok(())
+}

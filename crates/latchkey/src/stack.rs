@@ -1,0 +1,109 @@
+//! The settings of the two services when they run side by side: each knows where the other is, and
+//! what nobody gave is made in the data folder.
+
+use std::net::SocketAddr;
+
+use clap::ArgMatches;
+use service_kit::{
+    settings::{Setting, Source},
+    tls::TLS_CERT_FILE,
+};
+
+use crate::{
+    data::DataDir,
+    names::{AUTH, Service, USER},
+};
+
+/// What a command fails with.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// The settings of both.
+#[derive(Debug)]
+pub(crate) struct Stack<'a> {
+    flags: &'a ArgMatches,
+    data: &'a DataDir,
+}
+
+impl<'a> Stack<'a> {
+    pub(crate) const fn new(flags: &'a ArgMatches, data: &'a DataDir) -> Self {
+        Self { flags, data }
+    }
+
+    fn source(&self, service: Service, database: &Setting) -> Source {
+        let mut source = Source::by_names(service.groups, service.names(), self.flags);
+        for (setting, default) in service.defaults() {
+            source.set_default(setting, default);
+        }
+        source.set_default(database, self.data.database_url(service.database));
+        source
+    }
+
+    /// What is given to the auth service.
+    pub(crate) fn auth(&self) -> Result<Source, Failure> {
+        use auth_service::config;
+
+        let mut source = self.source(AUTH, &config::DATABASE_URL);
+        for (setting, file) in [
+            (config::KEY_ENCRYPTION_KEY, "key-encryption-key"),
+            (config::SERVICE_TOKEN, "service-token"),
+        ] {
+            if !source.is_set(&setting)
+                && let Some(secret) = self.data.secret(file)?
+            {
+                source.set(&setting, secret);
+            }
+        }
+        Ok(source)
+    }
+
+    /// What is given to the user service, if the auth service listens on these addresses.
+    pub(crate) fn user(&self, http: SocketAddr, grpc: SocketAddr) -> Result<Source, Failure> {
+        use user_service::config;
+
+        let auth = self.auth()?;
+        let mut source = self.source(USER, &config::DATABASE_URL);
+        // Both have these, and what the one writes the other must read.
+        for setting in [
+            auth_service::config::SERVICE_TOKEN,
+            auth_service::config::JWT_ISSUER,
+            auth_service::config::JWT_AUDIENCE,
+        ] {
+            let of_auth = auth.secret(&setting).map(|value| value.expose().to_owned());
+            if let Some(value) = of_auth.or_else(|| setting.default.map(str::to_owned)) {
+                source.set_default(&setting, value);
+            }
+        }
+        // The certificate has to name this address too, then.
+        let scheme = if auth.is_set(&TLS_CERT_FILE) { "https" } else { "http" };
+        source.set_default(&config::AUTH_GRPC_URL, format!("{scheme}://{grpc}"));
+        let given = [config::JWKS_URL, config::JWT_SECRET, config::JWT_PUBLIC_KEY_FILE];
+        if given.iter().all(|setting| !source.is_set(setting)) {
+            match auth.secret(&config::JWT_SECRET) {
+                Some(secret) => source.set(&config::JWT_SECRET, secret.expose()),
+                None => source
+                    .set(&config::JWKS_URL, format!("{scheme}://{http}/.well-known/jwks.json")),
+            }
+        }
+        Ok(source)
+    }
+
+    /// What is given to the user service, if the auth service listens where its settings say.
+    pub(crate) fn user_beside_auth(&self) -> Result<Source, Failure> {
+        let mut auth = self.auth()?;
+        let addresses = auth_service::config::ListenerSettings::read(&mut auth);
+        self.user(addresses.http, addresses.grpc)
+    }
+
+    /// The settings of the auth service, if those of both are without a fault, each of which is told
+    /// once.
+    pub(crate) fn read(&self) -> Result<auth_service::config::Settings, Failure> {
+        let auth = auth_service::config::Settings::read(&mut self.auth()?);
+        // Read for its faults alone: the real addresses are known when the auth service listens.
+        let user = user_service::config::Settings::read(&mut self.user_beside_auth()?);
+        Ok(match (auth, user) {
+            (Ok(auth), Ok(_)) => auth,
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => return Err(error.into()),
+            (Err(auth), Err(user)) => return Err(auth.and(user).into()),
+        })
+    }
+}

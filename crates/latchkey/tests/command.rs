@@ -1,0 +1,88 @@
+//! The command: settings of both services, and their subcommands.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::{path::Path, process::Command};
+
+fn run(folder: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_latchkey"))
+        .current_dir(folder)
+        .args(arguments)
+        .env_clear()
+        .env("LOG_FORMAT", "json")
+        .envs(settings.iter().copied())
+        .output()
+        .unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code(), text)
+}
+
+#[test]
+fn every_fault_is_told_once_by_the_variable_that_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [
+        ("AUTH_HTTP_ADDR", "nowhere"),
+        ("DATABASE_MAX_CONNECTIONS", "0"),
+        ("USER_SHUTDOWN_GRACE", "x"),
+        ("BCRYPT_COST", "9"),
+        ("JWKS_URL", "nowhere"),
+        ("TLS_KEY_FILE", "/nowhere/hunter2"),
+        ("AUTH_SERVICE_TOKEN", "hunter2"),
+        ("DATABASE_URL", "hunter2"),
+    ];
+    let (status, told) = run(folder.path(), &[], &settings);
+    assert_eq!(status, Some(1));
+    for fault in [
+        "AUTH_HTTP_ADDR: is not an address",
+        "DATABASE_MAX_CONNECTIONS: is not an integer",
+        "USER_SHUTDOWN_GRACE: is not an integer",
+        "BCRYPT_COST: is not an integer",
+        "JWKS_URL: ",
+        "AUTH_SERVICE_TOKEN: is under 32 bytes",
+        "AUTH_TLS_CERT_FILE: must be given together with AUTH_TLS_KEY_FILE",
+    ] {
+        assert_eq!(told.matches(&format!("\n  {fault}")).count(), 1, "{fault}: {told}");
+    }
+    let noted = "DATABASE_URL is not read here, but AUTH_DATABASE_URL and USER_DATABASE_URL";
+    assert!(told.contains(noted), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn the_subcommands_of_both_services_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, told) = run(folder.path(), &["migrate"], &[]);
+    assert_eq!(status, Some(0), "{told}");
+    for file in ["auth.db", "user.db"] {
+        assert!(folder.path().join("data").join(file).exists(), "{file}: {told}");
+    }
+    let (status, told) = run(folder.path(), &["user", "outbox", "list"], &[]);
+    assert_eq!(status, Some(0), "{told}");
+    assert!(told.contains("request id"), "{told}");
+    // Nothing listens on these ports.
+    let admin = [("AUTH_ADMIN_ADDR", "127.0.0.1:1"), ("USER_ADMIN_ADDR", "127.0.0.1:2")];
+    let (status, told) = run(folder.path(), &["healthcheck"], &admin);
+    assert_eq!(status, Some(1));
+    assert!(
+        told.contains("auth service: 127.0.0.1:1") && told.contains("user service: 127.0.0.1:2")
+    );
+    let (status, told) = run(folder.path(), &["user", "healthcheck", "--live"], &admin);
+    assert_eq!(status, Some(1));
+    assert!(told.contains("127.0.0.1:2") && !told.contains("127.0.0.1:1:"), "{told}");
+    for service in ["auth", "user"] {
+        let url = format!("{}_DATABASE_URL", service.to_uppercase());
+        let (status, told) =
+            run(folder.path(), &[service, "migrate"], &[(&url, "sqlite:///dev/null/all.db")]);
+        assert_eq!(status, Some(1));
+        assert!(told.contains(&format!("error: {url}: ")), "{told}");
+    }
+}
+
+#[test]
+fn a_command_that_only_looks_makes_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, told) = run(folder.path(), &["auth", "keys", "list"], &[]);
+    assert_eq!(status, Some(1));
+    assert!(told.contains("KEY_ENCRYPTION_KEY: is required"), "{told}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}

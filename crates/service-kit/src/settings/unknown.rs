@@ -1,0 +1,124 @@
+//! Variables that nobody reads but that look as if they were meant for us.
+
+use std::collections::BTreeSet;
+
+/// First words of our variables that many others share: they say nothing.
+const COMMON_WORDS: [&str; 10] =
+    ["AUTH", "DATA", "GRPC", "HTTP", "LOG", "MAIL", "PUBLIC", "SERVICE", "TRUSTED", "USER"];
+
+/// What Kubernetes and Docker set for each of their services (`AUTH_SERVICE_HOST`, `AUTH_PORT_…`).
+const OF_ORCHESTRATORS: [&str; 4] = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT", "_NAME"];
+
+/// What looks like one of `known` and is none: the name and the known one that is nearest, if one is
+/// near.
+pub(super) fn lookalikes<'a>(
+    given: impl Iterator<Item = &'a str>,
+    known: &BTreeSet<String>,
+) -> Vec<(String, Option<String>)> {
+    let words: BTreeSet<&str> = known
+        .iter()
+        .filter_map(|name| name.split_once('_'))
+        .map(|(word, _)| word)
+        .filter(|word| !COMMON_WORDS.contains(word))
+        .collect();
+    let mut found: Vec<_> = given
+        .filter(|name| !known.contains(*name))
+        .filter(|name| {
+            !OF_ORCHESTRATORS.iter().any(|end| name.ends_with(end)) && !name.contains("_PORT_")
+        })
+        .filter_map(|name| {
+            let nearest = nearest(name, known);
+            let has_our_word = name.split_once('_').is_some_and(|(word, _)| words.contains(word));
+            (nearest.is_some() || has_our_word).then(|| (name.to_owned(), nearest))
+        })
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+/// The known name that takes the fewest edits, if they are few for its length.
+fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
+    let name = name.to_ascii_uppercase().replace('-', "_");
+    known
+        .iter()
+        .filter(|other| other.len().abs_diff(name.len()) <= 2)
+        .map(|other| (edits(name.as_bytes(), other.as_bytes()), other))
+        .filter(|(edits, other)| *edits <= if other.len() < 9 { 1 } else { 2 })
+        .min()
+        .map(|(_, other)| other.clone())
+}
+
+/// How many letters have to be changed, added, left out or swapped with their neighbour (the
+/// restricted edit distance of Damerau).
+fn edits(one: &[u8], other: &[u8]) -> usize {
+    let mut earlier: Vec<usize> = Vec::new();
+    let mut before: Vec<usize> = (0..=other.len()).collect();
+    for (row, letter) in one.iter().enumerate() {
+        let mut now = vec![row + 1];
+        for (column, wanted) in other.iter().enumerate() {
+            let change = before[column] + usize::from(letter != wanted);
+            let mut least = change.min(before[column + 1] + 1).min(now[column] + 1);
+            let swapped =
+                row > 0 && column > 0 && one[row - 1] == *wanted && *letter == other[column - 1];
+            if swapped {
+                least = least.min(earlier[column - 1] + 1);
+            }
+            now.push(least);
+        }
+        earlier = std::mem::replace(&mut before, now);
+    }
+    before[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(given: &str) -> Option<(String, Option<String>)> {
+        let known = ["DATABASE_URL", "BCRYPT_COST", "HTTP_ADDR", "LOG_LEVEL", "SERVICE_TOKEN"];
+        let known = known.into_iter().map(str::to_owned).collect();
+        lookalikes([given].into_iter(), &known).pop()
+    }
+
+    #[test]
+    fn a_typing_mistake_is_found() {
+        for (given, meant) in [
+            ("DATABSE_URL", "DATABASE_URL"),
+            ("DATABASE_ULR", "DATABASE_URL"),
+            ("BCRYPTCOST", "BCRYPT_COST"),
+            ("HTTP_ADR", "HTTP_ADDR"),
+            ("log_level", "LOG_LEVEL"),
+            ("SERVICE_TOKENS", "SERVICE_TOKEN"),
+        ] {
+            assert_eq!(found(given), Some((given.to_owned(), Some(meant.to_owned()))));
+        }
+        assert_eq!(found("BCRYPT_ROUNDS"), Some(("BCRYPT_ROUNDS".to_owned(), None)));
+    }
+
+    #[test]
+    fn what_is_of_others_is_not() {
+        for given in [
+            "DATABASE_URL",
+            "PATH",
+            "HOME",
+            "HTTP_PROXY",
+            "LOG_DIR",
+            "LS_COLORS",
+            "AUTH_SERVICE_HOST",
+            "DATABASE_PORT_5432_TCP",
+            "SERVICE_NAME",
+            "HOSTNAME",
+        ] {
+            assert_eq!(found(given), None, "{given}");
+        }
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        let count = |one: &str, other: &str| edits(one.as_bytes(), other.as_bytes());
+        assert_eq!(count("", "abc"), 3);
+        assert_eq!(count("abc", "abc"), 0);
+        assert_eq!(count("acb", "abc"), 1);
+        assert_eq!(count("kitten", "sitting"), 3);
+    }
+}

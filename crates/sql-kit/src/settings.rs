@@ -1,0 +1,73 @@
+//! The settings of a service's database.
+
+use std::time::Duration;
+
+use service_kit::settings::{Group, Setting, Source, boolean, number, seconds};
+
+use crate::Database;
+
+/// How a proxy before Postgres gives out servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolMode {
+    /// For as long as a client is connected, as a server without a proxy does.
+    Session,
+    /// For one transaction at a time.
+    Transaction,
+}
+
+impl std::str::FromStr for PoolMode {
+    type Err = String;
+
+    fn from_str(mode: &str) -> Result<Self, String> {
+        match mode {
+            "session" => Ok(Self::Session),
+            "transaction" => Ok(Self::Transaction),
+            _ => Err("is neither session nor transaction".to_owned()),
+        }
+    }
+}
+
+service_kit::settings! {
+    "Database"
+    /// How the database is used.
+    pub struct PoolSettings {
+        /// The most connections to the database at a time, 1 to 1000.
+        max_connections: u32 = value DATABASE_MAX_CONNECTIONS("8", number(1, 1000));
+        /// How long a request waits for a connection to the database, in seconds, 1 to 60.
+        acquire_timeout: Duration = value DATABASE_ACQUIRE_TIMEOUT("3", seconds(1, 60));
+        /// How a proxy before Postgres, such as PgBouncer, gives out servers: session, also without a
+        /// proxy, or transaction (then MIGRATE_ON_START must be false).
+        mode: PoolMode = value DATABASE_POOL_MODE("session", str::parse);
+        /// Whether the database is migrated at start: true or false (then run the migrate subcommand).
+        migrate_on_start: bool = value MIGRATE_ON_START("true", boolean);
+    }
+}
+
+/// The groups of this module. The setting with the URL is the service's own, since its default is.
+pub const GROUPS: &[Group] = &[PoolSettings::GROUP];
+
+/// A service's database, and how it is used.
+#[derive(Debug)]
+pub struct DatabaseSettings {
+    /// Where it is.
+    pub database: Database,
+    /// How it is used.
+    pub pool: PoolSettings,
+}
+
+impl DatabaseSettings {
+    /// Reads them; `url` is the service's `DATABASE_URL`.
+    pub fn read(url: &Setting, source: &mut Source) -> Self {
+        let database = source.value(url, str::parse);
+        let pool = PoolSettings::read(source);
+        if pool.mode == PoolMode::Transaction && pool.migrate_on_start {
+            // The lock under which migrations run belongs to a session.
+            source.fault(
+                &MIGRATE_ON_START,
+                "must be false with DATABASE_POOL_MODE=transaction: run the migrate subcommand with \
+                 a DATABASE_URL of Postgres itself",
+            );
+        }
+        Self { database, pool }
+    }
+}

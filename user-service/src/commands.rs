@@ -1,0 +1,64 @@
+//! The subcommands: thin adapters over the same service layer as the edges.
+
+use clap::{ArgMatches, Command};
+use service_kit::{probe, settings::Source, shutdown, telemetry::LogOutput};
+use sql_kit::DatabaseSettings;
+
+use crate::{App, config, outbox_command};
+
+/// What a subcommand may fail with. Its text is for the person at the terminal.
+pub type Failure = Box<dyn std::error::Error>;
+
+/// The subcommands, in the order of the help.
+#[must_use]
+pub fn all() -> Vec<Command> {
+    vec![
+        Command::new("serve").about("Serve until SIGTERM (the default)"),
+        Command::new("migrate").about("Migrate the database and exit"),
+        probe::command(),
+        Command::new("outbox")
+            .about("Manage the deletions that the auth service has not been told of")
+            .subcommand_required(true)
+            .subcommand(Command::new("list").about("List them, the oldest first"))
+            .subcommand(Command::new("retry").about("Make all of them due now")),
+    ]
+}
+
+/// Where the log of a subcommand goes. `None`: it has none.
+#[must_use]
+pub fn log_output(name: &str) -> Option<LogOutput> {
+    match name {
+        "serve" => Some(LogOutput::Stdout),
+        "healthcheck" => None,
+        _ => Some(LogOutput::Stderr),
+    }
+}
+
+/// Runs the subcommand `name`, whose own flags are in `flags`.
+///
+/// # Errors
+///
+/// What the subcommand failed with.
+pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<(), Failure> {
+    match name {
+        "healthcheck" => {
+            let addresses =
+                probe::AddressSettings { admin: &config::ADMIN_ADDR, http: &config::HTTP_ADDR };
+            probe::healthcheck(&addresses, source, flags).await?;
+        }
+        "migrate" | "outbox" => {
+            // They need the database and no other secret.
+            let settings = DatabaseSettings::read(&config::DATABASE_URL, source);
+            source.finish()?;
+            match name {
+                "migrate" => crate::migrate(&settings).await?,
+                _ => outbox_command::run(&settings, flags).await?,
+            }
+        }
+        _ => {
+            let settings = config::Settings::read(source)?;
+            App::build(settings, shutdown::on_signal()?).await?.run().await?;
+        }
+    }
+    Ok(())
+}
