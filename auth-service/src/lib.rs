@@ -12,6 +12,8 @@ pub mod hashing;
 pub mod keys;
 pub mod keys_command;
 pub mod lanes;
+pub mod mail;
+pub mod pages;
 pub mod password;
 pub mod resources;
 mod root_secret;

@@ -72,6 +72,10 @@ catalogue! {
         "Invalid page token",
         "The page token was not issued by this service for this list.",
         "Start again from the first page.";
+    InvalidLink = "invalid_link", BAD_REQUEST, InvalidArgument,
+        "Invalid link",
+        "The one-time link is malformed, unknown, used, expired, or of a password or email that was changed since. Which of these is not told.",
+        "Ask the person to request another one.";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, Unauthenticated,
         "Authentication needed",
         "The request carries no credentials.",
@@ -82,8 +86,8 @@ catalogue! {
         "Log in again for a new access token.";
     InvalidCredentials = "invalid_credentials", UNAUTHORIZED, Unauthenticated,
         "Invalid credentials",
-        "No account has this email and this password. Which of the two is wrong is not told.",
-        "Ask the person for both again.";
+        "No account has this email and this password; which of the two is wrong is not told. Where the account is known and gives its current password once more, a wrong one has this code with 403 (7 on gRPC).",
+        "Ask the person for both again, or for the current password.";
     AccountDeleted = "account_deleted", UNAUTHORIZED, Unauthenticated,
         "Account deleted",
         "The token is of an account that its owner has deleted.",
@@ -92,6 +96,14 @@ catalogue! {
         "Forbidden",
         "The caller may not do this to this resource, whether it exists or not.",
         "Do it as the owner, or not at all.";
+    EmailNotVerified = "email_not_verified", FORBIDDEN, PermissionDenied,
+        "Email not verified",
+        "The email and the password are right, but the email has to be confirmed first, by the link that was sent to it.",
+        "Ask the person to follow the link; `POST /auth/email/verification` sends another one.";
+    RegistrationClosed = "registration_closed", FORBIDDEN, PermissionDenied,
+        "Registration closed",
+        "People cannot register themselves here.",
+        "Ask an operator for an account.";
     NotFound = "not_found", NOT_FOUND, NotFound,
         "Not found",
         "There is nothing at this path.",
@@ -100,6 +112,10 @@ catalogue! {
         "User not found",
         "There is no profile with this id.",
         "Treat the person as gone.";
+    MailDisabled = "mail_disabled", NOT_FOUND, NotFound,
+        "Mail disabled",
+        "The service sends no mail, so it has no links to reset a password or to confirm an email.",
+        "Offer something else, or have the operator set `SMTP_URL`.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Unimplemented,
         "Method not allowed",
         "The path exists, the method does not.",

@@ -1,0 +1,374 @@
+//! How a mail leaves: to a mail server, or into a folder.
+
+use std::{
+    error::Error as _,
+    fmt, fs,
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use lettre::{
+    Address, AsyncSmtpTransport, AsyncTransport as _, Message as Mail, Tokio1Executor,
+    message::{
+        Body, Mailbox, MultiPart, SinglePart,
+        header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
+    },
+    transport::smtp::{
+        authentication::Credentials,
+        client::{Certificate, CertificateStore, Tls, TlsParameters, TlsVersion},
+    },
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use uuid::Uuid;
+
+use super::{
+    message::{Kind, Rendered},
+    server::{Security, SmtpServer},
+};
+
+/// How long the server may take for one step, and for a mail in all.
+const STEP_TIMEOUT: Duration = Duration::from_secs(15);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// The longest line without its end (RFC 5322, section 2.1.1).
+const MAX_LINE: usize = 998;
+
+/// Why a mail was not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The server said to try again later (a 4xx reply, RFC 5321, section 4.2.1).
+    Deferred,
+    /// The server refused it (a 5xx reply).
+    Refused,
+    /// The server took too long.
+    Timeout,
+    /// The server could not be reached, or not in the way that the settings demand.
+    Unreachable,
+}
+
+impl FailureKind {
+    /// Its name, in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deferred => "deferred",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// A delivery that failed. Its text holds no address: what a server says may quote the recipient, so
+/// only the number of the reply is told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Failure {
+    /// Why.
+    pub kind: FailureKind,
+    what: String,
+}
+
+impl Failure {
+    fn new(kind: FailureKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into() }
+    }
+}
+
+impl From<lettre::transport::smtp::Error> for Failure {
+    fn from(error: lettre::transport::smtp::Error) -> Self {
+        if let Some(code) = error.status() {
+            let kind =
+                if error.is_permanent() { FailureKind::Refused } else { FailureKind::Deferred };
+            return Self::new(kind, format!("the mail server answered {code}"));
+        }
+        if error.is_timeout() {
+            return Self::new(FailureKind::Timeout, "the mail server took too long");
+        }
+        // A failed connection or handshake, or a server that does not offer what is demanded.
+        let first = error.source();
+        let causes = std::iter::successors(first, |cause| (*cause).source());
+        let what = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
+        Self::new(FailureKind::Unreachable, what)
+    }
+}
+
+/// Where mail goes.
+#[derive(Clone)]
+pub enum Transport {
+    /// To a mail server.
+    Smtp(Box<AsyncSmtpTransport<Tokio1Executor>>),
+    /// Into a folder, a file each: for development.
+    Folder(PathBuf),
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Smtp(_) => formatter.write_str("Smtp"),
+            Self::Folder(path) => formatter.debug_tuple("Folder").field(path).finish(),
+        }
+    }
+}
+
+impl Transport {
+    /// A connection to `server` for each mail. `authorities`, in PEM, are trusted in place of those of
+    /// the system.
+    ///
+    /// # Errors
+    ///
+    /// Where the authorities are no certificates in PEM.
+    pub fn smtp(server: SmtpServer, authorities: Option<&[u8]>) -> Result<Self, String> {
+        let SmtpServer { host, port, security, credentials } = server;
+        let tls = match security {
+            Security::None => Tls::None,
+            Security::Tls => Tls::Wrapper(tls(&host, authorities)?),
+            Security::StartTls => Tls::Required(tls(&host, authorities)?),
+        };
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
+            .port(port)
+            .tls(tls)
+            .timeout(Some(STEP_TIMEOUT));
+        if let Some((user, password)) = credentials {
+            builder = builder.credentials(Credentials::new(user, password.expose().to_owned()));
+        }
+        Ok(Self::Smtp(Box::new(builder.build())))
+    }
+
+    async fn deliver(&self, mail: Mail, name: &str, link: Option<&str>) -> Result<(), Failure> {
+        match self {
+            Self::Smtp(server) => {
+                let sent = tokio::time::timeout(DELIVERY_TIMEOUT, server.send(mail)).await;
+                let timeout =
+                    || Failure::new(FailureKind::Timeout, "the mail server took too long");
+                sent.map_err(|_| timeout())?.map(|_| ()).map_err(Failure::from)
+            }
+            Self::Folder(folder) => {
+                let path = folder.join(name);
+                write(folder, &path, &mail.formatted()).map_err(|error| {
+                    let what = format!("cannot write into {}: {error}", folder.display());
+                    Failure::new(FailureKind::Unreachable, what)
+                })?;
+                // A folder is for development, where the link in the log is what one looks for.
+                let path = path.display();
+                match link {
+                    Some(link) => {
+                        tracing::info!(event = "mail.written", %path, link, "mail written");
+                    }
+                    None => tracing::info!(event = "mail.written", %path, "mail written"),
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn tls(host: &str, authorities: Option<&[u8]>) -> Result<TlsParameters, String> {
+    let mut builder =
+        TlsParameters::builder(host.to_owned()).set_min_tls_version(TlsVersion::Tlsv12);
+    if let Some(pem) = authorities {
+        if CertificateDer::pem_slice_iter(pem).next().is_none() {
+            return Err(NO_CERTIFICATE.to_owned());
+        }
+        let certificate = Certificate::from_pem(pem).map_err(|_| NO_CERTIFICATE)?;
+        builder =
+            builder.certificate_store(CertificateStore::None).add_root_certificate(certificate);
+    }
+    builder.build_rustls().map_err(|_| NO_CERTIFICATE.to_owned())
+}
+
+const NO_CERTIFICATE: &str = "holds no certificate of an authority in PEM";
+
+/// The file comes into being whole, readable by its owner alone.
+fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if !folder.exists() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let partial = path.with_extension("partial");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&partial, path)
+}
+
+/// Who sends, and how.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    from: Mailbox,
+    transport: Transport,
+}
+
+/// Reads `MAIL_FROM`: an address, or a name and an address in angle brackets.
+///
+/// # Errors
+///
+/// Where it is something else.
+pub fn sender_address(text: &str) -> Result<Mailbox, String> {
+    let what = || "is not an address such as Example <no-reply@example.com>".to_owned();
+    if text.chars().any(char::is_control) {
+        return Err(what());
+    }
+    text.parse().map_err(|_| what())
+}
+
+impl Sender {
+    /// Sends as `from` by `transport`.
+    #[must_use]
+    pub const fn new(from: Mailbox, transport: Transport) -> Self {
+        Self { from, transport }
+    }
+
+    /// The name that mails speak in: that of the sender, if it has one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.from.name.as_deref()
+    }
+
+    /// Sends a mail. Its `id` and the time at which it was `written` are the same at each attempt, so
+    /// that a mail which arrives twice can be told to be one.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]; another attempt may succeed.
+    pub async fn send(
+        &self,
+        mail: &Rendered,
+        kind: Kind,
+        id: Uuid,
+        written: DateTime<Utc>,
+    ) -> Result<(), Failure> {
+        let built = self.build(mail, id, written).map_err(|error| {
+            Failure::new(FailureKind::Refused, format!("the mail cannot be written: {error}"))
+        })?;
+        let time = written.format("%Y%m%dT%H%M%S%3fZ");
+        let name = format!("{time}-{}-{}.eml", kind.as_str(), id.simple());
+        self.transport.deliver(built, &name, mail.link.as_deref()).await
+    }
+
+    fn build(
+        &self,
+        mail: &Rendered,
+        id: Uuid,
+        written: DateTime<Utc>,
+    ) -> Result<Mail, lettre::error::Error> {
+        const AUTO_SUBMITTED: HeaderName = HeaderName::new_from_ascii_str("Auto-Submitted");
+        // The address was checked when the account was made, against a narrower grammar.
+        let (local, domain) = mail.to.rsplit_once('@').unwrap_or((&mail.to, ""));
+        let to = Mailbox::new(None, Address::new_dangerous(local, domain));
+        Mail::builder()
+            .from(self.from.clone())
+            .to(to)
+            .subject(mail.subject.clone())
+            .date(written.into())
+            .message_id(Some(format!("<{id}@{}>", self.from.email.domain())))
+            // Keeps holiday notices away (RFC 3834, section 5).
+            .raw_header(HeaderValue::new(AUTO_SUBMITTED, "auto-generated".to_owned()))
+            .multipart(
+                MultiPart::alternative()
+                    .singlepart(
+                        SinglePart::builder()
+                            .header(ContentType::TEXT_PLAIN)
+                            .body(body(&mail.text)),
+                    )
+                    .singlepart(
+                        SinglePart::builder().header(ContentType::TEXT_HTML).body(body(&mail.html)),
+                    ),
+            )
+    }
+}
+
+/// ASCII goes as it is, so that a long link can be read in the raw mail; the builder would break it into
+/// lines of 76 characters.
+fn body(text: &str) -> Body {
+    let lines = || text.lines().map(|line| line.trim_end_matches('\r'));
+    if !text.is_ascii() || lines().any(|line| line.len() > MAX_LINE || line.contains('\r')) {
+        return Body::new(text.to_owned());
+    }
+    let text: String = lines().flat_map(|line| [line, "\r\n"]).collect();
+    Body::dangerous_pre_encoded(text.into_bytes(), ContentTransferEncoding::SevenBit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mail(to: &str) -> Rendered {
+        Rendered {
+            to: to.to_owned(),
+            subject: "Grüße".to_owned(),
+            text: format!("Hello,\n\nhttps://example.com/{}#token=abc\n", "x".repeat(100)),
+            html: "<p>Hello,</p>\n".to_owned(),
+            link: Some("https://example.com/#token=abc".to_owned()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mail_is_a_file_that_says_everything_and_that_only_its_owner_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mail");
+        let from = sender_address("Example <no-reply@example.com>").unwrap();
+        let sender = Sender::new(from, Transport::Folder(path.clone()));
+        assert_eq!(sender.name(), Some("Example"));
+        let id = Uuid::nil();
+        for _ in 0..2 {
+            let to = mail("!#$%&'*+/=?^_`{|}~-@localhost");
+            sender.send(&to, Kind::PasswordReset, id, DateTime::UNIX_EPOCH).await.unwrap();
+        }
+        let files: Vec<_> = fs::read_dir(&path).unwrap().map(|file| file.unwrap().path()).collect();
+        let [file] = files.as_slice() else { panic!("one file: {files:?}") };
+        let name = format!("19700101T000000000Z-password_reset-{}.eml", id.simple());
+        assert_eq!(file.file_name().unwrap(), name.as_str());
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let text = fs::read_to_string(file).unwrap();
+        for line in [
+            "From: Example <no-reply@example.com>\r\n",
+            "To: !#$%&'*+/=?^_`{|}~-@localhost\r\n",
+            "Date: Thu, 01 Jan 1970 00:00:00 +0000\r\n",
+            "Message-ID: <00000000-0000-0000-0000-000000000000@example.com>\r\n",
+            "Auto-Submitted: auto-generated\r\n",
+            "MIME-Version: 1.0\r\n",
+            &format!("\r\nhttps://example.com/{}#token=abc\r\n", "x".repeat(100)),
+        ] {
+            assert!(text.contains(line), "{line:?} in {text}");
+        }
+        assert!(text.contains("Subject: =?utf-8?b?"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_made_is_a_failure() {
+        let from = sender_address("no-reply@example.com").unwrap();
+        let sender = Sender::new(from, Transport::Folder("/proc/nowhere".into()));
+        let sent =
+            sender.send(&mail("a@b.com"), Kind::PasswordReset, Uuid::nil(), Utc::now()).await;
+        assert_eq!(sent.unwrap_err().kind, FailureKind::Unreachable);
+        assert_eq!(sender.name(), None);
+    }
+
+    #[test]
+    fn other_senders_are_refused() {
+        for text in ["", "Example", "a@b@c", "<a@b.com", "a@b.com, c@d.com", "A <a@b.com>\r\nX: y"]
+        {
+            assert!(sender_address(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn authorities_are_certificates() {
+        let server: SmtpServer = "smtps://localhost".parse().unwrap();
+        assert!(Transport::smtp(server.clone(), None).is_ok());
+        for pem in ["", "x", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"] {
+            assert!(Transport::smtp(server.clone(), Some(pem.as_bytes())).is_err(), "{pem:?}");
+        }
+    }
+}
