@@ -92,7 +92,8 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
         "keys" => keys_command::run(config::Settings::read(source)?, flags).await?,
         _ => {
             let settings = config::Settings::read(source)?;
-            App::build(settings, shutdown::on_signal()?).await?.run().await?;
+            let shutdown = shutdown::on_signal(settings.runtime.edge.shutdown_grace)?;
+            App::build(settings, shutdown).await?.run().await?;
         }
     }
     Ok(())

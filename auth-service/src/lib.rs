@@ -54,8 +54,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const START_PATIENCE: Duration = Duration::from_secs(4);
 /// How long to wait before the database is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the connections to the database may take to close.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the schemes of the stored hashes are looked at, and old counts of attempts removed.
 const WORK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -189,10 +187,7 @@ impl App {
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
         let Self { server, preparation, prepared } = self;
-        let result = server.run(preparation.keep(prepared)).await;
-        // A database that hangs must not keep the process.
-        let _ = tokio::time::timeout(CLOSE_PATIENCE, preparation.store.close()).await;
-        result
+        server.run(preparation.keep(prepared), preparation.store.close()).await
     }
 }
 

@@ -49,8 +49,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const START_PATIENCE: Duration = Duration::from_secs(4);
 /// How long to wait before the database is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the connections to the database may take to close.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the service does not start, or ends.
 #[derive(Debug, thiserror::Error)]
@@ -159,10 +157,7 @@ impl App {
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
         let Self { server, background } = self;
-        let result = server.run(background.run()).await;
-        // A database that hangs must not keep the process.
-        let _ = tokio::time::timeout(CLOSE_PATIENCE, background.store.close()).await;
-        Ok(result?)
+        Ok(server.run(background.run(), background.store.close()).await?)
     }
 }
 

@@ -12,6 +12,7 @@ mod probes;
 mod process;
 mod rest;
 mod start;
+mod stopping;
 mod store;
 mod support;
 mod throttle;

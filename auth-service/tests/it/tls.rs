@@ -98,6 +98,13 @@ async fn rest_speaks_tls_alone_and_takes_up_renewed_files() {
     let _ = stream.read_to_end(&mut said).await;
     assert!(!said.starts_with(b"HTTP"), "{said:?}");
 
+    // Who watches over it sees when it ends.
+    let metrics = test_kit::Client::new(service.admin.unwrap()).get("/metrics").await.text;
+    let end =
+        metrics.lines().find_map(|line| line.strip_prefix("tls_certificate_end_time_seconds "));
+    let end: f64 = end.unwrap().parse().unwrap();
+    assert!(end > 1.7e9, "{end} is not seconds since 1970");
+
     // A file that is no certificate changes nothing; the next renewal counts.
     let Identity { cert, .. } = pki.identity("other");
     std::fs::write(cert.replace("other", "server"), "nothing").unwrap();
@@ -143,4 +150,27 @@ async fn without_mutual_tls_a_certificate_counts_for_nothing() {
     let refused = delete_account(&service, &pki, Some(&client)).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
     service.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_file_that_cannot_be_read_any_more_is_told_once() {
+    let database = TestDatabase::create(Engine::Sqlite).await;
+    let pki = Pki::new(database.folder());
+    let Identity { cert, key } = pki.identity("server");
+    let settings = [
+        ("DATABASE_URL", database.url.as_str()),
+        ("KEY_ENCRYPTION_KEY", crate::support::ENCRYPTION_KEY),
+        ("TLS_CERT_FILE", &cert),
+        ("TLS_KEY_FILE", &key),
+    ];
+    let binary = env!("CARGO_BIN_EXE_auth-service");
+    let service = test_kit::process::Process::start(binary, database.folder(), &settings);
+    service.find(|line| line["message"] == "listening").await;
+    std::fs::rename(&cert, format!("{cert}.away")).unwrap();
+    let told = service.find(|line| line["event"] == "tls.refused").await;
+    assert_eq!(told["setting"], "TLS_CERT_FILE");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(service.output().matches("tls.refused").count(), 1);
+    std::fs::rename(format!("{cert}.away"), &cert).unwrap();
+    service.find(|line| line["event"] == "tls.renewed").await;
 }

@@ -156,8 +156,8 @@ async fn one(
 }
 
 async fn serve(stack: &Stack<'_>) -> Result<(), Failure> {
-    let shutdown = shutdown::on_signal()?;
-    let auth = stack.read()?;
+    let (auth, grace) = stack.read()?;
+    let shutdown = shutdown::on_signal(grace)?;
     let scheme = |runtime: &runtime::RuntimeSettings| match runtime.tls {
         Some(_) => "https",
         None => "http",

@@ -94,14 +94,17 @@ impl<'a> Stack<'a> {
         self.user(addresses.http, addresses.grpc)
     }
 
-    /// The settings of the auth service, if those of both are without a fault, each of which is told
-    /// once.
-    pub(crate) fn read(&self) -> Result<auth_service::config::Settings, Failure> {
+    /// The settings of the auth service, and the longer grace of the two, if those of both are
+    /// without a fault, each of which is told once.
+    pub(crate) fn read(&self) -> Result<(auth_service::config::Settings, Duration), Failure> {
         let auth = auth_service::config::Settings::read(&mut self.auth()?);
         // Read for its faults alone: the real addresses are known when the auth service listens.
         let user = user_service::config::Settings::read(&mut self.user_beside_auth()?);
         Ok(match (auth, user) {
-            (Ok(auth), Ok(_)) => auth,
+            (Ok(auth), Ok(user)) => {
+                let graces = [&auth.runtime, &user.runtime].map(|kit| kit.edge.shutdown_grace);
+                (auth, graces[0].max(graces[1]))
+            }
             (Err(error), Ok(_)) | (Ok(_), Err(error)) => return Err(error.into()),
             (Err(auth), Err(user)) => return Err(auth.and(user).into()),
         })

@@ -87,9 +87,6 @@ impl Access {
         match ending {
             Ending::Http(status) => self.metrics.http(method, endpoint, status.as_u16(), took),
             Ending::Grpc(status) => self.metrics.rpc(endpoint, grpc_name(status), took),
-            Ending::Cancelled if method == GRPC => {
-                self.metrics.rpc(endpoint, grpc_name(tonic::Code::Cancelled), took);
-            }
             Ending::Cancelled => self.metrics.http(method, endpoint, CLIENT_CLOSED_REQUEST, took),
         }
         let (status, grpc_status, failed) = match ending {
@@ -132,7 +129,8 @@ fn is_fault(status: tonic::Code) -> bool {
 impl Drop for Access {
     /// A client that leaves before the answer takes its request's future with it.
     fn drop(&mut self) {
-        self.write(Ending::Cancelled);
+        let is_grpc = self.method == GRPC;
+        self.write(if is_grpc { Ending::Grpc(tonic::Code::Cancelled) } else { Ending::Cancelled });
     }
 }
 

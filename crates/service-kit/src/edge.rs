@@ -21,8 +21,8 @@ pub struct Edge {
     pub allowed_origins: Vec<HeaderValue>,
     /// Whether the edges speak TLS themselves.
     pub tls: bool,
-    /// Cancelled when the service stops.
-    pub shutdown: CancellationToken,
+    /// Cancelled when the service accepts no more and its streams end.
+    pub draining: CancellationToken,
 }
 
 impl Edge {

@@ -72,7 +72,7 @@ pub fn add_reflection(
 }
 
 async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> Response {
-    let Edge { service, metrics, traces, shutdown, .. } = shared;
+    let Edge { service, metrics, traces, draining, .. } = shared;
     let mut context = RequestContext::from_headers(request.headers());
     let path = request.uri().path().to_owned();
     // Whether there is such a method is known at the end; until then the path may be anything.
@@ -114,7 +114,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
             inner: body,
             access: Some(access),
             span: span.clone(),
-            stop: streaming.then(|| Box::pin(end(shutdown, end_at)) as Stop),
+            stop: streaming.then(|| Box::pin(end(draining, end_at)) as Stop),
             ended: false,
         };
         Response::from_parts(parts, Body::new(body))
@@ -212,9 +212,9 @@ type Stop = Pin<Box<dyn Future<Output = (GrpcCode, &'static str)> + Send>>;
 
 /// The end of a stream: its deadline, if it has one; or the service stops, with a moment for a `Watch`
 /// to say NOT_SERVING before.
-async fn end(shutdown: CancellationToken, at: Option<Instant>) -> (GrpcCode, &'static str) {
+async fn end(draining: CancellationToken, at: Option<Instant>) -> (GrpcCode, &'static str) {
     let stopping = async {
-        shutdown.cancelled().await;
+        draining.cancelled().await;
         tokio::time::sleep(LAST_WORD).await;
     };
     let deadline = async {

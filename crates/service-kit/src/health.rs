@@ -1,5 +1,11 @@
 //! Health: one state, measured in the background, that the probes of both edges report.
 
+mod grpc;
+mod probes;
+
+pub use self::grpc::HealthApi;
+pub(crate) use self::probes::Verbatim;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -7,24 +13,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::metrics::{Metrics, Unit};
-use axum::{Json, Router, extract::State, response::IntoResponse, routing::get};
-use futures_util::{Stream, StreamExt as _, stream};
-use http::StatusCode;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
-    health_server::HealthServer,
-};
+
+use crate::metrics::{Metrics, Unit};
 
 /// How often everything is checked.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How often before the first success: a start should be noticed when it happens.
 const START_INTERVAL: Duration = Duration::from_millis(25);
-/// How long one check may take. With [`INTERVAL`] it bounds how old the truth can be.
+/// How long one check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(1500);
+/// After how many failures in a row something is said not to work. One failure may be a moment's
+/// load, and all replicas have such moments together. With the times above, what hangs is noticed
+/// within 7.5 seconds and what refuses within 3.
+const FAILURES: u32 = 3;
 
 type Probe = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
@@ -80,12 +84,12 @@ pub struct Report {
     pub checks: BTreeMap<&'static str, CheckReport>,
 }
 
-/// The last result of one check.
+/// What is known of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CheckReport {
-    /// Whether it worked.
+    /// Whether it works: the last result, or, after a success, what the last three say.
     pub status: Status,
-    /// How long it took, in milliseconds.
+    /// How long it took the last time, in milliseconds.
     pub latency_ms: f64,
 }
 
@@ -160,139 +164,26 @@ impl Health {
             },
         );
     }
-
-    /// The probes: `/livez`, `/readyz` and `/health`.
-    pub fn routes(&self) -> Router {
-        let live = self.report();
-        Router::new()
-            .route("/readyz", get(ready))
-            .route("/health", get(ready))
-            .with_state(self.clone())
-            .route(
-                "/livez",
-                get(move || async move {
-                    let Report { service, version, .. } = live;
-                    Json(Live { status: Status::Ok, service, version })
-                }),
-            )
-    }
-
-    /// The gRPC health service (`grpc.health.v1.Health`) with the same state for `""` and each of
-    /// `services`.
-    #[must_use]
-    pub fn grpc_server(&self, services: &'static [&'static str]) -> HealthServer<HealthApi> {
-        HealthServer::new(HealthApi { report: self.report.clone(), services })
-    }
-}
-
-/// The gRPC health service. tonic-health's own answers a `Watch` of an unknown service with an
-/// error, where health.proto wants SERVICE_UNKNOWN and an open stream.
-#[derive(Debug)]
-pub struct HealthApi {
-    report: watch::Receiver<Report>,
-    services: &'static [&'static str],
-}
-
-impl HealthApi {
-    fn knows(&self, service: &str) -> bool {
-        service.is_empty() || self.services.contains(&service)
-    }
-}
-
-fn serving(status: Status) -> HealthCheckResponse {
-    let status = match status {
-        Status::Ok => ServingStatus::Serving,
-        Status::Unavailable => ServingStatus::NotServing,
-    };
-    HealthCheckResponse { status: status.into() }
-}
-
-type WatchStream =
-    Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, tonic::Status>> + Send + 'static>>;
-
-#[tonic::async_trait]
-impl tonic_health::pb::health_server::Health for HealthApi {
-    async fn check(
-        &self,
-        request: tonic::Request<HealthCheckRequest>,
-    ) -> Result<tonic::Response<HealthCheckResponse>, tonic::Status> {
-        if !self.knows(&request.get_ref().service) {
-            return Err(tonic::Status::not_found("unknown service"));
-        }
-        Ok(tonic::Response::new(serving(self.report.borrow().status)))
-    }
-
-    type WatchStream = WatchStream;
-
-    async fn watch(
-        &self,
-        request: tonic::Request<HealthCheckRequest>,
-    ) -> Result<tonic::Response<WatchStream>, tonic::Status> {
-        if !self.knows(&request.get_ref().service) {
-            let unknown = HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
-            let once = stream::once(async move { Ok(unknown) });
-            // Services do not come and go here, so nothing else will follow.
-            return Ok(tonic::Response::new(Box::pin(once.chain(stream::pending()))));
-        }
-        // The present state, then each change of it; not every check.
-        let changes =
-            stream::unfold((self.report.clone(), None), |(mut report, last)| async move {
-                let status = match last {
-                    None => report.borrow_and_update().status,
-                    Some(last) => {
-                        report.wait_for(|report| report.status != last).await.ok()?.status
-                    }
-                };
-                Some((Ok(serving(status)), (report, Some(status))))
-            });
-        Ok(tonic::Response::new(Box::pin(changes)))
-    }
-}
-
-#[derive(Serialize)]
-struct Live {
-    status: Status,
-    service: &'static str,
-    version: &'static str,
-}
-
-async fn ready(State(health): State<Health>) -> impl IntoResponse {
-    let report = health.report();
-    let status = match report.status {
-        Status::Ok => StatusCode::OK,
-        Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    (status, Verbatim, [(http::header::CACHE_CONTROL, "no-store")], Json(report))
-}
-
-/// Marks an answer whose body is right although its status is an error's.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Verbatim;
-
-impl axum::response::IntoResponseParts for Verbatim {
-    type Error = std::convert::Infallible;
-
-    fn into_response_parts(
-        self,
-        mut parts: axum::response::ResponseParts,
-    ) -> Result<axum::response::ResponseParts, Self::Error> {
-        parts.extensions_mut().insert(self);
-        Ok(parts)
-    }
 }
 
 async fn check_forever(service: &'static str, checks: &[Check], sender: &watch::Sender<Report>) {
     let mut started = false;
+    let mut failures = vec![0; checks.len()];
     loop {
         let results = futures_util::future::join_all(checks.iter().map(run)).await;
         sender.send_modify(|report| {
-            for (name, result) in &results {
-                let before = report.checks.insert(name, *result).map(|check| check.status);
-                if before != Some(result.status) {
-                    log_change(service, name, result.status);
+            for ((name, result), failures) in results.into_iter().zip(&mut failures) {
+                *failures = if result.status == Status::Ok { 0 } else { *failures + 1 };
+                let before = report.checks.get(name).map(|check| check.status);
+                // What has worked is believed to work until it has failed several times in a row.
+                let doubted = before == Some(Status::Ok) && *failures < FAILURES;
+                let status = if doubted { Status::Ok } else { result.status };
+                report.checks.insert(name, CheckReport { status, ..result });
+                if before != Some(status) {
+                    log_change(service, name, status);
                 }
             }
-            report.status = results.iter().all(|(_, check)| check.status == Status::Ok).into();
+            report.status = report.checks.values().all(|check| check.status == Status::Ok).into();
             started |= report.status == Status::Ok;
         });
         tokio::time::sleep(if started { INTERVAL } else { START_INTERVAL }).await;
@@ -317,7 +208,7 @@ fn log_change(service: &'static str, check: &'static str, status: Status) {
 mod tests {
     use std::sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     };
 
     use super::*;
@@ -345,7 +236,9 @@ mod tests {
         health.ready().await;
 
         hangs.store(true, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(health.is_ready(), "two failures are not believed yet");
+        tokio::time::sleep(Duration::from_millis(4500)).await;
         let report = health.report();
         assert_eq!(report.status, Status::Unavailable);
         assert_eq!(report.checks["database"].status, Status::Unavailable);
@@ -353,6 +246,26 @@ mod tests {
 
         hangs.store(false, Ordering::Relaxed);
         tokio::time::timeout(Duration::from_secs(4), health.ready()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn single_failures_between_successes_are_not_believed() {
+        let round = Arc::new(AtomicU32::new(0));
+        let rounds = Arc::clone(&round);
+        let check = Check::new("database", move || {
+            // Of three checks one succeeds.
+            let works = rounds.fetch_add(1, Ordering::Relaxed) % 3 == 0;
+            async move { works }
+        });
+        let health = Health::start("s", "1", vec![check], CancellationToken::new());
+        health.ready().await;
+        let looks = async {
+            while round.load(Ordering::Relaxed) < 30 {
+                assert!(health.is_ready());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), looks).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -93,7 +93,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         if is_error && response.extensions().get::<Verbatim>().is_none() {
             response = problem(response, &context);
         }
-        if is_http1 && (unread.is_left() || shared.shutdown.is_cancelled()) {
+        if is_http1 && (unread.is_left() || shared.draining.is_cancelled()) {
             // The connection closes after this answer, because of what was not read or because the
             // service stops; a client that does not know would send its next request into it.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -123,7 +123,7 @@ fn method_name(method: &Method) -> &'static str {
         Method::PATCH => "PATCH",
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
-        _ => "OTHER",
+        _ => "_OTHER",
     }
 }
 

@@ -1,6 +1,6 @@
 //! The settings that every service has, beside its addresses and its database.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use crate::{
     client_address::TrustedProxies,
@@ -23,8 +23,11 @@ crate::settings! {
         allowed_origins: Vec<HeaderValue> = value CORS_ALLOWED_ORIGINS("", edge::origins);
         /// Whether gRPC server reflection is on: true or false.
         reflection: bool = value GRPC_REFLECTION("true", boolean);
-        /// How long accepted requests may go on after SIGTERM, in seconds, 0 to 3600.
-        shutdown_grace: std::time::Duration = value SHUTDOWN_GRACE("25", seconds(0, 3600));
+        /// How long new connections are served after SIGTERM, while the service says that it is not
+        /// ready, in seconds, 0 to 3600; less than SHUTDOWN_GRACE, of which it is a part.
+        shutdown_delay: Duration = value SHUTDOWN_DELAY("0", seconds(0, 3600));
+        /// How long after SIGTERM the process has ended, whatever hangs, in seconds, 0 to 3600.
+        shutdown_grace: Duration = value SHUTDOWN_GRACE("25", seconds(0, 3600));
     }
 }
 
@@ -60,8 +63,12 @@ pub struct RuntimeSettings {
 impl RuntimeSettings {
     /// Reads them.
     pub fn read(source: &mut Source) -> Self {
+        let edge = EdgeSettings::read(source);
+        if !edge.shutdown_delay.is_zero() && edge.shutdown_delay >= edge.shutdown_grace {
+            source.fault(&SHUTDOWN_DELAY, "must be less than SHUTDOWN_GRACE, of which it is a part");
+        }
         Self {
-            edge: EdgeSettings::read(source),
+            edge,
             tls: TlsSettings::read(source).load(source),
             log: LogSettings::read(source),
         }

@@ -2,7 +2,7 @@
 
 mod listeners;
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use std::{net::SocketAddr, pin::pin};
 
 use axum::Router;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use crate::{
     metrics::Metrics,
     otlp::Otlp,
     runtime::RuntimeSettings,
+    shutdown::{Stop, StopTimes},
     trace::Traces,
 };
 
@@ -52,8 +53,7 @@ pub struct Server {
     routers: Routers,
     otlp: Otlp,
     health: Health,
-    shutdown: CancellationToken,
-    grace: Duration,
+    stop: Stop,
 }
 
 impl Server {
@@ -71,16 +71,21 @@ impl Server {
     ) -> Result<Self, String> {
         let Plan { service, version, addresses, runtime, metrics, otlp, checks, .. } = plan;
         let listeners = Listeners::bind(service, addresses, runtime.tls.as_ref()).await?;
+        let times = StopTimes { delay: runtime.edge.shutdown_delay, grace: runtime.edge.shutdown_grace };
+        let stop = Stop::follow(shutdown.clone(), times);
         let shared = Edge {
             service,
             metrics: metrics.clone(),
             traces: Traces::new(&otlp),
             allowed_origins: runtime.edge.allowed_origins.clone(),
             tls: runtime.tls.is_some(),
-            shutdown: shutdown.clone(),
+            draining: stop.draining().clone(),
         };
-        let health = Health::start(service, version, checks, shutdown.clone());
+        let health = Health::start(service, version, checks, shutdown);
         health.observe(&metrics);
+        if let Some(tls) = &runtime.tls {
+            tls.observe(&metrics);
+        }
         let rest = rest(&shared, &health);
         let mut routes = tonic::service::Routes::builder();
         grpc(&mut routes);
@@ -92,8 +97,7 @@ impl Server {
         let grpc = grpc::finish(&shared, routes.routes());
         let admin = admin::router(&shared, &metrics, &health);
         let routers = Routers { rest, grpc, admin };
-        let grace = runtime.edge.shutdown_grace;
-        Ok(Self { listeners, routers, otlp, health, shutdown, grace })
+        Ok(Self { listeners, routers, otlp, health, stop })
     }
 
     /// The bound address of the REST edge.
@@ -122,23 +126,32 @@ impl Server {
 
     /// Serves until the shutdown that was given to [`Server::bind`], and a little longer for what
     /// was accepted before. `background` works meanwhile; if it ends, that ends the server too.
+    /// `close` is the last that is done. All of it together ends within `SHUTDOWN_GRACE`.
     ///
     /// # Errors
     ///
     /// What `background` returned.
-    pub async fn run<E>(self, background: impl Future<Output = E>) -> Result<(), E> {
-        let Self { listeners, routers, otlp, shutdown, grace, .. } = self;
-        let mut serving = pin!(listeners.serve(routers, shutdown.clone(), grace));
+    pub async fn run<E>(
+        self,
+        background: impl Future<Output = E>,
+        close: impl Future<Output = ()>,
+    ) -> Result<(), E> {
+        let Self { listeners, routers, otlp, stop, .. } = self;
+        let serving = listeners.serve(routers, stop.draining().clone());
+        let mut serving = pin!(stop.bound(serving));
         let ended = tokio::select! {
             () = &mut serving => Ok(()),
             error = background => {
                 // Requests under way get their answer; the process then ends with the reason.
-                shutdown.cancel();
+                stop.at_once();
                 serving.await;
                 Err(error)
             }
         };
-        otlp.shut_down().await;
+        let last = async {
+            tokio::join!(otlp.shut_down(), close);
+        };
+        stop.close(last).await;
         ended
     }
 }

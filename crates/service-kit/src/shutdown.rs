@@ -1,54 +1,188 @@
-//! Stopping: a first signal drains, a second one ends the process at once.
+//! Stopping: a first signal drains, a second one ends the process at once, and so does the end of
+//! the grace, whatever hangs.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
+/// The part of the grace that is kept for closing, where the grace is long enough: the last
+/// telemetry is sent and the connections to the database end.
+const CLOSING: Duration = Duration::from_secs(2);
+/// How long before the end of the grace the process ends, so that it is gone when the grace is over.
+const MARGIN: Duration = Duration::from_millis(50);
+
 /// Returns a token that the first SIGTERM or SIGINT cancels. A second signal ends the process with
-/// status 130, whatever is still under way.
+/// status 130, whatever is still under way; the end of `grace` ends it with status 0.
+///
+/// Signals have a thread of their own: they count even if everything else is stuck.
 ///
 /// # Errors
 ///
 /// Where the operating system does not let us handle signals.
-pub fn on_signal() -> io::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+pub fn on_signal(grace: Duration) -> io::Result<CancellationToken> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
     let token = CancellationToken::new();
     let cancelled = token.clone();
-    tokio::spawn(async move {
-        for first in [true, false] {
-            let name = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            };
-            if first {
-                tracing::info!(signal = name, "stopping: accepted requests finish");
-                cancelled.cancel();
-            } else {
+    let mut next = async move || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let handle = async move {
+        let name = next().await;
+        cancelled.cancel();
+        tracing::info!(signal = name, "stopping: accepted requests finish");
+        match tokio::time::timeout(grace.saturating_sub(MARGIN), next()).await {
+            Ok(name) => {
                 tracing::warn!(signal = name, "second signal: ending at once");
                 std::process::exit(130);
             }
+            Err(_elapsed) => {
+                tracing::warn!("grace is over: ending although something does not end");
+                std::process::exit(0);
+            }
         }
-    });
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || runtime.block_on(handle))?;
     Ok(token)
 }
 
-/// Waits for `work` to end after `shutdown`, for `grace` at most. Returns whether it did.
-pub async fn within_grace(
-    shutdown: &CancellationToken,
-    grace: Duration,
-    work: impl Future<Output = ()>,
-) -> bool {
-    let deadline = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(grace).await;
-    };
-    tokio::select! {
-        () = work => true,
-        () = deadline => {
-            tracing::warn!(grace_seconds = grace.as_secs(), "grace is over: requests are cut off");
-            false
+/// How long the stages of a stop take, each counted from the signal.
+#[derive(Debug, Clone, Copy)]
+pub struct StopTimes {
+    /// How long new connections are still served: `SHUTDOWN_DELAY`.
+    pub delay: Duration,
+    /// When everything has ended: `SHUTDOWN_GRACE`.
+    pub grace: Duration,
+}
+
+impl StopTimes {
+    /// When requests that still run are cut off.
+    fn cut_off(self) -> Duration {
+        let closing = self.grace.saturating_sub(self.delay) / 4;
+        self.grace.saturating_sub(closing.min(CLOSING))
+    }
+}
+
+/// The stop of one service.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop {
+    times: StopTimes,
+    /// Cancelled by the signal: the service is not ready from then on.
+    signal: CancellationToken,
+    /// Cancelled when no more connections are accepted and streams end.
+    draining: CancellationToken,
+    began: Arc<OnceLock<Instant>>,
+}
+
+impl Stop {
+    /// Follows `signal`.
+    pub(crate) fn follow(signal: CancellationToken, times: StopTimes) -> Self {
+        let (draining, began) = (CancellationToken::new(), Arc::default());
+        let stop = Self { times, signal, draining, began };
+        let stages = stop.clone();
+        tokio::spawn(async move {
+            stages.signal.cancelled().await;
+            let _ = stages.began.set(Instant::now());
+            tokio::time::sleep(stages.times.delay).await;
+            stages.draining.cancel();
+        });
+        stop
+    }
+
+    pub(crate) const fn draining(&self) -> &CancellationToken {
+        &self.draining
+    }
+
+    /// Stops without a signal and without the delay: the service cannot go on.
+    pub(crate) fn at_once(&self) {
+        self.signal.cancel();
+        self.draining.cancel();
+    }
+
+    fn began(&self) -> Instant {
+        *self.began.get_or_init(Instant::now)
+    }
+
+    /// Waits for `work` to end, after the signal until requests are cut off at most.
+    pub(crate) async fn bound(&self, work: impl Future<Output = ()>) {
+        let cut_off = async {
+            self.signal.cancelled().await;
+            tokio::time::sleep_until(self.began() + self.times.cut_off()).await;
+        };
+        tokio::select! {
+            () = work => {}
+            () = cut_off => tracing::warn!(
+                grace_seconds = self.times.grace.as_secs(),
+                "grace is over: requests are cut off"
+            ),
         }
+    }
+
+    /// Waits for `work`, the last of the process, until the grace is over at most.
+    pub(crate) async fn close(&self, work: impl Future<Output = ()>) {
+        let end = self.began() + self.times.grace.saturating_sub(MARGIN * 2);
+        // What has not been closed by then ends with the process.
+        let _ = tokio::time::timeout_at(end, work).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMES: StopTimes =
+        StopTimes { delay: Duration::from_secs(2), grace: Duration::from_secs(10) };
+
+    fn stopping() -> (Stop, Instant) {
+        let signal = CancellationToken::new();
+        let stop = Stop::follow(signal.clone(), TIMES);
+        signal.cancel();
+        (stop, Instant::now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_are_served_for_the_delay() {
+        let (stop, began) = stopping();
+        stop.draining().cancelled().await;
+        assert_eq!(began.elapsed().as_secs(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_and_closing_together_end_within_the_grace() {
+        let (stop, began) = stopping();
+        stop.bound(std::future::pending()).await;
+        assert_eq!(began.elapsed().as_secs(), 8, "requests are cut off too early or too late");
+        stop.close(std::future::pending()).await;
+        assert!(began.elapsed() < TIMES.grace);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_go_on_stops_without_the_delay() {
+        let stop = Stop::follow(CancellationToken::new(), TIMES);
+        stop.at_once();
+        assert!(stop.draining().is_cancelled());
+    }
+
+    #[test]
+    fn no_grace_is_cut_off_at_once() {
+        let none = StopTimes { delay: Duration::ZERO, grace: Duration::ZERO };
+        assert_eq!(none.cut_off(), Duration::ZERO);
     }
 }

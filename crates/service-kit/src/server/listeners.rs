@@ -1,13 +1,12 @@
 //! The listeners of a server: one for each edge, and one for operators.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     listen::{Listener, Protocol},
-    shutdown,
     tls::ServerTls,
 };
 
@@ -78,33 +77,24 @@ impl Listeners {
         Ok(Self { rest, grpc, admin })
     }
 
-    /// Serves all until `shutdown`, then lets accepted requests finish within `grace`. The listener
-    /// for operators answers until the edges have ended: an orchestrator goes on asking meanwhile.
-    pub(super) async fn serve(
-        self,
-        routers: Routers,
-        shutdown: CancellationToken,
-        grace: Duration,
-    ) {
-        let ended = CancellationToken::new();
+    /// Serves all until `draining`, then lets accepted requests finish. The listener for operators
+    /// answers until the edges have ended: an orchestrator goes on asking meanwhile.
+    pub(super) async fn serve(self, routers: Routers, draining: CancellationToken) {
         let edges = async {
             tokio::join!(
-                self.rest.serve(routers.rest, shutdown.clone()),
-                self.grpc.serve(routers.grpc, shutdown.clone()),
+                self.rest.serve(routers.rest, draining.clone()),
+                self.grpc.serve(routers.grpc, draining),
             );
-            ended.cancel();
         };
         let admin = async {
             if let Some(listener) = self.admin {
-                tokio::select! {
-                    () = listener.serve(routers.admin, CancellationToken::new()) => {}
-                    () = ended.cancelled() => {}
-                }
+                listener.serve(routers.admin, CancellationToken::new()).await;
             }
+            std::future::pending::<()>().await;
         };
-        let all = async {
-            tokio::join!(edges, admin);
-        };
-        shutdown::within_grace(&shutdown, grace, all).await;
+        tokio::select! {
+            () = edges => {}
+            () = admin => {}
+        }
     }
 }

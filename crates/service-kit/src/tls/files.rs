@@ -44,6 +44,14 @@ impl Source {
         }
     }
 
+    /// When the first of `chain` ends, in seconds since 1970: the certificate that is presented.
+    pub(super) fn end(&self, chain: &[CertificateDer<'_>]) -> Result<i64, Fault> {
+        let first = chain.first().ok_or_else(|| self.fault("holds no certificate in PEM"))?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(first)
+            .map_err(|_| self.fault("holds a certificate that cannot be read"))?;
+        Ok(certificate.validity().not_after.timestamp())
+    }
+
     pub(super) fn private_key(&self, pem: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
         PrivateKeyDer::from_pem_slice(pem).map_err(|_| self.fault("holds no private key in PEM"))
     }
@@ -96,27 +104,43 @@ impl<T: Send + Sync + 'static> Renewed<T> {
 /// Looks at the files until nobody uses the value any more. What cannot be used is logged once and
 /// changes nothing: a certificate and its key are seldom replaced in the same instant.
 async fn watch<T: Send + Sync + 'static>(renewed: Weak<Renewed<T>>, mut known: Vec<Vec<u8>>) {
+    let mut unreadable = None;
     loop {
         tokio::time::sleep(INTERVAL).await;
         let Some(renewed) = renewed.upgrade() else {
             return;
         };
         let read: Result<Vec<_>, _> = renewed.sources.iter().map(Source::read).collect();
-        let Ok(contents) = read else {
-            continue;
+        let contents = match read {
+            Ok(contents) => contents,
+            Err((setting, what)) => {
+                if unreadable.as_ref() != Some(&what) {
+                    refuse(setting, &what);
+                    unreadable = Some(what);
+                }
+                continue;
+            }
         };
+        let was_unreadable = unreadable.take().is_some();
         if contents == known {
+            if was_unreadable {
+                tracing::info!(event = "tls.renewed", "the TLS files can be read again");
+            }
             continue;
         }
         match renewed.renew(&contents) {
             Ok(()) => tracing::info!(event = "tls.renewed", "renewed TLS files are in use"),
-            Err((setting, what)) => tracing::warn!(
-                event = "tls.refused",
-                setting = setting.var,
-                what,
-                "renewed TLS files cannot be used: the earlier ones stay"
-            ),
+            Err((setting, what)) => refuse(setting, &what),
         }
         known = contents;
     }
+}
+
+fn refuse(setting: Setting, what: &str) {
+    tracing::warn!(
+        event = "tls.refused",
+        setting = setting.var,
+        what,
+        "renewed TLS files cannot be used: the earlier ones stay"
+    );
 }

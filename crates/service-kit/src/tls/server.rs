@@ -14,7 +14,10 @@ use super::{
     TLS_CERT_FILE, TLS_CLIENT_CA_FILE, TLS_KEY_FILE,
     files::{Fault, Renewed, Source},
 };
-use crate::listen::Protocol;
+use crate::{
+    listen::Protocol,
+    metrics::{Metrics, Unit},
+};
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +38,8 @@ pub struct ServerTls {
 struct Configs {
     rest: Arc<ServerConfig>,
     grpc: Arc<ServerConfig>,
+    /// When the certificate ends, in seconds since 1970.
+    end: i64,
 }
 
 impl ServerTls {
@@ -54,6 +59,18 @@ impl ServerTls {
     #[must_use]
     pub const fn is_mutual(&self) -> bool {
         self.mutual
+    }
+
+    /// Shows in `metrics` when the certificate that is in use ends.
+    pub(crate) fn observe(&self, metrics: &Metrics) {
+        let configs = Arc::clone(&self.configs);
+        metrics.gauge(
+            "tls.certificate.end_time",
+            "When the certificate of the listeners ends, since 1970",
+            Unit::Seconds,
+            // Seconds of this century are exact in a double.
+            move || Some(configs.get().end as f64),
+        );
     }
 
     /// Does the server's side of the handshake.
@@ -77,6 +94,7 @@ fn configs(sources: &[Source], contents: &[Vec<u8>]) -> Result<Configs, Fault> {
         return Err((TLS_CERT_FILE, "is missing".to_owned()));
     };
     let chain = cert.certificates(cert_pem)?;
+    let end = cert.end(&chain)?;
     let private_key = key.private_key(key_pem)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let client_verifier = match (ca, ca_pem) {
@@ -101,5 +119,6 @@ fn configs(sources: &[Source], contents: &[Vec<u8>]) -> Result<Configs, Fault> {
     Ok(Configs {
         rest: config(Arc::new(NoClientAuth), &[b"h2", b"http/1.1"])?,
         grpc: config(client_verifier, &[b"h2"])?,
+        end,
     })
 }

@@ -53,7 +53,7 @@ impl Accounts {
             traces: service_kit::trace::Traces::default(),
             allowed_origins: Vec::new(),
             tls: false,
-            shutdown: shutdown.clone(),
+            draining: shutdown.clone(),
         };
         let router = service_kit::grpc::finish(&shared, routes.routes());
         tokio::spawn(listener.serve(router, shutdown.clone()));

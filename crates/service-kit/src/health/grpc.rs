@@ -1,0 +1,85 @@
+//! The probe over gRPC: `grpc.health.v1.Health`.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::watch;
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_server::HealthServer,
+};
+
+use super::{Health, Report, Status};
+
+impl Health {
+    /// The gRPC health service (`grpc.health.v1.Health`) with the same state for `""` and each of
+    /// `services`.
+    #[must_use]
+    pub fn grpc_server(&self, services: &'static [&'static str]) -> HealthServer<HealthApi> {
+        HealthServer::new(HealthApi { report: self.report.clone(), services })
+    }
+}
+
+/// The gRPC health service. tonic-health's own answers a `Watch` of an unknown service with an
+/// error, where health.proto wants SERVICE_UNKNOWN and an open stream.
+#[derive(Debug)]
+pub struct HealthApi {
+    report: watch::Receiver<Report>,
+    services: &'static [&'static str],
+}
+
+impl HealthApi {
+    fn knows(&self, service: &str) -> bool {
+        service.is_empty() || self.services.contains(&service)
+    }
+}
+
+fn serving(status: Status) -> HealthCheckResponse {
+    let status = match status {
+        Status::Ok => ServingStatus::Serving,
+        Status::Unavailable => ServingStatus::NotServing,
+    };
+    HealthCheckResponse { status: status.into() }
+}
+
+type WatchStream =
+    Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, tonic::Status>> + Send + 'static>>;
+
+#[tonic::async_trait]
+impl tonic_health::pb::health_server::Health for HealthApi {
+    async fn check(
+        &self,
+        request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<HealthCheckResponse>, tonic::Status> {
+        if !self.knows(&request.get_ref().service) {
+            return Err(tonic::Status::not_found("unknown service"));
+        }
+        Ok(tonic::Response::new(serving(self.report.borrow().status)))
+    }
+
+    type WatchStream = WatchStream;
+
+    async fn watch(
+        &self,
+        request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<WatchStream>, tonic::Status> {
+        if !self.knows(&request.get_ref().service) {
+            let unknown = HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
+            let once = stream::once(async move { Ok(unknown) });
+            // Services do not come and go here, so nothing else will follow.
+            return Ok(tonic::Response::new(Box::pin(once.chain(stream::pending()))));
+        }
+        // The present state, then each change of it; not every check.
+        let changes =
+            stream::unfold((self.report.clone(), None), |(mut report, last)| async move {
+                let status = match last {
+                    None => report.borrow_and_update().status,
+                    Some(last) => {
+                        report.wait_for(|report| report.status != last).await.ok()?.status
+                    }
+                };
+                Some((Ok(serving(status)), (report, Some(status))))
+            });
+        Ok(tonic::Response::new(Box::pin(changes)))
+    }
+}
