@@ -32,7 +32,7 @@ fn problem(criterion: &mut Criterion) {
         traces: Traces::default(),
         allowed_origins: Vec::new(),
         tls: false,
-        shutdown: CancellationToken::new(),
+        draining: CancellationToken::new(),
     };
     let routes = Router::new().route("/", get(|| async { refusal() }));
     let router = rest::finish(&edge, routes);
