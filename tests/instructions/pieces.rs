@@ -177,7 +177,7 @@ fn edge(service: &'static str) -> Edge {
         traces: Traces::default(),
         allowed_origins: Vec::new(),
         tls: false,
-        shutdown: CancellationToken::new(),
+        draining: CancellationToken::new(),
     }
 }
 
