@@ -254,7 +254,7 @@ mod tests {
         let rounds = Arc::clone(&round);
         let check = Check::new("database", move || {
             // Of three checks one succeeds.
-            let works = rounds.fetch_add(1, Ordering::Relaxed) % 3 == 0;
+            let works = rounds.fetch_add(1, Ordering::Relaxed).is_multiple_of(3);
             async move { works }
         });
         let health = Health::start("s", "1", vec![check], CancellationToken::new());
