@@ -1,7 +1,7 @@
 //! The settings of the two services when they run side by side: each knows where the other is, and
 //! what nobody gave is made in the data folder.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::ArgMatches;
 use service_kit::{
