@@ -65,13 +65,10 @@ impl RuntimeSettings {
     pub fn read(source: &mut Source) -> Self {
         let edge = EdgeSettings::read(source);
         if !edge.shutdown_delay.is_zero() && edge.shutdown_delay >= edge.shutdown_grace {
-            source.fault(&SHUTDOWN_DELAY, "must be less than SHUTDOWN_GRACE, of which it is a part");
+            source
+                .fault(&SHUTDOWN_DELAY, "must be less than SHUTDOWN_GRACE, of which it is a part");
         }
-        Self {
-            edge,
-            tls: TlsSettings::read(source).load(source),
-            log: LogSettings::read(source),
-        }
+        Self { edge, tls: TlsSettings::read(source).load(source), log: LogSettings::read(source) }
     }
 }
 

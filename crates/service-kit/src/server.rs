@@ -71,7 +71,8 @@ impl Server {
     ) -> Result<Self, String> {
         let Plan { service, version, addresses, runtime, metrics, otlp, checks, .. } = plan;
         let listeners = Listeners::bind(service, addresses, runtime.tls.as_ref()).await?;
-        let times = StopTimes { delay: runtime.edge.shutdown_delay, grace: runtime.edge.shutdown_grace };
+        let times =
+            StopTimes { delay: runtime.edge.shutdown_delay, grace: runtime.edge.shutdown_grace };
         let stop = Stop::follow(shutdown.clone(), times);
         let shared = Edge {
             service,
