@@ -3,38 +3,34 @@
 
 #![expect(clippy::unwrap_used, reason = "a measurement")]
 
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc};
 
 use auth_service::{
     domain::Password,
-    lanes::Bcrypt,
-    password::{HashError, Scheme, verify},
+    password::{Make, Memory, Scheme, Work, run},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
-use futures_util::FutureExt as _;
 
 const SCHEMES: [Scheme; 2] = [
     Scheme::Bcrypt { cost: 10 },
     Scheme::Argon2id { memory_kib: 19_456, iterations: 2, parallelism: 1 },
 ];
 
-/// Without lanes there is nothing to wait for.
-fn now<T>(work: impl Future<Output = Result<T, HashError>>) -> T {
-    work.now_or_never().unwrap().unwrap()
-}
-
 fn hashing(criterion: &mut Criterion) {
     let password = Password::normalize("correct horse battery staple");
+    let memory = Memory::default();
     for scheme in SCHEMES {
         let mut group = criterion.benchmark_group(scheme.to_string());
         group.sample_size(10);
-        group.bench_function("hash", |bencher| {
-            bencher.iter(|| now(scheme.hash(black_box(&password), &Bcrypt::Plain)));
-        });
-        let stored = now(scheme.hash(&password, &Bcrypt::Plain));
-        group.bench_function("verify", |bencher| {
-            bencher.iter(|| now(verify(black_box(&password), &stored, &Bcrypt::Plain)));
-        });
+        let hash =
+            || run(Make::new(scheme, black_box(password.clone())).unwrap(), &memory).unwrap();
+        group.bench_function("hash", |bencher| bencher.iter(hash));
+        let (stored, work) = (hash(), Arc::new(Work::new(scheme, [])));
+        let verify = || {
+            let check = Arc::clone(&work).check(password.clone(), Some(black_box(&stored).clone()));
+            run(check, &memory).unwrap()
+        };
+        group.bench_function("verify", |bencher| bencher.iter(verify));
         group.finish();
     }
 }

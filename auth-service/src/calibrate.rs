@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use bcrypt_lanes::{Job, Lanes};
-use futures_util::FutureExt as _;
 
 use crate::{
     domain::Password,
-    lanes::{self, Bcrypt},
-    password::{HashError, Scheme},
+    lanes,
+    password::{HashError, Make, Memory, Scheme, run as hash},
     resources,
 };
 
@@ -94,11 +93,12 @@ fn rate(scheme: Scheme, one: Duration) -> f64 {
 
 /// The median of a few hashes.
 fn time(scheme: Scheme) -> Result<Duration, HashError> {
-    let password = Password::normalize("a password of common length");
+    let (password, memory) =
+        (Password::normalize("a password of common length"), Memory::default());
     let mut samples = Vec::with_capacity(SAMPLES);
     for _ in 0..SAMPLES {
         let started = Instant::now();
-        scheme.hash(&password, &Bcrypt::Plain).now_or_never().unwrap_or(Err(HashError))?;
+        hash(Make::new(scheme, password.clone())?, &memory)?;
         samples.push(started.elapsed());
     }
     samples.sort_unstable();

@@ -36,7 +36,11 @@ pub use self::{
     },
 };
 use crate::{
-    domain::PasswordRules, keys::Sealer, password::Scheme, resources, service::Limits,
+    domain::PasswordRules,
+    keys::Sealer,
+    password::{Memory, Scheme},
+    resources,
+    service::Limits,
     token::Issuer,
 };
 
@@ -76,6 +80,8 @@ pub struct Settings {
     pub hash_workers: usize,
     /// How many passwords each of them hashes at once.
     pub hash_width: usize,
+    /// The memory that they hash in.
+    pub hash_memory: Memory,
     /// How long a password may wait to be hashed.
     pub hash_queue_timeout: Duration,
     /// The limits on logins and registrations.
@@ -101,6 +107,7 @@ impl Settings {
         let issuer = TokenSettings::read(source).into();
         let passwords = PasswordSettings::read(source);
         let hash_workers = passwords.workers(resources::memory_limit(), source);
+        passwords.check(source);
         let limits = LimitSettings::read(source).into();
         let service_tokens = ServiceSettings::read(source).tokens(source);
         let runtime = RuntimeSettings::read(source);
@@ -115,6 +122,7 @@ impl Settings {
             scheme: passwords.scheme(),
             hash_workers,
             hash_width: passwords.width(),
+            hash_memory: passwords.memory(resources::memory_limit()),
             hash_queue_timeout: passwords.queue_timeout,
             password_rules: passwords.rules(),
             limits,

@@ -25,11 +25,11 @@ use service_kit::{
 use tokio::sync::oneshot;
 
 use crate::{
-    lanes::{Bcrypt, Seats, Work},
-    password::argon2id,
+    lanes::{Seats, Work},
+    password::{Memory, Step, Steps},
 };
 
-/// How long a thread that has nothing to do keeps its memory for Argon2id.
+/// How long memory that no hash has used is kept.
 const MEMORY_KEPT: Duration = Duration::from_secs(5);
 
 /// The pool of hashing threads. Clones share it; the threads end with the last clone.
@@ -54,7 +54,30 @@ struct State {
 }
 
 /// Begins the work, unless nobody waits for it any more.
-struct Job(Box<dyn FnOnce(Bcrypt) -> Option<Work> + Send>);
+struct Job(Box<dyn FnOnce() -> Option<Work> + Send>);
+
+/// Steps whose result goes to whoever waits for it.
+struct Answering<S: Steps> {
+    steps: S,
+    answer: Option<oneshot::Sender<S::Result>>,
+}
+
+impl<S: Steps> Steps for Answering<S> {
+    type Result = ();
+
+    fn next(&mut self, computed: Option<bcrypt_lanes::Output>, memory: &Memory) -> Step<()> {
+        match self.steps.next(computed, memory) {
+            Step::Bcrypt(request) => Step::Bcrypt(request),
+            Step::Done(result) => {
+                if let Some(answer) = self.answer.take() {
+                    // Nobody waits where the client has left.
+                    let _ = answer.send(result);
+                }
+                Step::Done(())
+            }
+        }
+    }
+}
 
 /// A place in the queue. Whoever claims it first decides: the thread that takes the job, or the one
 /// who gives it up, because nobody waits for it any more or its time is over.
@@ -109,8 +132,9 @@ pub enum Refused {
 }
 
 impl Hashing {
-    /// Starts `workers` threads, each of which does `width` jobs at once. A job that cannot start
-    /// within `timeout` is refused; `expected` is a guess of how long one takes, until it is known.
+    /// Starts `workers` threads, each of which does `width` jobs at once, in `memory` together. A job
+    /// that cannot start within `timeout` is refused; `expected` is a guess of how long one takes,
+    /// until it is known.
     ///
     /// # Errors
     ///
@@ -120,16 +144,20 @@ impl Hashing {
         width: usize,
         timeout: Duration,
         expected: Duration,
+        memory: Memory,
         metrics: &Metrics,
     ) -> io::Result<Self> {
         let (sender, receiver) = crossbeam_channel::unbounded::<Job>();
         let state = Arc::new(State::default());
         state.typical.store(microseconds(expected), Relaxed);
+        let memory = Arc::new(memory);
         for number in 0..workers {
             let (jobs, state) = (receiver.clone(), Arc::clone(&state));
+            let seats = Seats::new(width, Arc::clone(&memory));
+            let memory = Arc::clone(&memory);
             thread::Builder::new().name(format!("hash-{number}")).spawn(move || {
                 yield_to_requests();
-                work(&jobs, &state, width);
+                work(&jobs, &state, seats, &memory);
             })?;
         }
         let places = workers * width;
@@ -169,21 +197,18 @@ impl Hashing {
         Ok(Slot { hashing: self.clone(), place: Place::take(&self.state) })
     }
 
-    /// Runs `work` on a hashing thread and waits for its result. Dropping the future, as happens
-    /// when the client leaves, drops the work if it has not started.
+    /// Does `steps` on a hashing thread and waits for their result. Dropping the future, as happens
+    /// when the client leaves, drops them if they have not started.
     ///
     /// # Errors
     ///
     /// At once where the queue is too long for the timeout; else after it.
-    pub async fn run<T, F>(
-        &self,
-        work: impl FnOnce(Bcrypt) -> F + Send + 'static,
-    ) -> Result<T, Refused>
+    pub async fn run<S>(&self, steps: S) -> Result<S::Result, Refused>
     where
-        T: Send + 'static,
-        F: Future<Output = T> + 'static,
+        S: Steps + Send + 'static,
+        S::Result: Send,
     {
-        let (_ticket, result) = self.slot()?.submit(work);
+        let (_ticket, result) = self.slot()?.submit(steps);
         result.await
     }
 
@@ -221,15 +246,15 @@ impl Drop for Ticket {
 }
 
 impl Slot {
-    /// Queues `work`. The future that comes with the ticket is the result; it can be awaited by a task
+    /// Queues `steps`. The future that comes with the ticket is the result; it can be awaited by a task
     /// that goes on when whoever holds the ticket has left.
-    pub fn submit<T, F>(
+    pub fn submit<S>(
         self,
-        work: impl FnOnce(Bcrypt) -> F + Send + 'static,
-    ) -> (Ticket, impl Future<Output = Result<T, Refused>> + Send + 'static)
+        steps: S,
+    ) -> (Ticket, impl Future<Output = Result<S::Result, Refused>> + Send + 'static)
     where
-        T: Send + 'static,
-        F: Future<Output = T> + 'static,
+        S: Steps + Send + 'static,
+        S::Result: Send,
     {
         let Self { hashing, place } = self;
         let (started, mut start) = oneshot::channel();
@@ -238,13 +263,13 @@ impl Slot {
         let ticket = Ticket { place, withdrawn: Some(withdraw) };
         let claim = ticket.place.clone();
         let claimed = claim.clone();
-        let job = Job(Box::new(move |bcrypt| {
+        let job = Job(Box::new(move || {
             // The client has left, or its time is over.
             if !claimed.begin() {
                 return None;
             }
             let _ = started.send(());
-            Some(Box::pin(async move { drop(answer.send(work(bcrypt).await)) }))
+            Some(Box::new(Answering { steps, answer: Some(answer) }))
         }));
         let span = trace::child("password hash", SpanKind::Internal);
         let queued = Instant::now();
@@ -273,12 +298,11 @@ impl Slot {
 }
 
 /// What a hashing thread does until the queue is closed.
-fn work(jobs: &Receiver<Job>, state: &State, width: usize) {
-    let mut seats = Seats::new(width);
+fn work(jobs: &Receiver<Job>, state: &State, mut seats: Seats, memory: &Memory) {
     loop {
         let next = if seats.busy() == 0 {
             state.idle.fetch_add(1, Relaxed);
-            let next = wait(jobs, MEMORY_KEPT);
+            let next = wait(jobs, memory, MEMORY_KEPT);
             state.idle.fetch_sub(1, Relaxed);
             match next {
                 Some(job) => Some(job),
@@ -291,7 +315,11 @@ fn work(jobs: &Receiver<Job>, state: &State, width: usize) {
             None
         };
         let ended = match next {
-            Some(Job(begin)) => seats.begin(begin),
+            Some(Job(begin)) => match begin() {
+                Some(work) => seats.begin(work),
+                // Nobody waits for it any more, and it is not pending.
+                None => continue,
+            },
             None => {
                 // A core is not taken from a thread before its time slice of some milliseconds has
                 // ended, whatever its priority; requests would wait for that.
@@ -306,15 +334,15 @@ fn work(jobs: &Receiver<Job>, state: &State, width: usize) {
     }
 }
 
-/// The next of what is queued; `None` once the queue is closed. While this waits, memory for Argon2id
-/// is clean, and it is given back after `kept`.
-fn wait<T>(jobs: &Receiver<T>, kept: Duration) -> Option<T> {
+/// The next of what is queued; `None` once the queue is closed. While this waits, what hashes have
+/// left in memory is wiped, and what has not been used for `kept` is given back.
+fn wait<T>(jobs: &Receiver<T>, memory: &Memory, kept: Duration) -> Option<T> {
     if let Ok(next) = jobs.try_recv() {
         return Some(next);
     }
-    argon2id::wipe();
+    memory.wipe();
     let next = jobs.recv_timeout(kept).or_else(|_| {
-        argon2id::release();
+        memory.release(kept);
         jobs.recv()
     });
     next.ok()
@@ -346,24 +374,41 @@ fn microseconds(time: Duration) -> u64 {
 mod tests {
     use std::sync::mpsc;
 
-    use futures_util::FutureExt as _;
-
     use super::*;
-    use crate::{domain::Password, password::Scheme};
+    use crate::{
+        domain::Password,
+        password::{Make, Scheme, bcrypt::Request, run},
+    };
+
+    /// A step that calls a function and ends with what it returns.
+    struct Call<F>(Option<F>);
+
+    fn call<F>(function: F) -> Call<F> {
+        Call(Some(function))
+    }
+
+    impl<T, F: FnOnce() -> T> Steps for Call<F> {
+        type Result = T;
+
+        fn next(&mut self, _: Option<bcrypt_lanes::Output>, _: &Memory) -> Step<T> {
+            Step::Done(self.0.take().unwrap()())
+        }
+    }
 
     const QUICK: Duration = Duration::from_millis(1);
 
     fn start(workers: usize, timeout: Duration, expected: Duration) -> Hashing {
-        Hashing::start(workers, 1, timeout, expected, &Metrics::default()).unwrap()
+        let memory = Memory::default();
+        Hashing::start(workers, 1, timeout, expected, memory, &Metrics::default()).unwrap()
     }
 
     #[tokio::test]
     async fn a_result_comes_back_and_a_panic_does_not_cost_the_thread() {
         let hashing = start(1, Duration::from_secs(5), QUICK);
-        assert_eq!(hashing.run(async |_| 1).await, Ok(1));
-        let failing = hashing.run(async |_| -> i32 { panic!("on purpose") });
+        assert_eq!(hashing.run(call(|| 1)).await, Ok(1));
+        let failing = hashing.run(call(|| -> i32 { panic!("on purpose") }));
         assert_eq!(failing.await, Err(Refused::Failed));
-        assert_eq!(hashing.run(async |_| 2).await, Ok(2));
+        assert_eq!(hashing.run(call(|| 2)).await, Ok(2));
     }
 
     #[tokio::test]
@@ -373,14 +418,14 @@ mod tests {
         let (done, did) = mpsc::channel();
         let busy = tokio::spawn({
             let hashing = hashing.clone();
-            async move { hashing.run(async move |_| wait.recv()).await }
+            async move { hashing.run(call(move || wait.recv())).await }
         });
         tokio::task::yield_now().await;
-        let abandoned = hashing.run(async move |_| done.send(()));
+        let abandoned = hashing.run(call(move || done.send(())));
         assert!(matches!(abandoned.await, Err(Refused::Overloaded(_))));
         release.send(()).unwrap();
         busy.await.unwrap().unwrap().unwrap();
-        assert_eq!(hashing.run(async |_| 3).await, Ok(3));
+        assert_eq!(hashing.run(call(|| 3)).await, Ok(3));
         assert!(did.try_recv().is_err(), "abandoned work was done");
     }
 
@@ -390,11 +435,11 @@ mod tests {
         let (release, wait) = mpsc::channel::<()>();
         let busy = tokio::spawn({
             let hashing = hashing.clone();
-            async move { hashing.run(async move |_| wait.recv()).await }
+            async move { hashing.run(call(move || wait.recv())).await }
         });
         tokio::task::yield_now().await;
         for _ in 0..50 {
-            let leaving = tokio::time::timeout(QUICK, hashing.run(async |_| ()));
+            let leaving = tokio::time::timeout(QUICK, hashing.run(call(|| ())));
             assert!(leaving.await.is_err(), "refused, or done");
         }
         assert_eq!(hashing.state.pending.load(Relaxed), 1);
@@ -407,67 +452,96 @@ mod tests {
         let hashing = start(1, Duration::from_secs(60), QUICK);
         hashing.state.typical.store(30_000_000, Relaxed);
         hashing.state.pending.store(3, Relaxed);
-        let refused = tokio::time::timeout(Duration::from_secs(5), hashing.run(async |_| ())).await;
+        let refused = tokio::time::timeout(Duration::from_secs(5), hashing.run(call(|| ()))).await;
         assert_eq!(refused.unwrap(), Err(Refused::Overloaded(Duration::from_secs(30))));
     }
 
     #[test]
     fn memory_is_wiped_where_no_job_waits_and_given_back_where_none_comes() {
         let scheme = Scheme::Argon2id { memory_kib: 64, iterations: 1, parallelism: 1 };
-        let password = Password::normalize("password");
-        scheme.hash(&password, &Bcrypt::Plain).now_or_never().unwrap().unwrap();
-        let memory = || {
-            argon2id::look(|blocks| {
+        let memory = Memory::default();
+        run(Make::new(scheme, Password::normalize("password")).unwrap(), &memory).unwrap();
+        let left = || {
+            memory.look(|kept| {
                 let clean = |block: &argon2::Block| AsRef::<[u64]>::as_ref(block) == [0; 128];
-                (blocks.len(), blocks.iter().all(clean))
+                let blocks = || kept.iter().copied().flatten();
+                (blocks().count(), blocks().all(clean))
             })
         };
 
         let (sender, jobs) = crossbeam_channel::unbounded();
         sender.send(()).unwrap();
-        assert_eq!(wait(&jobs, QUICK), Some(()));
-        assert_eq!(memory(), (64, false));
+        assert_eq!(wait(&jobs, &memory, QUICK), Some(()));
+        assert_eq!(left(), (64, false));
 
         let later = thread::spawn(move || {
             thread::sleep(Duration::from_millis(50));
             sender.send(()).unwrap();
             sender
         });
-        assert_eq!(wait(&jobs, Duration::from_secs(60)), Some(()));
-        assert_eq!(memory(), (64, true));
+        assert_eq!(wait(&jobs, &memory, Duration::from_secs(60)), Some(()));
+        assert_eq!(left(), (64, true));
 
         let sender = later.join().unwrap();
         let later = thread::spawn(move || {
             thread::sleep(Duration::from_millis(50));
             sender.send(()).unwrap();
         });
-        assert_eq!(wait(&jobs, QUICK), Some(()));
-        assert_eq!(memory(), (0, true));
+        assert_eq!(wait(&jobs, &memory, QUICK), Some(()));
+        assert_eq!(left(), (0, true));
         later.join().unwrap();
-        assert_eq!(wait(&jobs, QUICK), None);
+        assert_eq!(wait(&jobs, &memory, QUICK), None);
+    }
+
+    /// Two bcrypt hashes one after the other, as a failing login does, or a panic.
+    struct Twice {
+        number: u8,
+        first: Option<bcrypt_lanes::Output>,
+    }
+
+    impl Twice {
+        fn password(&self) -> Vec<u8> {
+            vec![b'a' + self.number % 7; usize::from(self.number) * 2]
+        }
+
+        fn cost(&self) -> u32 {
+            4 + u32::from(self.number % 3)
+        }
+    }
+
+    impl Steps for Twice {
+        type Result = bcrypt_lanes::Output;
+
+        fn next(
+            &mut self,
+            computed: Option<bcrypt_lanes::Output>,
+            _: &Memory,
+        ) -> Step<Self::Result> {
+            assert!(self.number % 10 != 9, "on purpose");
+            match (self.first, computed) {
+                (Some(first), Some(second)) => {
+                    assert_eq!(first, second);
+                    return Step::Done(first);
+                }
+                (_, computed) => self.first = computed,
+            }
+            Step::Bcrypt(Request::new(self.cost(), [self.number; 16], &self.password()))
+        }
     }
 
     #[tokio::test]
     async fn what_is_computed_together_is_what_each_would_be_alone() {
-        let metrics = Metrics::default();
-        let timeout = Duration::from_secs(60);
-        let hashing = Hashing::start(2, crate::lanes::WIDTH, timeout, QUICK, &metrics).unwrap();
+        let (metrics, memory) = (Metrics::default(), Memory::default());
+        let (width, timeout) = (crate::lanes::WIDTH, Duration::from_secs(60));
+        let hashing = Hashing::start(2, width, timeout, QUICK, memory, &metrics).unwrap();
         let jobs = (0_u8..40).map(|number| {
             let hashing = hashing.clone();
             async move {
-                let (cost, salt) = (4 + u32::from(number % 3), [number; 16]);
-                let password = vec![b'a' + number % 7; usize::from(number) * 2];
-                let wanted = bcrypt::hash_with_salt(&password, cost, salt).unwrap().to_string();
-                let made = hashing
-                    .run(async move |lanes| {
-                        assert!(number % 10 != 9, "on purpose");
-                        let first = lanes.raw(cost, salt, &password).await.unwrap();
-                        // One after the other, as a failing login does.
-                        assert_eq!(lanes.raw(cost, salt, &password).await.unwrap(), first);
-                        first
-                    })
-                    .await;
-                match made {
+                let job = Twice { number, first: None };
+                let (cost, salt) = (job.cost(), [number; 16]);
+                let wanted =
+                    bcrypt::hash_with_salt(job.password(), cost, salt).unwrap().to_string();
+                match hashing.run(job).await {
                     Ok(raw) => {
                         let digest = base64::Engine::encode(&bcrypt::BASE_64, &raw[..23]);
                         assert!(wanted.ends_with(&digest), "{number}: {wanted}");

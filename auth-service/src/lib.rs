@@ -116,6 +116,7 @@ impl App {
             settings.hash_width,
             settings.hash_queue_timeout,
             settings.scheme.expected_time(),
+            settings.hash_memory,
             &metrics,
         )
         .map_err(|error| BuildError::System(format!("HASH_WORKERS: {error}")))?;

@@ -13,14 +13,12 @@ use auth_service::{
     domain::{AccountId, Email, Password},
     hashing::Hashing,
     keys::{KeyRing, SigningKey},
-    lanes::Bcrypt,
-    password::Scheme,
+    password::{Make, Memory, Scheme, run},
     throttle::Refusals,
     token::{Grant, Issuer},
 };
 use axum::{Router, body::Body, body::to_bytes, routing::get};
 use chrono::DateTime;
-use futures_util::FutureExt as _;
 use http::{Method, Request, StatusCode, header};
 use service_kit::{
     edge::Edge,
@@ -164,9 +162,9 @@ fn hashes() {
     }
     let password = Password::normalize("correct horse battery staple");
     let argon2id = Scheme::Argon2id { memory_kib: 256, iterations: 2, parallelism: 1 };
+    let memory = Memory::default();
     count("Argon2id of 256 KiB", 4, || {
-        // Without lanes there is nothing to wait for.
-        argon2id.hash(&password, &Bcrypt::Plain).now_or_never().unwrap().unwrap()
+        run(Make::new(argon2id, password.clone()).unwrap(), &memory).unwrap()
     });
 }
 
@@ -260,7 +258,8 @@ fn login(runtime: &Runtime) {
     let timeout = Duration::from_secs(60);
     let service = Service::new(
         store.clone(),
-        Hashing::start(1, 1, timeout, Duration::from_millis(1), &metrics).unwrap(),
+        Hashing::start(1, 1, timeout, Duration::from_millis(1), Memory::default(), &metrics)
+            .unwrap(),
         Scheme::Bcrypt { cost: 4 },
         settings.issuer,
         settings.limits,

@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use service_kit::settings::{Source, boolean, number, read_text, seconds};
 
-use crate::{blocklist::Blocklist, domain::PasswordRules, lanes, password::Scheme, resources};
+use crate::{
+    blocklist::Blocklist,
+    domain::PasswordRules,
+    lanes,
+    password::{Memory, Scheme},
+    resources,
+};
 
 service_kit::settings! {
     "Passwords"
@@ -18,8 +24,8 @@ service_kit::settings! {
         hash: Hash = value PASSWORD_HASH("bcrypt", str::parse);
         /// The cost of bcrypt, 10 to 16; each step doubles the time.
         bcrypt_cost: u32 = value BCRYPT_COST("12", number(10, 16));
-        /// The memory of one Argon2id hash, in KiB, 7168 to 4194304.
-        argon2_memory_kib: u32 = value ARGON2_MEMORY_KIB("19456", number(7168, 4_194_304));
+        /// The memory of one Argon2id hash, in KiB, 7168 to 1048576.
+        argon2_memory_kib: u32 = value ARGON2_MEMORY_KIB("19456", number(7168, 1_048_576));
         /// The passes of Argon2id over its memory, 1 to 64.
         argon2_iterations: u32 = value ARGON2_ITERATIONS("2", number(1, 64));
         /// The lanes of Argon2id, 1 to 16.
@@ -69,6 +75,24 @@ impl PasswordSettings {
         }
     }
 
+    /// Notes where hashes of the scheme would not be accepted as stored ones.
+    pub(super) fn check(&self, source: &mut Source) {
+        if let Err(reason) = self.scheme().accepted() {
+            source.fault(
+                &PASSWORD_HASH,
+                format!("has settings with which one hash is refused: {reason}"),
+            );
+        }
+    }
+
+    /// What all hashes are computed in: half of the memory, of which `memory` bytes may be used, or
+    /// what one hash needs; for as many hashes at a time as there are cores. Stored hashes of other
+    /// schemes have to do with it too.
+    pub(super) fn memory(&self, memory: Option<u64>) -> Memory {
+        let half = memory.unwrap_or(u64::MAX) / 2;
+        Memory::new(half.max(self.scheme().memory()), resources::cores())
+    }
+
     /// How many passwords a thread hashes at once. Argon2id is bound by memory: two at once take as
     /// long as one after the other.
     pub(super) const fn width(&self) -> usize {
@@ -110,6 +134,20 @@ fn blocklist(path: &str) -> Result<Blocklist, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scheme_that_no_login_would_accept_is_refused() {
+        let mut source = Source::default();
+        source.set(&PASSWORD_HASH, "argon2id");
+        source.set(&ARGON2_MEMORY_KIB, "1048576");
+        source.set(&ARGON2_ITERATIONS, "10");
+        PasswordSettings::read(&mut source).check(&mut source);
+        assert!(source.finish().is_ok());
+        source.set(&ARGON2_ITERATIONS, "11");
+        PasswordSettings::read(&mut source).check(&mut source);
+        let told = source.finish().unwrap_err().to_string();
+        assert!(told.contains("PASSWORD_HASH") && told.contains("10 GiB"), "{told}");
+    }
 
     #[test]
     fn hashing_threads_must_fit_into_the_memory() {

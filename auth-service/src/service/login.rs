@@ -10,7 +10,7 @@ use super::Service;
 use crate::{
     domain::{Email, Password},
     error::Error,
-    password::{HashError, Scheme},
+    password::Checked,
     store::{AccountRecord, Store, accounts},
     throttle::Permit,
     token::Grant,
@@ -23,13 +23,6 @@ pub struct Issued {
     pub access_token: String,
     /// Its lifetime, in seconds.
     pub expires_in: u64,
-}
-
-/// What the hashing threads found out.
-struct Checked {
-    is_right: bool,
-    /// The password hashed anew, where the stored hash is outdated.
-    replacement: Option<String>,
 }
 
 impl Service {
@@ -95,26 +88,10 @@ impl Service {
         };
 
         let work = Arc::clone(&self.work.read().unwrap_or_else(PoisonError::into_inner));
-        let scheme = self.scheme;
         let stored = account.as_ref().map(|account| account.password_hash.clone());
-        let (ticket, checked) = slot.submit(async move |bcrypt| {
-            let is_right = work.check(&password, stored.as_deref(), &bcrypt).await?;
-            let is_outdated = is_right
-                && stored
-                    .as_deref()
-                    .and_then(Scheme::of)
-                    .is_none_or(|used| used.is_outdated(scheme));
-            let replacement = match is_outdated {
-                true => Some(scheme.hash(&password, &bcrypt).await?),
-                false => None,
-            };
-            Ok::<_, HashError>(Checked { is_right, replacement })
-        });
+        let (ticket, checked) = slot.submit(work.check(password, stored));
         let store = self.store.clone();
-        let settled = async move {
-            let checked = checked.await??;
-            settle(&store, permit, account, checked, scheme).await
-        };
+        let settled = async move { settle(&store, permit, account, checked.await??).await };
         let settled = tokio::spawn(trace::in_present_context(settled).in_current_span());
         let account = settled.await.map_err(|error| {
             tracing::error!(%error, "the check of a password failed");
@@ -131,18 +108,22 @@ async fn settle(
     permit: Permit,
     account: Option<AccountRecord>,
     checked: Checked,
-    scheme: Scheme,
 ) -> Result<Option<AccountRecord>, Error> {
-    let account = account.filter(|_| checked.is_right);
+    if let (Some(reason), Some(account)) = (checked.unusable, &account) {
+        tracing::error!(
+            event = "password_hash.unusable", account = %account.id, %reason,
+            "a stored password hash cannot be used, so that no password is the right one"
+        );
+    }
+    let account = account.filter(|_| checked.right);
     permit.settle(account.as_ref().map(|account| account.id)).await?;
     let Some(mut account) = account else {
         return Ok(None);
     };
     if let Some(after) = checked.replacement {
-        let name = scheme.to_string();
         let replaced = write_one!(store, |unit| {
             let before = &account.password_hash;
-            accounts::replace_password_hash(unit, account.id, before, &after, &name).await
+            accounts::replace_password_hash(unit, account.id, before, &after).await
         });
         // A failure only postpones it to the next login.
         match replaced.await {
@@ -150,7 +131,7 @@ async fn settle(
                 tracing::info!(
                     event = "password_hash.replaced", account = %account.id, "password hash replaced"
                 );
-                (account.password_hash, account.hash_scheme) = (after, name);
+                account.password_hash = after;
             }
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "cannot replace a password hash"),

@@ -7,7 +7,7 @@ use super::Service;
 use crate::{
     domain::{AccountId, Registration},
     error::Error,
-    lanes::Bcrypt,
+    password::Make,
     store::{AccountRecord, accounts},
 };
 
@@ -30,14 +30,11 @@ impl Service {
         if existing.await?.is_some() {
             return Err(Error::EmailAlreadyRegistered);
         }
-        let scheme = self.scheme;
-        let hash = async move |bcrypt: Bcrypt| scheme.hash(&password, &bcrypt).await;
-        let password_hash = self.hashing.run(hash).await??;
+        let password_hash = self.hashing.run(Make::new(self.scheme, password)?).await??;
         let account = AccountRecord {
             id: AccountId::generate(),
             email,
             password_hash,
-            hash_scheme: scheme.to_string(),
             created_at: self.store.now(),
             generation: 0,
         };

@@ -3,7 +3,10 @@
 use chrono::{DateTime, Utc};
 use sql_kit::{Row, Statement, Unit, values};
 
-use crate::domain::{AccountId, Email};
+use crate::{
+    domain::{AccountId, Email},
+    password::PasswordHash,
+};
 
 /// An account as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,10 +15,8 @@ pub struct AccountRecord {
     pub id: AccountId,
     /// Its email; no other account has it.
     pub email: Email,
-    /// The hash of its password.
-    pub password_hash: String,
-    /// The algorithm and parameters of the hash, as [`crate::password::Scheme`] writes them.
-    pub hash_scheme: String,
+    /// The hash of its password. The name of its scheme is stored beside it.
+    pub password_hash: PasswordHash,
     /// When it was created, in microseconds' precision.
     pub created_at: DateTime<Utc>,
     /// The generation of its credentials: access tokens with a lower one are revoked.
@@ -29,8 +30,7 @@ fn account(row: &Row) -> Result<AccountRecord, sqlx::Error> {
         // An email that was stored has been parsed before; another one is damage.
         email: Email::parse(&email)
             .map_err(|_| sqlx::Error::Decode("a stored email is malformed".into()))?,
-        password_hash: row.get("password_hash")?,
-        hash_scheme: row.get("hash_scheme")?,
+        password_hash: PasswordHash::stored(row.get("password_hash")?),
         created_at: row.get("created_at")?,
         generation: row.get("generation")?,
     })
@@ -49,8 +49,8 @@ pub async fn insert(unit: &mut Unit, account: &AccountRecord) -> Result<bool, sq
             values![
                 account.id.0,
                 account.email.as_str(),
-                &account.password_hash,
-                &account.hash_scheme,
+                account.password_hash.as_str(),
+                &account.password_hash.scheme_name(),
                 account.created_at,
                 account.generation
             ],
@@ -70,7 +70,7 @@ pub async fn by_email(
 ) -> Result<Option<AccountRecord>, sqlx::Error> {
     let row = unit
         .fetch_optional(
-            "SELECT id, email, password_hash, hash_scheme, created_at, generation
+            "SELECT id, email, password_hash, created_at, generation
              FROM accounts WHERE email = $1",
             values![email.as_str()],
         )
@@ -86,7 +86,7 @@ pub async fn by_email(
 pub async fn by_id(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecord>, sqlx::Error> {
     let row = unit
         .fetch_optional(
-            "SELECT id, email, password_hash, hash_scheme, created_at, generation
+            "SELECT id, email, password_hash, created_at, generation
              FROM accounts WHERE id = $1",
             values![id.0],
         )
@@ -102,9 +102,9 @@ pub async fn by_id(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecor
 /// Those of the database.
 pub async fn lock(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecord>, sqlx::Error> {
     const LOCK: Statement = Statement::per_engine(
-        "SELECT id, email, password_hash, hash_scheme, created_at, generation
+        "SELECT id, email, password_hash, created_at, generation
          FROM accounts WHERE id = $1 FOR NO KEY UPDATE",
-        "SELECT id, email, password_hash, hash_scheme, created_at, generation
+        "SELECT id, email, password_hash, created_at, generation
          FROM accounts WHERE id = $1",
     );
     let row = unit.fetch_optional(LOCK, values![id.0]).await?;
@@ -120,15 +120,14 @@ pub async fn lock(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecord
 pub async fn replace_password_hash(
     unit: &mut Unit,
     id: AccountId,
-    before: &str,
-    after: &str,
-    scheme: &str,
+    before: &PasswordHash,
+    after: &PasswordHash,
 ) -> Result<bool, sqlx::Error> {
     let replaced = unit
         .execute(
             "UPDATE accounts SET password_hash = $3, hash_scheme = $4
              WHERE id = $1 AND password_hash = $2",
-            values![id.0, before, after, scheme],
+            values![id.0, before.as_str(), after.as_str(), &after.scheme_name()],
         )
         .await?;
     Ok(replaced == 1)

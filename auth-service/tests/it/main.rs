@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod boot;
+mod equal_work;
 mod grpc;
+mod hashes;
 mod keys;
 mod logs;
 mod metrics;
@@ -14,6 +16,7 @@ mod rest;
 mod start;
 mod stopping;
 mod store;
+mod stored_hashes;
 mod support;
 mod throttle;
 mod tls;

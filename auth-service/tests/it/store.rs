@@ -2,11 +2,16 @@
 
 use auth_service::{
     domain::{AccountId, Email},
+    password::PasswordHash,
     store::{AccountRecord, KeyRecord, Store, StoreError, accounts},
 };
 use chrono::TimeDelta;
 use sql_kit::{read, transaction, write_one};
 use test_kit::{ENGINES, TestDatabase};
+
+const BCRYPT: &str = "$2a$12$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+const ARGON2ID: &str =
+    "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
 
 fn connect(database: &TestDatabase) -> Store {
     Store::open(&database.url.parse().unwrap(), test_kit::pool_options()).unwrap()
@@ -36,8 +41,7 @@ fn account(email: &str) -> AccountRecord {
     AccountRecord {
         id: AccountId::generate(),
         email: Email::parse(email).unwrap(),
-        password_hash: format!("hash of {email}"),
-        hash_scheme: "bcrypt:12".to_owned(),
+        password_hash: PasswordHash::stored(format!("hash of {email}")),
         created_at: sql_kit::now(),
         generation: 0,
     }
@@ -96,20 +100,21 @@ async fn a_password_hash_is_replaced_only_where_it_is_still_the_one_that_was_rea
         store.migrate().await.unwrap();
         let jane = account("jane@example.com");
         create(&store, &jane).await.unwrap();
+        let new = PasswordHash::stored(ARGON2ID.to_owned());
         for (before, after, replaced) in [
-            ("another", "new", false),
-            ("hash of jane@example.com", "new", true),
-            ("hash of jane@example.com", "newer", false),
+            ("another", &new, false),
+            ("hash of jane@example.com", &new, true),
+            ("hash of jane@example.com", &jane.password_hash, false),
         ] {
+            let before = PasswordHash::stored(before.to_owned());
             let done = write_one!(store, |unit| {
-                let scheme = "argon2id:1,2,3";
-                accounts::replace_password_hash(unit, jane.id, before, after, scheme).await
+                accounts::replace_password_hash(unit, jane.id, &before, after).await
             });
-            assert_eq!(done.await, Ok(replaced), "{engine:?} {before} {after}");
+            assert_eq!(done.await, Ok(replaced), "{engine:?}");
         }
         let stored = find(&store, &jane.email).await.unwrap().unwrap();
-        assert_eq!(stored.password_hash, "new");
-        assert_eq!(stored.hash_scheme, "argon2id:1,2,3");
+        assert_eq!(stored.password_hash, new);
+        assert_eq!(hash_schemes(&store).await, Ok(vec!["argon2id:64,1,1".to_owned()]));
     }
 }
 
@@ -135,13 +140,15 @@ async fn the_schemes_in_use_are_named_once_each() {
         let store = connect(&database);
         store.migrate().await.unwrap();
         assert_eq!(hash_schemes(&store).await, Ok(vec![]));
-        for (number, scheme) in ["b", "a", "c", "a", "b", "a"].into_iter().enumerate() {
+        let none = PasswordHash::none().as_str().to_owned();
+        let hashes = [BCRYPT, ARGON2ID, &none, ARGON2ID, BCRYPT, ARGON2ID];
+        for (number, hash) in hashes.into_iter().enumerate() {
             let mut record = account(&format!("p{number}@example.com"));
-            record.hash_scheme = scheme.to_owned();
+            record.password_hash = PasswordHash::stored(hash.to_owned());
             create(&store, &record).await.unwrap();
         }
         let schemes = hash_schemes(&store).await.unwrap();
-        assert_eq!(schemes, ["a", "b", "c"], "{engine:?}");
+        assert_eq!(schemes, ["argon2id:64,1,1", "bcrypt:12", "none"], "{engine:?}");
     }
 }
 

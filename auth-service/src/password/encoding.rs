@@ -1,0 +1,61 @@
+//! Pieces that the text forms of password hashes share.
+
+use base64::{
+    Engine as _,
+    alphabet::{BCRYPT, STANDARD},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
+/// The least length of a digest, in bytes. A shorter one would be guessed by chance.
+const LEAST_DIGEST: usize = 16;
+const MOST_DIGEST: usize = 128;
+const MOST_SALT: usize = 256;
+
+/// Writers differ in padding and in the bits behind the last byte; neither means anything here.
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_encode_padding(false)
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+
+const STANDARD_BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
+/// bcrypt's own alphabet.
+pub(super) const BCRYPT_BASE64: GeneralPurpose = GeneralPurpose::new(&BCRYPT, LENIENT);
+
+/// Base64 with or without padding, and with `.` for `+` as passlib writes it.
+pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD_BASE64.decode(text.replace('.', "+")).ok()
+}
+
+/// A digest in base64.
+pub(super) fn digest(text: &str) -> Option<Vec<u8>> {
+    base64(text).filter(|bytes| is_digest(bytes))
+}
+
+pub(super) fn is_digest(bytes: &[u8]) -> bool {
+    (LEAST_DIGEST..=MOST_DIGEST).contains(&bytes.len())
+}
+
+/// A salt in base64.
+pub(super) fn salt(text: &str) -> Option<Vec<u8>> {
+    base64(text).filter(|bytes| bytes.len() <= MOST_SALT)
+}
+
+/// A salt that is used as the text it is.
+pub(super) fn text_salt(text: &str) -> Option<Vec<u8>> {
+    (text.len() <= MOST_SALT).then(|| text.as_bytes().to_vec())
+}
+
+/// The parts of `text` between dollars, if there are exactly so many.
+pub(super) fn parts<const N: usize>(text: &str) -> Option<[&str; N]> {
+    text.split('$').collect::<Vec<_>>().try_into().ok()
+}
+
+/// The number behind `name=` in a list of parameters separated by commas.
+pub(super) fn parameter(list: &str, name: &str) -> Option<u32> {
+    named(list, name)?.parse().ok()
+}
+
+/// The text behind `name=` in a list of parameters separated by commas.
+pub(super) fn named<'a>(list: &'a str, name: &str) -> Option<&'a str> {
+    list.split(',').find_map(|item| item.strip_prefix(name)?.strip_prefix('='))
+}

@@ -1,0 +1,293 @@
+//! The memory that hashes take: how much of it at a time, and what is kept from one hash to the next.
+//!
+//! New memory costs nearly as much time as the hash itself, since the system has to find and clear
+//! thousands of pages. So what a hash has used is kept for the next one while passwords keep coming.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use argon2::Block;
+
+/// The least memory to ask for, in blocks. What is larger than 32 MiB goes back to the system as soon
+/// as it is freed; of what is smaller, glibc's malloc may keep a multiple for good. The part that no
+/// hash uses costs nothing but addresses.
+const LEAST_BLOCKS: usize = 33 * 1024 * 1024 / Block::SIZE;
+
+/// A bound on the memory of all hashes that are computed at a time, whatever their schemes. A hash
+/// that would exceed it waits for another one to end.
+#[derive(Debug)]
+pub struct Memory {
+    /// In bytes.
+    most: u64,
+    /// How many hashes may hold memory at a time. More than there are cores would take more memory
+    /// and no less time.
+    at_once: usize,
+    state: Mutex<State>,
+    freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    holders: usize,
+    /// What the holders have, in bytes.
+    held: u64,
+    kept: Vec<Kept>,
+}
+
+/// Memory that no hash uses at the moment.
+#[derive(Debug)]
+struct Kept {
+    blocks: Vec<Block>,
+    bytes: u64,
+    used: Instant,
+    clean: bool,
+}
+
+/// Memory in the hands of one hash.
+struct Held<'a> {
+    memory: &'a Memory,
+    bytes: u64,
+}
+
+impl Default for Memory {
+    /// Without a bound.
+    fn default() -> Self {
+        Self::new(u64::MAX, usize::MAX)
+    }
+}
+
+impl Memory {
+    /// So many bytes at most, for so many hashes at a time.
+    #[must_use]
+    pub fn new(most: u64, at_once: usize) -> Self {
+        Self { most, at_once: at_once.max(1), state: Mutex::default(), freed: Condvar::new() }
+    }
+
+    /// Whether a hash that takes so many bytes can be computed at all.
+    #[must_use]
+    pub const fn allows(&self, bytes: u64) -> bool {
+        bytes <= self.most
+    }
+
+    /// Calls `work` with so many blocks, whose content means nothing. There is room to grow to
+    /// `reserve` bytes in place, for hashes that follow. Waits while other hashes hold too much;
+    /// nothing where the bound, or the system, has no such memory.
+    pub(super) fn with_blocks<T>(
+        &self,
+        blocks: usize,
+        reserve: u64,
+        work: impl FnOnce(&mut [Block]) -> T,
+    ) -> Option<T> {
+        let needed = bytes_of(blocks);
+        let bytes = if self.allows(reserve) { needed.max(reserve) } else { needed };
+        let (held, kept) = self.hold(bytes)?;
+        let mut memory = match kept {
+            Some(kept) => kept,
+            None => {
+                let mut memory = Vec::new();
+                let capacity = usize::try_from(bytes.div_ceil(Block::SIZE as u64)).ok()?;
+                memory.try_reserve_exact(capacity.max(LEAST_BLOCKS)).ok()?;
+                memory
+            }
+        };
+        if memory.len() < blocks {
+            memory.resize(blocks, Block::new());
+        }
+        let result = work(memory.get_mut(..blocks)?);
+        let mut state = self.lock();
+        state.kept.push(Kept { blocks: memory, bytes, used: Instant::now(), clean: false });
+        drop(state);
+        drop(held);
+        Some(result)
+    }
+
+    /// Calls `work`, which takes so many bytes of its own for as long as it runs. Waits and refuses
+    /// as [`Memory::with_blocks`].
+    pub(super) fn with<T>(&self, bytes: u64, work: impl FnOnce() -> T) -> Option<T> {
+        let (held, kept) = self.hold(bytes)?;
+        drop(kept);
+        let result = work();
+        drop(held);
+        Some(result)
+    }
+
+    /// Waits for memory. Returns with it what another hash has left, if that is large enough.
+    fn hold(&self, bytes: u64) -> Option<(Held<'_>, Option<Vec<Block>>)> {
+        if !self.allows(bytes) {
+            return None;
+        }
+        let full = |state: &mut State| {
+            state.holders >= self.at_once || state.held.saturating_add(bytes) > self.most
+        };
+        let mut state =
+            self.freed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        state.holders += 1;
+        state.held += bytes;
+        let held = Held { memory: self, bytes };
+        let fitting = state.kept.iter().rposition(|kept| kept.bytes >= bytes);
+        let taken = fitting.map(|place| state.kept.remove(place));
+        // What is kept counts too, and may not be more than the holders could have.
+        let room = |state: &State| {
+            let kept = state.kept.iter().map(|kept| kept.bytes).sum::<u64>();
+            state.held.saturating_add(kept) <= self.most
+                && state.holders + state.kept.len() <= self.at_once
+        };
+        let mut superfluous = Vec::new();
+        while !state.kept.is_empty() && !room(&state) {
+            superfluous.push(state.kept.remove(0));
+        }
+        drop(state);
+        drop(superfluous);
+        Some((held, taken.map(|kept| kept.blocks)))
+    }
+
+    /// Overwrites what hashes have left in the memory that is kept. Where few passes were asked for,
+    /// passwords can be tried against it faster than against the hash.
+    pub fn wipe(&self) {
+        loop {
+            let mut state = self.lock();
+            let Some(place) = state.kept.iter().position(|kept| !kept.clean) else {
+                return;
+            };
+            let mut kept = state.kept.remove(place);
+            drop(state);
+            kept.blocks.fill(Block::new());
+            kept.clean = true;
+            self.lock().kept.push(kept);
+        }
+    }
+
+    /// Gives the memory back that has not been used for so long.
+    pub fn release(&self, unused_for: Duration) {
+        let mut state = self.lock();
+        let (released, kept) = std::mem::take(&mut state.kept)
+            .into_iter()
+            .partition(|kept| kept.used.elapsed() >= unused_for);
+        state.kept = kept;
+        drop(state);
+        drop::<Vec<Kept>>(released);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&[&[Block]]) -> T) -> T {
+        let state = self.lock();
+        look(&state.kept.iter().map(|kept| kept.blocks.as_slice()).collect::<Vec<_>>())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut state = self.memory.lock();
+        state.holders -= 1;
+        state.held -= self.bytes;
+        drop(state);
+        self.memory.freed.notify_all();
+    }
+}
+
+const fn bytes_of(blocks: usize) -> u64 {
+    blocks as u64 * Block::SIZE as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
+        thread,
+    };
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn used(memory: &Memory, blocks: usize, reserve: u64) -> *const Block {
+        memory.with_blocks(blocks, reserve, |blocks| blocks.as_ptr()).unwrap()
+    }
+
+    #[test]
+    fn memory_is_kept_and_grows_in_its_place_where_it_was_reserved() {
+        let memory = Memory::default();
+        let place = used(&memory, 64, 64 * MIB);
+        assert_eq!(used(&memory, 64 * 1024, 64 * MIB), place);
+        assert_eq!(used(&memory, 128, 64 * MIB), place);
+        assert_eq!(memory.look(|kept| kept.iter().map(|b| b.len()).collect::<Vec<_>>()), [65_536]);
+        memory.release(Duration::from_secs(60));
+        assert_eq!(memory.look(|kept| kept.len()), 1);
+        memory.release(Duration::ZERO);
+        assert_eq!(memory.look(|kept| kept.len()), 0);
+    }
+
+    #[test]
+    fn what_hashes_leave_is_wiped() {
+        let memory = Memory::default();
+        memory.with_blocks(2, 0, |blocks| blocks[1].as_mut()[3] = 7).unwrap();
+        let dirty = || {
+            memory.look(|kept| {
+                kept.iter()
+                    .any(|blocks| blocks.iter().any(|b| AsRef::<[u64]>::as_ref(b) != [0; 128]))
+            })
+        };
+        assert!(dirty());
+        memory.wipe();
+        assert!(!dirty());
+    }
+
+    #[test]
+    fn no_more_is_held_than_the_bound_whatever_the_kinds() {
+        let memory = Memory::new(100 * MIB, 3);
+        let (held, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let hash = |mib: usize| {
+            most.fetch_max(held.fetch_add(mib, SeqCst) + mib, SeqCst);
+            thread::sleep(Duration::from_millis(2));
+            held.fetch_sub(mib, SeqCst);
+        };
+        thread::scope(|scope| {
+            for number in 0..24 {
+                let (memory, hash) = (&memory, &hash);
+                scope.spawn(move || match number % 3 {
+                    0 => memory.with(64 * MIB, || hash(64)),
+                    1 => memory.with_blocks(32 * 1024, 0, |_| hash(32)),
+                    _ => memory.with_blocks(16, 40 * MIB, |_| hash(40)),
+                });
+            }
+        });
+        let most = most.into_inner();
+        assert!((64..=100).contains(&most), "{most} MiB at a time");
+        let kept = memory.lock().kept.iter().map(|kept| kept.bytes).sum::<u64>();
+        assert!(kept <= 100 * MIB, "{kept} bytes are kept");
+    }
+
+    #[test]
+    fn no_more_hashes_hold_memory_than_may() {
+        let memory = Memory::new(u64::MAX, 2);
+        let (holding, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    memory.with_blocks(8, 0, |_| {
+                        most.fetch_max(holding.fetch_add(1, SeqCst) + 1, SeqCst);
+                        thread::sleep(Duration::from_millis(5));
+                        holding.fetch_sub(1, SeqCst);
+                    })
+                });
+            }
+        });
+        assert!(most.into_inner() <= 2);
+        assert!(memory.look(|kept| kept.len()) <= 2);
+    }
+
+    #[test]
+    fn what_exceeds_the_bound_alone_is_refused() {
+        let memory = Memory::new(MIB, 1);
+        assert_eq!(memory.with(2 * MIB, || ()), None);
+        assert_eq!(memory.with_blocks(2048, 0, |_| ()), None);
+        // What would only be reserved is not needed.
+        assert_eq!(memory.with_blocks(8, 2 * MIB, |_| ()), Some(()));
+    }
+}

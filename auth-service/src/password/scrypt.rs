@@ -1,0 +1,164 @@
+//! scrypt (RFC 7914) in the text forms of the PHC and passlib (which are one), Django, and Firebase.
+
+use aws_lc_rs::cipher::{AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use super::{
+    encoding::{base64, digest, named, parameter, parts, salt, text_salt},
+    scheme::Scheme,
+};
+
+const FIREBASE_PREFIX: &str = "$fbscrypt$";
+/// The longest signer key of a Firebase project that is read, in bytes; they have 64.
+const MOST_SIGNER_KEY: usize = 256;
+
+/// The hash parameters of a Firebase project, which its console shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FirebaseParameters {
+    /// `base64_signer_key`, decoded.
+    pub signer_key: Vec<u8>,
+    /// `base64_salt_separator`, decoded.
+    pub salt_separator: Vec<u8>,
+    /// `rounds`, which is scrypt's r.
+    pub rounds: u32,
+    /// `mem_cost`, which is the exponent of scrypt's N.
+    pub memory_cost: u32,
+}
+
+/// Shows nothing of the signer key.
+impl std::fmt::Debug for FirebaseParameters {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("FirebaseParameters([redacted])")
+    }
+}
+
+impl FirebaseParameters {
+    /// The self-describing text of a hash that stands as `$fbscrypt$salt$hash`, both in base64. Text
+    /// of another form is left as it is.
+    #[must_use]
+    pub fn complete(&self, text: &str) -> Option<String> {
+        let [salt, hash] = parts(text.strip_prefix(FIREBASE_PREFIX)?)?;
+        Some(format!(
+            "{FIREBASE_PREFIX}v=1,n={},r={},p=1,ss={},sk={}${salt}${hash}",
+            self.memory_cost,
+            self.rounds,
+            STANDARD.encode(&self.salt_separator),
+            STANDARD.encode(&self.signer_key)
+        ))
+    }
+}
+
+/// What scrypt's output is compared by.
+#[derive(Clone, PartialEq, Eq)]
+enum Comparison {
+    /// The output itself.
+    Output(Vec<u8>),
+    /// The output is the AES-256-CTR key (with a counter from 0) that turns a project's signer key
+    /// into the stored text.
+    Firebase { signer_key: Vec<u8>, encrypted: Vec<u8> },
+}
+
+/// A stored hash, read.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Stored {
+    log_n: u32,
+    r: u32,
+    p: u32,
+    salt: Vec<u8>,
+    comparison: Comparison,
+}
+
+impl Stored {
+    /// Reads `$scrypt$ln=14,r=8,p=1$…`, Django's `scrypt$16384$salt$8$1$…`, and
+    /// `$fbscrypt$v=1,n=14,r=8,p=1,ss=…,sk=…$salt$hash` for Firebase with the project's parameters.
+    /// Nothing for text that is none of these.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        if let Some(rest) = text.strip_prefix("$scrypt$") {
+            let [parameters, salt_text, output] = parts(rest)?;
+            return Some(Self {
+                log_n: parameter(parameters, "ln")?,
+                r: parameter(parameters, "r")?,
+                p: parameter(parameters, "p")?,
+                salt: salt(salt_text)?,
+                comparison: Comparison::Output(digest(output)?),
+            });
+        }
+        if let Some(rest) = text.strip_prefix("scrypt$") {
+            let [n, salt_text, r, p, output] = parts(rest)?;
+            let n: u64 = n.parse().ok()?;
+            return n.is_power_of_two().then_some(Self {
+                log_n: n.trailing_zeros(),
+                r: r.parse().ok()?,
+                p: p.parse().ok()?,
+                salt: text_salt(salt_text)?,
+                comparison: Comparison::Output(digest(output)?),
+            });
+        }
+        let [parameters, salt_text, hash] = parts(text.strip_prefix(FIREBASE_PREFIX)?)?;
+        let signer_key = base64(named(parameters, "sk")?)?;
+        let encrypted = base64(&url_safe(hash))?;
+        let salt = [salt(&url_safe(salt_text))?, salt(named(parameters, "ss")?)?].concat();
+        let sound = parameter(parameters, "v") == Some(1)
+            && (16..=MOST_SIGNER_KEY).contains(&signer_key.len())
+            && encrypted.len() == signer_key.len();
+        sound.then_some(Self {
+            log_n: parameter(parameters, "n")?,
+            r: parameter(parameters, "r")?,
+            p: parameter(parameters, "p")?,
+            salt,
+            comparison: Comparison::Firebase { signer_key, encrypted },
+        })
+    }
+
+    pub(super) const fn scheme(&self) -> Scheme {
+        Scheme::Scrypt { log_n: self.log_n, r: self.r, p: self.p }
+    }
+
+    /// Whether a password is the one that was hashed. The caller holds the memory.
+    pub(super) fn verify(&self, password: &str) -> bool {
+        let derive =
+            |output: &mut [u8]| derive((self.log_n, self.r, self.p), &self.salt, password, output);
+        match &self.comparison {
+            Comparison::Output(stored) => {
+                let mut output = vec![0; stored.len()];
+                derive(&mut output) && output.ct_eq(stored).into()
+            }
+            Comparison::Firebase { signer_key, encrypted } => {
+                let mut key = Zeroizing::new([0; 32]);
+                derive(key.as_mut_slice())
+                    && aes_256_ctr(&key, signer_key)
+                        .is_some_and(|made| made.ct_eq(encrypted).into())
+            }
+        }
+    }
+}
+
+/// Does the work of one hash. The caller holds the memory.
+pub(super) fn spend(parameters: (u32, u32, u32), salt: &[u8], password: &str) {
+    let mut output = [0; 32];
+    derive(parameters, salt, password, &mut output);
+    std::hint::black_box(output);
+}
+
+fn derive((log_n, r, p): (u32, u32, u32), salt: &[u8], password: &str, output: &mut [u8]) -> bool {
+    let Ok(Ok(parameters)) = u8::try_from(log_n).map(|log_n| ::scrypt::Params::new(log_n, r, p))
+    else {
+        return false;
+    };
+    ::scrypt::scrypt(password.as_bytes(), salt, &parameters, output).is_ok()
+}
+
+/// In counter mode encryption and decryption are one.
+fn aes_256_ctr(key: &[u8; 32], text: &[u8]) -> Option<Vec<u8>> {
+    let key = DecryptingKey::ctr(UnboundCipherKey::new(&AES_256, key).ok()?).ok()?;
+    let mut text = text.to_vec();
+    key.decrypt(&mut text, DecryptionContext::Iv128([0; 16].into())).ok()?;
+    Some(text)
+}
+
+/// Firebase exports its hashes and salts in the URL-safe alphabet in some versions.
+fn url_safe(text: &str) -> String {
+    text.replace('-', "+").replace('_', "/")
+}

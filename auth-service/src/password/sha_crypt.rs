@@ -1,0 +1,66 @@
+//! SHA-crypt: the `$5$` and `$6$` of crypt(3).
+
+use sha_crypt::{Params, PasswordVerifier as _, ShaCrypt};
+
+use super::scheme::{Digest, Scheme};
+
+/// The rounds where the text names none.
+const DEFAULT_ROUNDS: u32 = 5_000;
+const MOST_SALT: usize = 16;
+
+/// A stored hash, read.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Stored {
+    digest: Digest,
+    rounds: u32,
+    text: String,
+}
+
+impl Stored {
+    /// Reads `$5$` and `$6$`, with or without `rounds=`. Nothing for other text.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (digest, rest) = match (text.strip_prefix("$5$"), text.strip_prefix("$6$")) {
+            (Some(rest), _) => (Digest::Sha256, rest),
+            (_, Some(rest)) => (Digest::Sha512, rest),
+            _ => return None,
+        };
+        let (rounds, rest) = match rest.strip_prefix("rounds=") {
+            Some(rest) => {
+                let (rounds, rest) = rest.split_once('$')?;
+                (rounds.parse().ok()?, rest)
+            }
+            None => (DEFAULT_ROUNDS, rest),
+        };
+        let (salt, hash) = rest.split_once('$')?;
+        let length = if digest == Digest::Sha256 { 43 } else { 86 };
+        let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'/';
+        let sound = (1..=MOST_SALT).contains(&salt.len())
+            && salt.bytes().all(in_alphabet)
+            && hash.len() == length
+            && hash.bytes().all(in_alphabet);
+        sound.then(|| Self { digest, rounds, text: text.to_owned() })
+    }
+
+    pub(super) const fn scheme(&self) -> Scheme {
+        Scheme::ShaCrypt { digest: self.digest, rounds: self.rounds }
+    }
+
+    pub(super) fn verify(&self, password: &str) -> bool {
+        ShaCrypt::default().verify_password(password.as_bytes(), self.text.as_str()).is_ok()
+    }
+}
+
+/// Does the work of so many rounds, or of 1,000 where that is more.
+pub(super) fn spend(digest: Digest, rounds: u32, salt: &[u8], password: &str) {
+    let Ok(rounds) = Params::new(rounds.max(Params::ROUNDS_MIN)) else {
+        return;
+    };
+    match digest {
+        Digest::Sha512 => {
+            std::hint::black_box(sha_crypt::sha512_crypt(password.as_bytes(), salt, rounds));
+        }
+        Digest::Sha1 | Digest::Sha256 => {
+            std::hint::black_box(sha_crypt::sha256_crypt(password.as_bytes(), salt, rounds));
+        }
+    }
+}
