@@ -213,16 +213,15 @@ fn problems(runtime: &Runtime) {
 }
 
 fn profile(runtime: &Runtime) {
-    use user_service::{NAME, config, edge::rest::router, service::Service, store};
+    use user_service::{NAME, config, edge::rest::router, service::Service, store::Store};
 
     let mut source = Source::default();
     source.set(&config::DATABASE_URL, "sqlite::memory:");
     source.set(&config::JWT_SECRET, SECRET);
     let settings = config::Settings::read(&mut source).unwrap();
     let options = PoolOptions::new(NAME, &settings.database.pool, &Metrics::default());
-    let store = store::open(&settings.database.database, options).unwrap();
-    let service =
-        Service::new(Arc::clone(&store), settings.profiles.email_visibility, Arc::default());
+    let store = Store::open(&settings.database.database, options).unwrap();
+    let service = Service::new(store.clone(), settings.profiles.visibility());
     let key = SigningKey::from_pem(ES256).unwrap();
     let router = runtime.block_on(async {
         store.migrate().await.unwrap();

@@ -4,7 +4,7 @@ use clap::{ArgMatches, Command};
 use service_kit::{probe, settings::Source, shutdown, telemetry::LogOutput};
 use sql_kit::DatabaseSettings;
 
-use crate::{App, config, outbox_command};
+use crate::{App, config};
 
 /// What a subcommand may fail with. Its text is for the person at the terminal.
 pub type Failure = Box<dyn std::error::Error>;
@@ -16,11 +16,10 @@ pub fn all() -> Vec<Command> {
         Command::new("serve").about("Serve until SIGTERM (the default)"),
         Command::new("migrate").about("Migrate the database and exit"),
         probe::command(),
-        Command::new("outbox")
-            .about("Manage the deletions that the auth service has not been told of")
-            .subcommand_required(true)
-            .subcommand(Command::new("list").about("List them, the oldest first"))
-            .subcommand(Command::new("retry").about("Make all of them due now")),
+        outbox::command::command(
+            "outbox",
+            "Manage the deletions that the auth service has not been told of",
+        ),
     ]
 }
 
@@ -52,7 +51,7 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
             source.finish()?;
             match name {
                 "migrate" => crate::migrate(&settings).await?,
-                _ => outbox_command::run(&settings, flags).await?,
+                _ => crate::outbox_command(&settings, flags).await?,
             }
         }
         _ => {

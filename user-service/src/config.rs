@@ -25,7 +25,7 @@ pub use self::{
         JWT_SECRET, KeySettings, KeySource, RuleSettings,
     },
     listeners::{ADMIN_ADDR, GRPC_ADDR, HTTP_ADDR, ListenerSettings},
-    profiles::{PROFILE_EMAIL_VISIBILITY, ProfileSettings},
+    profiles::{PROFILE_EMAIL_VISIBILITY, PROFILE_VISIBILITY, ProfileSettings},
 };
 
 /// Every setting of the user service.

@@ -7,7 +7,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-pub use self::profile::{Caller, EmailVisibility, Profile};
+pub use self::profile::{Audience, Caller, Profile, Visibility};
 
 /// The most code points of a name.
 pub const NAME_MAX: usize = 200;
@@ -39,13 +39,45 @@ impl UserId {
                 id.hyphenated().encode_lower(&mut buffer) == text
             })
             .map(Self)
-            .ok_or(("not_a_uuid", "must be a UUID in lower case with hyphens"))
+            .ok_or(("not_a_uuid", "must be a UUID in lower case with hyphens, or me"))
     }
 }
 
 impl fmt::Display for UserId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
+    }
+}
+
+/// Whose profile a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The caller's own.
+    Me,
+    /// That of this account, which may be the caller's.
+    User(UserId),
+}
+
+impl Target {
+    /// Reads an id as [`UserId::parse`] does, or `me` for the caller.
+    ///
+    /// # Errors
+    ///
+    /// The rule that it breaks.
+    pub fn parse(text: &str) -> Result<Self, Broken> {
+        match text {
+            "me" => Ok(Self::Me),
+            id => UserId::parse(id).map(Self::User),
+        }
+    }
+
+    /// The id that is meant where `caller` says it.
+    #[must_use]
+    pub const fn id(self, caller: &Caller) -> UserId {
+        match self {
+            Self::Me => caller.id,
+            Self::User(id) => id,
+        }
     }
 }
 
@@ -179,6 +211,17 @@ mod tests {
         let urn = format!("urn:uuid:{id}");
         for text in ["", "1", &upper, &simple, &braced, &urn, &format!("{id} "), &id[1..]] {
             assert!(UserId::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn me_is_the_caller() {
+        let caller = Caller::new(Uuid::from_u128(7), None, 0);
+        assert_eq!(Target::parse("me").unwrap().id(&caller), caller.id);
+        let other = "0197a3c2-7b5e-7cc1-8a01-0123456789ab";
+        assert_eq!(Target::parse(other).unwrap().id(&caller).to_string(), other);
+        for text in ["", "Me", "ME", "me ", "me/", "@me", "self"] {
+            assert!(Target::parse(text).is_err(), "{text:?}");
         }
     }
 

@@ -11,7 +11,10 @@ use service_kit::{
 };
 use token_verifier::{AuthError, Verifier};
 
-use crate::{domain::Broken, domain::Caller, service::Service, store::Origin};
+use crate::{
+    domain::{Broken, Caller},
+    store::Origin,
+};
 
 /// Who sent a request with these header fields.
 async fn authenticate(verifier: &Verifier, headers: &HeaderMap) -> Result<Caller, ApiError> {
@@ -52,15 +55,6 @@ fn unauthenticated(error: AuthError) -> ApiError {
 /// What a deletion remembers of its request.
 fn origin(context: &RequestContext) -> Origin {
     Origin { request_id: context.request_id.clone(), traceparent: context.traceparent() }
-}
-
-/// Refuses a request that is wrong in itself. It still counts as its caller's first one, and a
-/// deleted caller is told that before anything else.
-async fn refuse(service: &Service, caller: &Caller, error: impl Into<ApiError>) -> ApiError {
-    match service.admit(caller).await {
-        Ok(_) => error.into(),
-        Err(before) => before.into(),
-    }
 }
 
 /// A fault of one value of the input.

@@ -1,15 +1,13 @@
 //! The user service: owns profiles and validates access tokens locally. [`App`] is the whole
 //! service; `main.rs` and the `latchkey` crate run it.
 
-pub mod backlog;
 pub mod commands;
 pub mod config;
+pub mod deletions;
 pub mod domain;
 pub mod edge;
 mod error;
 pub mod etag;
-pub mod outbox;
-pub mod outbox_command;
 pub mod page_token;
 pub mod reads;
 pub mod service;
@@ -17,7 +15,9 @@ pub mod store;
 
 use std::{sync::Arc, time::Duration};
 
+use clap::ArgMatches;
 pub use error::Error;
+use outbox::{Backlog, Worker};
 use service_kit::{
     health::Check,
     metrics::{Metrics, Unit},
@@ -28,13 +28,11 @@ use service_kit::{
 };
 use sql_kit::DatabaseSettings;
 use token_verifier::{KeySet, Rules, Verifier};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    backlog::Backlog,
     config::{AuthGrpc, KeySource, Settings},
-    outbox::Courier,
+    deletions::{Accounts, outgoing},
     service::Service,
     store::{Store, StoreError},
 };
@@ -62,6 +60,9 @@ pub enum BuildError {
     /// The `OTEL_*` variables cannot be used.
     #[error(transparent)]
     Otlp(#[from] OtlpError),
+    /// A command was not carried out.
+    #[error(transparent)]
+    Outbox(#[from] outbox::command::CommandError),
 }
 
 /// The service, listening but not accepting yet.
@@ -85,25 +86,18 @@ impl App {
         let otlp = Otlp::start(NAME, VERSION)?;
         let metrics = Metrics::new(NAME, VERSION, &otlp);
         let store = open_store(&settings.database, &metrics)?;
-        let deleted = Arc::new(Notify::new());
-        let service = Service::new(
-            Arc::clone(&store),
-            settings.profiles.email_visibility,
-            Arc::clone(&deleted),
-        );
-        let service = Arc::new(service);
+        let service = Arc::new(Service::new(store.clone(), settings.profiles.visibility()));
         observe_connections(&store, settings.database.pool.max_connections, &metrics);
+        let accounts =
+            accounts(settings.auth_grpc, settings.service_token.as_ref(), Traces::new(&otlp))?;
+        let backlog = Backlog::new(store.outbox().clone(), &metrics);
         let mut background = Background {
-            backlog: Backlog::observed_by(&metrics),
-            store: Arc::clone(&store),
+            worker: accounts.map(|accounts| {
+                Worker::new(store.outbox().clone(), backlog.clone(), outgoing::SETTINGS, accounts)
+            }),
+            backlog,
+            store: store.clone(),
             service: Arc::clone(&service),
-            courier: courier(
-                settings.auth_grpc,
-                settings.service_token.as_ref(),
-                &store,
-                deleted,
-                Traces::new(&otlp),
-            )?,
             migrate: settings.database.pool.migrate_on_start,
             prepared: false,
         };
@@ -123,7 +117,7 @@ impl App {
             metrics,
             otlp,
             checks: vec![
-                database_check(Arc::clone(&store), Arc::clone(&service)),
+                database_check(store.clone(), Arc::clone(&service)),
                 schema_check(store, Arc::clone(&service)),
                 signing_keys_check(verifier.clone()),
             ],
@@ -157,7 +151,7 @@ impl App {
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
         let Self { server, background } = self;
-        Ok(server.run(background.run(), background.store.close()).await?)
+        Ok(server.run(background.run(), background.close()).await?)
     }
 }
 
@@ -173,12 +167,25 @@ pub async fn migrate(settings: &DatabaseSettings) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn open_store(
+/// Lists, retries or discards deletions: the `outbox` subcommand.
+///
+/// # Errors
+///
+/// Where the database is away or not migrated, or an entry is not there.
+pub async fn outbox_command(
     settings: &DatabaseSettings,
-    metrics: &Metrics,
-) -> Result<Arc<dyn Store>, BuildError> {
+    flags: &ArgMatches,
+) -> Result<(), BuildError> {
+    let store = open_store(settings, &Metrics::default())?;
+    store.check_migrated().await?;
+    outbox::command::run(store.outbox(), flags).await?;
+    store.close().await;
+    Ok(())
+}
+
+fn open_store(settings: &DatabaseSettings, metrics: &Metrics) -> Result<Store, BuildError> {
     let options = sql_kit::PoolOptions::new(NAME, &settings.pool, metrics);
-    store::open(&settings.database, options)
+    Store::open(&settings.database, options)
         .map_err(|error| BuildError::System(format!("DATABASE_URL: {error}")))
 }
 
@@ -217,13 +224,11 @@ fn verifier(
     }
 }
 
-fn courier(
+fn accounts(
     auth: Option<AuthGrpc>,
     token: Option<&Secret>,
-    store: &Arc<dyn Store>,
-    deleted: Arc<Notify>,
     traces: Traces,
-) -> Result<Option<Courier>, BuildError> {
+) -> Result<Option<Accounts>, BuildError> {
     // A service is known by its token or, over TLS, by its client certificate.
     let Some(auth) = auth.filter(|auth| token.is_some() || auth.has_identity()) else {
         tracing::warn!(
@@ -233,15 +238,15 @@ fn courier(
         );
         return Ok(None);
     };
-    Courier::new(Arc::clone(store), auth, token, deleted, traces)
+    Accounts::new(auth, token, traces)
         .map(Some)
         .map_err(|_| BuildError::System("SERVICE_TOKEN: cannot be sent".to_owned()))
 }
 
-fn observe_connections(store: &Arc<dyn Store>, most: u32, metrics: &Metrics) {
+fn observe_connections(store: &Store, most: u32, metrics: &Metrics) {
     let help = "The most connections to the database";
     metrics.gauge("db.client.connection.max", help, Unit::Count, move || Some(f64::from(most)));
-    let store = Arc::clone(store);
+    let store = store.clone();
     metrics.gauge_by(
         "db.client.connection.count",
         "Connections to the database",
@@ -251,18 +256,18 @@ fn observe_connections(store: &Arc<dyn Store>, most: u32, metrics: &Metrics) {
     );
 }
 
-fn database_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
+fn database_check(store: Store, service: Arc<Service>) -> Check {
     Check::new("database", move || {
-        let (store, service) = (Arc::clone(&store), Arc::clone(&service));
+        let (store, service) = (store.clone(), Arc::clone(&service));
         async move { service.is_prepared() && store.ping().await.is_ok() }
     })
 }
 
 /// Whether the tables are there. A newer version of the service may have added to them: this one goes
 /// on until it is replaced.
-fn schema_check(store: Arc<dyn Store>, service: Arc<Service>) -> Check {
+fn schema_check(store: Store, service: Arc<Service>) -> Check {
     Check::new("schema", move || {
-        let (store, service) = (Arc::clone(&store), Arc::clone(&service));
+        let (store, service) = (store.clone(), Arc::clone(&service));
         async move {
             service.is_prepared()
                 && matches!(store.check_migrated().await, Ok(()) | Err(StoreError::Newer(_)))
@@ -280,10 +285,10 @@ fn signing_keys_check(verifier: Verifier) -> Check {
 /// What has to be done with the database before the first request, and the delivery of deletions.
 #[derive(Debug)]
 struct Background {
-    backlog: Arc<Backlog>,
-    store: Arc<dyn Store>,
+    backlog: Backlog,
+    store: Store,
     service: Arc<Service>,
-    courier: Option<Courier>,
+    worker: Option<Worker<Accounts>>,
     migrate: bool,
     prepared: bool,
 }
@@ -311,12 +316,21 @@ impl Background {
             }
         }
         let deliver = async {
-            match &self.courier {
-                Some(courier) => courier.run().await,
-                None => std::future::pending().await,
+            if let Some(worker) = &self.worker {
+                // What has failed before may succeed with the settings of this start.
+                let _ = self.store.outbox().retry_all().await;
+                worker.run().await;
             }
         };
-        tokio::join!(deliver, self.backlog.watch(self.store.as_ref()));
+        tokio::join!(deliver, self.backlog.watch());
         std::future::pending().await
+    }
+
+    /// Gives back what was being delivered, and closes the database.
+    async fn close(&self) {
+        if let Some(worker) = &self.worker {
+            worker.release().await;
+        }
+        self.store.close().await;
     }
 }

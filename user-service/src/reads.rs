@@ -30,7 +30,7 @@ pub type Pair = (Option<Profile>, Option<Profile>);
 /// Reads profiles from a store. Clones share the queries.
 #[derive(Debug, Clone)]
 pub struct Reads {
-    store: Arc<dyn Store>,
+    store: Store,
     queue: Arc<Mutex<Queue>>,
 }
 
@@ -49,7 +49,7 @@ struct Waiting {
 impl Reads {
     /// Reads from `store`.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Store) -> Self {
         Self { store, queue: Arc::default() }
     }
 

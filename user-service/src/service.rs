@@ -1,11 +1,12 @@
 //! Every rule of the user service, once. Both edges call it and add nothing of their own.
 
-use std::sync::{Arc, OnceLock};
+mod visit;
 
-use tokio::sync::Notify;
+use std::sync::OnceLock;
 
+pub use self::visit::Visit;
 use crate::{
-    domain::{Caller, Edit, EmailVisibility, PageSize, Profile, UserId},
+    domain::{Caller, Edit, PageSize, Profile, Target, UserId, Visibility},
     error::Error,
     etag::Preconditions,
     page_token::{self, Cursor, PageKey},
@@ -19,13 +20,20 @@ const PAGE_KEY: &str = "page-token";
 /// The user service.
 #[derive(Debug)]
 pub struct Service {
-    store: Arc<dyn Store>,
+    store: Store,
     reads: Reads,
-    email_visibility: EmailVisibility,
+    visibility: Visibility,
     /// Nothing until the database has been migrated.
     page_key: OnceLock<PageKey>,
-    /// Tells the outbox worker of a new entry.
-    deleted: Arc<Notify>,
+    writes: visit::Writes,
+}
+
+/// What a caller wants to do with a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Read,
+    Change,
+    Delete,
 }
 
 /// One page of the list.
@@ -37,26 +45,13 @@ pub struct Page {
     pub next_page_token: String,
 }
 
-/// What was found of a profile that a caller asked for.
-#[derive(Debug)]
-pub enum Found {
-    /// The profile.
-    Profile(Profile),
-    /// The caller has this version already; its tag.
-    NotModified(String),
-}
-
 impl Service {
-    /// The service on `store`. It answers nobody before [`Service::prepare`]. `deleted` is notified
-    /// of each deletion.
+    /// The service on `store`. It answers nobody before [`Service::prepare`].
     #[must_use]
-    pub fn new(
-        store: Arc<dyn Store>,
-        email_visibility: EmailVisibility,
-        deleted: Arc<Notify>,
-    ) -> Self {
-        let reads = Reads::new(Arc::clone(&store));
-        Self { store, reads, email_visibility, page_key: OnceLock::new(), deleted }
+    pub fn new(store: Store, visibility: Visibility) -> Self {
+        let reads = Reads::new(store.clone());
+        let (page_key, writes) = (OnceLock::new(), visit::Writes::default());
+        Self { store, reads, visibility, page_key, writes }
     }
 
     /// Loads what has to be there before the first request, once the database is migrated.
@@ -65,6 +60,8 @@ impl Service {
     ///
     /// Where the database is away.
     pub async fn prepare(&self) -> Result<(), StoreError> {
+        // Times are the database's from the first request on.
+        self.store.ping().await?;
         let mut fresh = [0; page_token::KEY_BYTES];
         aws_lc_rs::rand::fill(&mut fresh).map_err(|_| StoreError::Internal)?;
         let key = self.store.shared_secret(PAGE_KEY, &fresh).await?;
@@ -79,41 +76,64 @@ impl Service {
         self.page_key.get().is_some()
     }
 
+    /// Whether a caller may do this with a profile, whether that exists or not.
+    fn may(&self, caller: &Caller, action: Action, target: UserId) -> Result<(), Error> {
+        if caller.id == target {
+            return Ok(());
+        }
+        match action {
+            Action::Read if self.visibility.profiles.is_for_members() => Ok(()),
+            // Not even that there is one.
+            Action::Read => Err(Error::UserNotFound),
+            Action::Change | Action::Delete => {
+                tracing::info!(event = "access.forbidden", account = %caller.id, "access forbidden");
+                Err(Error::Forbidden)
+            }
+        }
+    }
+
     /// Gets a profile, as far as the caller may see it.
     ///
     /// # Errors
     ///
-    /// [`Error::UserNotFound`], [`Error::PreconditionFailed`], those of [`Service::admit`].
-    pub async fn get(
-        &self,
-        caller: &Caller,
-        id: UserId,
-        preconditions: &Preconditions,
-    ) -> Result<Found, Error> {
-        let profile = self.load(caller, id).await?.ok_or(Error::UserNotFound)?;
-        let etag = profile.etag();
-        if !preconditions.matches(&etag) {
-            return Err(Error::PreconditionFailed);
+    /// [`Error::UserNotFound`], and those of a visit.
+    pub async fn get(&self, visit: &Visit, target: Target) -> Result<Profile, Error> {
+        let caller = visit.caller();
+        let id = target.id(caller);
+        let may = self.may(caller, Action::Read, id);
+        let other = if may.is_ok() { id } else { caller.id };
+        let (own, other) = self.admit_reader(visit, other).await?;
+        may?;
+        if id == caller.id {
+            // A profile that could not be made yet cannot be shown either.
+            return own.ok_or(Error::DatabaseUnavailable);
         }
-        if preconditions.excludes(&etag) {
-            return Ok(Found::NotModified(etag));
-        }
-        Ok(Found::Profile(self.shown(caller, profile)))
+        Ok(self.shown(caller, other.ok_or(Error::UserNotFound)?))
     }
 
     /// Lists profiles by creation, then id, from where `page_token` says; an empty one says from the
-    /// beginning.
+    /// beginning. Where profiles are for their owners, the list is the caller's own.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidPageToken`], those of [`Service::admit`].
+    /// [`Error::InvalidPageToken`], and those of a visit.
     pub async fn list(
         &self,
-        caller: &Caller,
+        visit: &Visit,
         size: PageSize,
         page_token: &str,
     ) -> Result<Page, Error> {
-        self.admit(caller).await?;
+        let caller = visit.caller();
+        let (own, _) = self.admit_reader(visit, caller.id).await?;
+        if !self.visibility.profiles.is_for_members() {
+            // This list has one page, and so no token.
+            return match page_token {
+                "" => {
+                    Ok(Page { profiles: own.into_iter().collect(), next_page_token: String::new() })
+                }
+                _ => Err(Error::InvalidPageToken),
+            };
+        }
         let key = self.page_key()?;
         let after = match page_token {
             "" => None,
@@ -132,21 +152,31 @@ impl Service {
         Ok(Page { profiles, next_page_token })
     }
 
-    /// Lets the caller change the profile `id` if it is their own, and returns it. This comes before
+    /// Lets the caller change a profile if it is their own, and returns it. This comes before
     /// anything is read of what they want to change.
     ///
     /// # Errors
     ///
     /// [`Error::Forbidden`] for another's profile, whether it exists or not;
-    /// [`Error::PreconditionFailed`]; those of [`Service::admit`].
+    /// [`Error::PreconditionFailed`]; those of a visit.
     pub async fn authorize(
         &self,
-        caller: &Caller,
-        id: UserId,
+        visit: &Visit,
+        target: Target,
         preconditions: &Preconditions,
     ) -> Result<Profile, Error> {
-        let own = self.admit(caller).await?;
-        own_only(caller, id)?;
+        self.authorize_to(visit, Action::Change, target, preconditions).await
+    }
+
+    async fn authorize_to(
+        &self,
+        visit: &Visit,
+        action: Action,
+        target: Target,
+        preconditions: &Preconditions,
+    ) -> Result<Profile, Error> {
+        let own = self.admit(visit).await?;
+        self.may(visit.caller(), action, target.id(visit.caller()))?;
         demand(preconditions, &own)?;
         Ok(own)
     }
@@ -160,7 +190,7 @@ impl Service {
     /// Those of `edit` and of [`Service::authorize`].
     pub async fn update(
         &self,
-        caller: &Caller,
+        visit: &Visit,
         mut present: Profile,
         preconditions: &Preconditions,
         edit: impl Fn(&Profile) -> Result<Edit, Error>,
@@ -168,18 +198,18 @@ impl Service {
         loop {
             demand(preconditions, &present)?;
             let Edit { name, bio } = edit(&present)?;
-            let mut next = present.next(sql_kit::now());
+            let mut next = present.next(self.store.clock().now());
             if let Some(name) = name {
                 next.name = name.into_text();
             }
             if let Some(bio) = bio {
                 next.bio = bio.into_text();
             }
-            if self.store.update_profile(&next).await? {
-                tracing::info!(event = "profile.updated", account = %caller.id, "profile updated");
+            if self.store.change_texts(&next).await? {
+                tracing::info!(event = "profile.updated", account = %next.id, "profile updated");
                 return Ok(next);
             }
-            present = self.admit(caller).await?;
+            present = self.admit(visit).await?;
         }
     }
 
@@ -191,95 +221,32 @@ impl Service {
     /// [`Error::UserNotFound`] if they have deleted it before, and those of [`Service::authorize`].
     pub async fn delete(
         &self,
-        caller: &Caller,
-        id: UserId,
+        visit: &Visit,
+        target: Target,
         preconditions: &Preconditions,
         origin: &Origin,
     ) -> Result<(), Error> {
+        let id = target.id(visit.caller());
         loop {
-            let present = match self.authorize(caller, id, preconditions).await {
+            let present = self.authorize_to(visit, Action::Delete, target, preconditions).await;
+            let present = match present {
                 // To have deleted it is no reason to be refused deleting it again.
-                Err(Error::AccountDeleted) if caller.id == id => return Err(Error::UserNotFound),
+                Err(Error::AccountDeleted) if visit.caller().id == id => {
+                    return Err(Error::UserNotFound);
+                }
                 authorized => authorized?,
             };
             let deletion = Deletion { id, version: present.version, origin };
-            if self.store.delete_profile(deletion, sql_kit::now()).await? {
-                tracing::info!(event = "profile.deleted", account = %caller.id, "profile deleted");
-                self.deleted.notify_one();
+            if self.store.delete_profile(deletion).await? {
+                tracing::info!(event = "profile.deleted", account = %id, "profile deleted");
                 return Ok(());
             }
         }
     }
 
-    /// The caller's own profile. It is made here if this is their first request of any kind, and
-    /// takes over a changed email of a newer token. Every request comes by here, also one that is
-    /// refused afterwards.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::AccountDeleted`], or the database.
-    pub async fn admit(&self, caller: &Caller) -> Result<Profile, Error> {
-        self.load(caller, caller.id).await?.ok_or(Error::AccountDeleted)
-    }
-
-    /// Admits the caller and finds the profile `id`, in one query where there is nothing to change.
-    async fn load(&self, caller: &Caller, id: UserId) -> Result<Option<Profile>, Error> {
-        self.page_key()?;
-        let (own, other) = self.reads.pair(caller.id, id).await?;
-        let own = match own {
-            Some(own) => self.take_over_email(caller, own).await?,
-            None => self.create(caller).await?,
-        };
-        Ok(if caller.id == id { Some(own) } else { other })
-    }
-
-    async fn create(&self, caller: &Caller) -> Result<Profile, Error> {
-        loop {
-            let first = Profile::first(caller, sql_kit::now());
-            if self.store.create_profile(&first).await? {
-                tracing::info!(event = "profile.created", account = %caller.id, "profile created");
-                return Ok(first);
-            }
-            // Another request was faster, or the account is deleted.
-            if let (Some(own), _) = self.reads.pair(caller.id, caller.id).await? {
-                return self.take_over_email(caller, own).await;
-            }
-            if self.store.is_deleted(caller.id).await? {
-                return Err(Error::AccountDeleted);
-            }
-        }
-    }
-
-    /// Takes over what the token says of the email, unless a newer token has said something.
-    async fn take_over_email(&self, caller: &Caller, mut own: Profile) -> Result<Profile, Error> {
-        loop {
-            let newer = own.email_iat.is_none_or(|known| known < caller.issued_at);
-            if caller.email.is_none() || !newer {
-                return Ok(own);
-            }
-            if caller.email == own.email {
-                // Noted without a new version of the profile: an older token must not take it back.
-                self.store.confirm_email(own.id, caller.issued_at).await?;
-                own.email_iat = Some(caller.issued_at);
-                return Ok(own);
-            }
-            let mut next = own.next(sql_kit::now());
-            next.email.clone_from(&caller.email);
-            next.email_iat = Some(caller.issued_at);
-            if self.store.update_profile(&next).await? {
-                tracing::info!(event = "profile.email_changed", account = %caller.id, "email changed");
-                return Ok(next);
-            }
-            own = match self.reads.pair(caller.id, caller.id).await? {
-                (Some(own), _) => own,
-                (None, _) => return Err(Error::AccountDeleted),
-            };
-        }
-    }
-
     /// The profile as `caller` may see it.
     fn shown(&self, caller: &Caller, mut profile: Profile) -> Profile {
-        if self.email_visibility == EmailVisibility::Owner && profile.id != caller.id {
+        if !self.visibility.emails.is_for_members() && profile.id != caller.id {
             profile.email = None;
         }
         profile
@@ -289,14 +256,6 @@ impl Service {
     fn page_key(&self) -> Result<&PageKey, Error> {
         self.page_key.get().ok_or(Error::DatabaseUnavailable)
     }
-}
-
-fn own_only(caller: &Caller, id: UserId) -> Result<(), Error> {
-    if caller.id == id {
-        return Ok(());
-    }
-    tracing::info!(event = "access.forbidden", account = %caller.id, "access forbidden");
-    Err(Error::Forbidden)
 }
 
 fn demand(preconditions: &Preconditions, present: &Profile) -> Result<(), Error> {

@@ -39,16 +39,24 @@ impl fmt::Debug for Caller {
     }
 }
 
-/// Who sees the email of a profile.
+/// Who sees something of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EmailVisibility {
+pub enum Audience {
     /// Its owner.
     Owner,
     /// Every caller.
     Members,
 }
 
-impl std::str::FromStr for EmailVisibility {
+impl Audience {
+    /// Whether every caller is meant.
+    #[must_use]
+    pub const fn is_for_members(self) -> bool {
+        matches!(self, Self::Members)
+    }
+}
+
+impl std::str::FromStr for Audience {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -58,6 +66,15 @@ impl std::str::FromStr for EmailVisibility {
             _ => Err(()),
         }
     }
+}
+
+/// Who sees what of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visibility {
+    /// Who sees that it exists, and what it says but for the email.
+    pub profiles: Audience,
+    /// Who sees the email as well.
+    pub emails: Audience,
 }
 
 /// A profile.

@@ -1,6 +1,7 @@
 //! gRPC: the service of `user.v1`.
 
 mod update;
+mod visited;
 
 use std::sync::Arc;
 
@@ -15,12 +16,13 @@ use service_kit::{context::RequestContext, error::ApiError};
 use token_verifier::Verifier;
 use tonic::{Request, Response, Status};
 
-use super::{authenticate, fault, origin, refuse};
+use self::visited::Visited;
+use super::{fault, origin};
 use crate::{
-    domain::{Broken, Caller, PageSize, Profile, UserId},
+    domain::{Broken, PageSize, Profile, Target},
     error::Error,
     etag::Preconditions,
-    service::{Found, Page, Service},
+    service::{Page, Service, Visit},
 };
 
 /// The names of the services, for health.
@@ -34,39 +36,30 @@ pub fn add_services(
     service: Arc<Service>,
     verifier: Verifier,
 ) {
-    routes.add_service(UserServiceServer::new(Api { service, verifier }));
+    let api = UserServiceServer::new(Api { service: Arc::clone(&service) });
+    routes.add_service(Visited::new(api, service, verifier));
 }
 
 #[derive(Debug)]
 struct Api {
     service: Arc<Service>,
-    verifier: Verifier,
-}
-
-impl Api {
-    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        Ok(authenticate(&self.verifier, request.metadata().as_ref()).await?)
-    }
-
-    /// Takes a parsed value, or refuses the request because of it.
-    async fn checked<T>(
-        &self,
-        caller: &Caller,
-        pointer: &str,
-        parsed: Result<T, Broken>,
-    ) -> Result<T, Status> {
-        match parsed {
-            Ok(value) => Ok(value),
-            Err(broken) => {
-                let error = Error::Invalid(vec![fault(pointer, broken)]);
-                Err(refuse(&self.service, caller, error).await.into())
-            }
-        }
-    }
 }
 
 fn refused(error: Error) -> Status {
     ApiError::from(error).into()
+}
+
+/// Takes a parsed value, or refuses the request because of it.
+fn checked<T>(pointer: &str, parsed: Result<T, Broken>) -> Result<T, Status> {
+    parsed.map_err(|broken| refused(Error::Invalid(vec![fault(pointer, broken)])))
+}
+
+/// What [`Visited`] has put in.
+fn extension<T, M>(request: &Request<M>) -> Result<&T, Status>
+where
+    T: Send + Sync + 'static,
+{
+    request.extensions().get().ok_or_else(|| refused(Error::Internal))
 }
 
 #[tonic::async_trait]
@@ -75,26 +68,20 @@ impl UserService for Api {
         &self,
         request: Request<GetUserRequest>,
     ) -> Result<Response<GetUserResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let id = self.checked(&caller, "/id", UserId::parse(&request.get_ref().id)).await?;
-        let found = self.service.get(&caller, id, &Preconditions::default()).await;
-        match found.map_err(refused)? {
-            Found::Profile(profile) => {
-                Ok(Response::new(GetUserResponse { user: Some(user(profile)) }))
-            }
-            Found::NotModified(_) => Err(refused(Error::Internal)),
-        }
+        let visit: &Arc<Visit> = extension(&request)?;
+        let target = checked("/id", Target::parse(&request.get_ref().id))?;
+        let profile = self.service.get(visit, target).await.map_err(refused)?;
+        Ok(Response::new(GetUserResponse { user: Some(user(profile)) }))
     }
 
     async fn list_users(
         &self,
         request: Request<ListUsersRequest>,
     ) -> Result<Response<ListUsersResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let ListUsersRequest { page_size, page_token } = request.into_inner();
-        let size = PageSize::from_number(page_size);
-        let size = self.checked(&caller, "/page_size", size).await?;
-        let page = self.service.list(&caller, size, &page_token).await.map_err(refused)?;
+        let visit: &Arc<Visit> = extension(&request)?;
+        let ListUsersRequest { page_size, page_token } = request.get_ref();
+        let size = checked("/page_size", PageSize::from_number(*page_size))?;
+        let page = self.service.list(visit, size, page_token).await.map_err(refused)?;
         let Page { profiles, next_page_token } = page;
         let users = profiles.into_iter().map(user).collect();
         Ok(Response::new(ListUsersResponse { users, next_page_token }))
@@ -104,16 +91,15 @@ impl UserService for Api {
         &self,
         request: Request<UpdateUserRequest>,
     ) -> Result<Response<UpdateUserResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let UpdateUserRequest { user: wanted, update_mask, etag } = request.into_inner();
-        let wanted = wanted.ok_or(("required", "is required"));
-        let wanted = self.checked(&caller, "/user", wanted).await?;
-        let id = self.checked(&caller, "/user/id", UserId::parse(&wanted.id)).await?;
-        let preconditions = Preconditions::exactly(&etag);
+        let visit: &Arc<Visit> = extension(&request)?;
+        let UpdateUserRequest { user: wanted, update_mask, etag } = request.get_ref();
+        let wanted = checked("/user", wanted.as_ref().ok_or(("required", "is required")))?;
+        let target = checked("/user/id", Target::parse(&wanted.id))?;
+        let preconditions = Preconditions::exactly(etag);
         let service = &self.service;
-        let present = service.authorize(&caller, id, &preconditions).await.map_err(refused)?;
+        let present = service.authorize(visit, target, &preconditions).await.map_err(refused)?;
         let changed = service
-            .update(&caller, present, &preconditions, |present| {
+            .update(visit, present, &preconditions, |present| {
                 update::edit(wanted.clone(), update_mask.clone(), present).map_err(Error::Invalid)
             })
             .await
@@ -125,13 +111,12 @@ impl UserService for Api {
         &self,
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        let context = request.extensions().get::<RequestContext>();
-        let origin = origin(context.ok_or_else(|| refused(Error::Internal))?);
-        let DeleteUserRequest { id, etag } = request.into_inner();
-        let id = self.checked(&caller, "/id", UserId::parse(&id)).await?;
-        let preconditions = Preconditions::exactly(&etag);
-        self.service.delete(&caller, id, &preconditions, &origin).await.map_err(refused)?;
+        let visit: &Arc<Visit> = extension(&request)?;
+        let origin = origin(extension::<RequestContext, _>(&request)?);
+        let DeleteUserRequest { id, etag } = request.get_ref();
+        let target = checked("/id", Target::parse(id))?;
+        let preconditions = Preconditions::exactly(etag);
+        self.service.delete(visit, target, &preconditions, &origin).await.map_err(refused)?;
         Ok(Response::new(DeleteUserResponse {}))
     }
 }

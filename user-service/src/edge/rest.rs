@@ -21,12 +21,12 @@ use service_kit::{
 use token_verifier::Verifier;
 
 use self::body::Body;
-use super::{authenticate, fault, origin, refuse};
+use super::{authenticate, fault, origin};
 use crate::{
-    domain::{Caller, PageSize, Profile, UserId},
+    domain::{PageSize, Profile, Target},
     error::Error,
     etag::Preconditions,
-    service::{Found, Page, Service},
+    service::{Page, Service, Visit},
 };
 
 const JSON: &str = "application/json";
@@ -36,67 +36,43 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 /// The routes of the user service.
 pub fn router(shared: &Edge, service: Arc<Service>, verifier: Verifier, health: &Health) -> Router {
     let profile = get(read).put(replace).patch(patch).delete(delete);
-    let routes = Router::new()
+    let users = Router::new()
         .route("/users", get(list))
         .route("/users/", any(nothing))
         .route("/users/{id}", profile)
         .method_not_allowed_fallback(wrong_method)
         .nest("/users", Router::new().fallback(nothing))
-        .with_state(Arc::clone(&service))
-        .layer(axum::middleware::from_fn_with_state(service, single_parameters))
-        // What does not exist is told to callers with a token only.
-        .layer(axum::middleware::from_fn_with_state(verifier, admit))
-        .merge(rest::single_parameters(
-            health.routes().merge(api_docs::routes(include_str!("../../openapi.json"))),
-        ));
-    rest::finish(shared, routes)
+        .with_state(Arc::clone(&service));
+    // What does not exist is told to callers with a token only.
+    let visited = rest::single_parameters(users)
+        .layer(axum::middleware::from_fn_with_state((service, verifier), visit));
+    let others = health.routes().merge(api_docs::routes(include_str!("../../openapi.json")));
+    rest::finish(shared, visited.merge(rest::single_parameters(others)))
 }
 
-async fn admit(
-    State(verifier): State<Verifier>,
+/// Authenticates the caller before anything else is looked at, and has every request count as one.
+async fn visit(
+    State((service, verifier)): State<(Arc<Service>, Verifier)>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let caller = authenticate(&verifier, request.headers()).await?;
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
-}
-
-/// A refused request is a request too: it makes the caller's profile.
-async fn single_parameters(
-    State(service): Api,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    match rest::repeated_parameter(request.uri()) {
-        None => Ok(next.run(request).await),
-        Some(error) => {
-            service.admit(&caller).await?;
-            Err(error)
-        }
-    }
+    let visit = Arc::new(Visit::new(authenticate(&verifier, request.headers()).await?));
+    request.extensions_mut().insert(Arc::clone(&visit));
+    let response = next.run(request).await;
+    service.conclude(&visit).await?;
+    Ok(response)
 }
 
 type Api = State<Arc<Service>>;
+type By = Extension<Arc<Visit>>;
 type Id = Result<Path<String>, PathRejection>;
 
 /// What is common to the requests for one profile.
-async fn target(
-    service: &Service,
-    caller: &Caller,
-    id: Id,
-    headers: &HeaderMap,
-) -> Result<(UserId, Preconditions), ApiError> {
+fn target(id: Id, headers: &HeaderMap) -> Result<(Target, Preconditions), Error> {
     // What cannot be decoded is no UUID either.
     let id = id.map(|Path(id)| id).unwrap_or_default();
-    let parsed = UserId::parse(&id)
-        .map_err(|broken| Error::Invalid(vec![fault("/id", broken)]))
-        .and_then(|id| Ok((id, preconditions(headers)?)));
-    match parsed {
-        Ok(parsed) => Ok(parsed),
-        Err(error) => Err(refuse(service, caller, error).await),
-    }
+    let target = Target::parse(&id).map_err(|broken| Error::Invalid(vec![fault("/id", broken)]))?;
+    Ok((target, preconditions(headers)?))
 }
 
 fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Error> {
@@ -116,35 +92,39 @@ fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Error> {
 
 async fn read(
     State(service): Api,
-    Extension(caller): Extension<Caller>,
+    Extension(visit): By,
     id: Id,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (id, preconditions) = target(&service, &caller, id, &headers).await?;
-    match service.get(&caller, id, &preconditions).await? {
-        Found::Profile(profile) => Ok(answer(&profile)),
-        Found::NotModified(etag) => {
-            Ok((StatusCode::NOT_MODIFIED, rest::no_store(), etag_field(&etag)).into_response())
-        }
+    let (target, preconditions) = target(id, &headers)?;
+    let profile = service.get(&visit, target).await?;
+    let etag = profile.etag();
+    if !preconditions.matches(&etag) {
+        return Err(Error::PreconditionFailed.into());
     }
+    if preconditions.excludes(&etag) {
+        let fields = (rest::no_store(), etag_field(&etag));
+        return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
+    }
+    Ok(answer(&profile))
 }
 
 async fn replace(
     State(service): Api,
-    Extension(caller): Extension<Caller>,
+    Extension(visit): By,
     id: Id,
     request: Request,
 ) -> Result<Response, ApiError> {
-    change(&service, &caller, id, request, &[JSON], Body::put).await
+    change(&service, &visit, id, request, &[JSON], Body::put).await
 }
 
 async fn patch(
     State(service): Api,
-    Extension(caller): Extension<Caller>,
+    Extension(visit): By,
     id: Id,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let changed = change(&service, &caller, id, request, &[MERGE_PATCH, JSON], Body::patch).await;
+    let changed = change(&service, &visit, id, request, &[MERGE_PATCH, JSON], Body::patch).await;
     changed.map_err(|error| match error.code() {
         // RFC 5789, section 2.2.
         Code::UnsupportedMediaType => error.header(
@@ -157,29 +137,29 @@ async fn patch(
 
 async fn change(
     service: &Service,
-    caller: &Caller,
+    visit: &Visit,
     id: Id,
     request: Request,
     media_types: &[&str],
     read: fn(json::Fields) -> Body,
 ) -> Result<Response, ApiError> {
-    let (id, preconditions) = target(service, caller, id, request.headers()).await?;
-    let present = service.authorize(caller, id, &preconditions).await?;
+    let (target, preconditions) = target(id, request.headers())?;
+    let present = service.authorize(visit, target, &preconditions).await?;
     let body = read(json::read(request, media_types).await?);
     let changed =
-        service.update(caller, present, &preconditions, |present| body.against(present)).await?;
+        service.update(visit, present, &preconditions, |present| body.against(present)).await?;
     Ok(answer(&changed))
 }
 
 async fn delete(
     State(service): Api,
-    Extension(caller): Extension<Caller>,
+    Extension(visit): By,
     Extension(context): Extension<RequestContext>,
     id: Id,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
-    let (id, preconditions) = target(&service, &caller, id, &headers).await?;
-    service.delete(&caller, id, &preconditions, &origin(&context)).await?;
+    let (target, preconditions) = target(id, &headers)?;
+    service.delete(&visit, target, &preconditions, &origin(&context)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -191,7 +171,7 @@ struct ListBody<'a> {
 
 async fn list(
     State(service): Api,
-    Extension(caller): Extension<Caller>,
+    Extension(visit): By,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let (mut page_size, mut page_token) = ("0".to_owned(), String::new());
@@ -202,14 +182,9 @@ async fn list(
             _ => {}
         }
     }
-    let size = match PageSize::parse(&page_size) {
-        Ok(size) => size,
-        Err(broken) => {
-            let error = Error::Invalid(vec![fault("/page_size", broken)]);
-            return Err(refuse(&service, &caller, error).await);
-        }
-    };
-    let Page { profiles, next_page_token } = service.list(&caller, size, &page_token).await?;
+    let size = PageSize::parse(&page_size)
+        .map_err(|broken| Error::Invalid(vec![fault("/page_size", broken)]))?;
+    let Page { profiles, next_page_token } = service.list(&visit, size, &page_token).await?;
     let body = ListBody {
         users: profiles.iter().map(ProfileBody::from).collect(),
         next_page_token: &next_page_token,
@@ -226,14 +201,12 @@ async fn list(
     Ok(response)
 }
 
-async fn nothing(State(service): Api, Extension(caller): Extension<Caller>) -> ApiError {
-    let error = ApiError::new(Code::NotFound, "there is nothing at this path");
-    refuse(&service, &caller, error).await
+async fn nothing() -> ApiError {
+    ApiError::new(Code::NotFound, "there is nothing at this path")
 }
 
-async fn wrong_method(State(service): Api, Extension(caller): Extension<Caller>) -> ApiError {
-    let error = ApiError::new(Code::MethodNotAllowed, "this path does not have this method");
-    refuse(&service, &caller, error).await
+async fn wrong_method() -> ApiError {
+    ApiError::new(Code::MethodNotAllowed, "this path does not have this method")
 }
 
 #[derive(Serialize)]

@@ -32,7 +32,7 @@ async fn nothing_secret_is_logged() {
         assert_eq!(refused.status, 401);
         assert_eq!(send(own(Method::DELETE)).await.status, 204);
         let failed = service.find(|line| line["event"] == "account_deletion.failed").await;
-        assert!(failed["trace_id"].is_string() && failed["cause"].is_string(), "{failed}");
+        assert!(failed["trace_id"].is_string() && failed["reason"].is_string(), "{failed}");
 
         let logged = service.output();
         let signature = person.token.rsplit('.').next().unwrap();

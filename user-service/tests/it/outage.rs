@@ -11,7 +11,7 @@ use user_service::{App, config};
 use crate::support::{Person, Running, execute, open_store, outcome, proxy::Proxy, settings};
 
 /// The address in a Postgres URL.
-fn host_and_port(url: &str) -> &str {
+pub(crate) fn host_and_port(url: &str) -> &str {
     url.split(['@', '/']).find(|part| part.contains(':') && !part.contains("postgres")).unwrap()
 }
 

@@ -13,11 +13,11 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 use test_kit::{Engine, TestDatabase};
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::runtime::Handle;
 use user_service::{
-    domain::{Caller, EmailVisibility, PageSize, UserId},
+    domain::{Audience, Caller, PageSize, Target, UserId, Visibility},
     etag::Preconditions,
-    service::Service,
+    service::{Service, Visit},
     store::Origin,
 };
 use uuid::Uuid;
@@ -45,7 +45,8 @@ async fn a_walk_is_complete_and_without_repetition(engine: Engine) {
     let database = TestDatabase::create(engine).await;
     let store = open_store(&database);
     store.migrate().await.unwrap();
-    let service = Arc::new(Service::new(store, EmailVisibility::Owner, Arc::new(Notify::new())));
+    let visibility = Visibility { profiles: Audience::Members, emails: Audience::Owner };
+    let service = Arc::new(Service::new(store, visibility));
     service.prepare().await.unwrap();
     let handle = Handle::current();
     let run = move || {
@@ -58,8 +59,8 @@ async fn a_walk_is_complete_and_without_repetition(engine: Engine) {
     tokio::task::spawn_blocking(run).await.unwrap().unwrap();
 }
 
-fn someone() -> Caller {
-    Caller::new(Uuid::new_v4(), None, 0)
+fn someone() -> Visit {
+    Visit::new(Caller::new(Uuid::new_v4(), None, 0))
 }
 
 async fn walk(
@@ -73,7 +74,7 @@ async fn walk(
     let mut there = vec![];
     for _ in 0..start {
         let caller = someone();
-        service.admit(&caller).await.unwrap();
+        service.conclude(&caller).await.unwrap();
         there.push(caller);
     }
     let size = PageSize::from_number(size).unwrap();
@@ -88,15 +89,15 @@ async fn walk(
         seen.extend(page.profiles.iter().map(|profile| profile.id));
         for change in changes.next().unwrap_or_default() {
             match change {
-                Change::Add => drop(service.admit(&someone()).await.unwrap()),
+                Change::Add => service.conclude(&someone()).await.unwrap(),
                 Change::Remove(_) if there.is_empty() => {}
                 Change::Remove(pick) => {
                     let caller = there.swap_remove(pick % there.len());
                     let none = Preconditions::default();
                     let (request_id, traceparent) = ("test".to_owned(), String::new());
                     let origin = Origin { request_id, traceparent };
-                    service.delete(&caller, caller.id, &none, &origin).await.unwrap();
-                    removed.insert(caller.id);
+                    service.delete(&caller, Target::Me, &none, &origin).await.unwrap();
+                    removed.insert(caller.caller().id);
                 }
             }
         }
@@ -108,7 +109,7 @@ async fn walk(
     let distinct: BTreeSet<_> = seen.iter().collect();
     proptest::prop_assert_eq!(distinct.len(), seen.len(), "somebody was seen twice");
     for caller in there.iter().chain([&reader]) {
-        proptest::prop_assert!(distinct.contains(&caller.id), "somebody was skipped");
+        proptest::prop_assert!(distinct.contains(&caller.caller().id), "somebody was skipped");
     }
     Ok(())
 }

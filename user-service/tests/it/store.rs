@@ -1,8 +1,8 @@
 //! What the store promises, on both engines.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use sql_kit::StoreError;
 use test_kit::{Engine, TestDatabase};
 use user_service::{
@@ -21,14 +21,13 @@ on_both_engines!(
     a_deletion_leaves_a_tombstone_and_an_entry,
     a_deleted_profile_does_not_come_back,
     pages_are_in_order,
-    an_entry_is_taken_once_until_its_lease_ends,
-    the_outbox_is_counted_listed_and_made_due,
+    a_change_of_the_texts_leaves_the_email_alone,
     a_secret_is_shared,
     migrating_twice_at_once_is_safe,
     a_newer_database_is_refused,
 );
 
-async fn fresh(engine: Engine) -> (TestDatabase, Arc<dyn Store>) {
+async fn fresh(engine: Engine) -> (TestDatabase, Store) {
     let database = TestDatabase::create(engine).await;
     let store = open_store(&database);
     store.migrate().await.unwrap();
@@ -40,7 +39,7 @@ fn someone() -> Profile {
     Profile::first(&caller, sql_kit::now())
 }
 
-async fn find(store: &Arc<dyn Store>, id: UserId) -> Option<Profile> {
+async fn find(store: &Store, id: UserId) -> Option<Profile> {
     store.profiles(&[id]).await.unwrap().pop()
 }
 
@@ -78,7 +77,7 @@ async fn a_profile_is_made_once(engine: Engine) {
     let profile = someone();
     let tasks: Vec<_> = (0..20)
         .map(|_| {
-            let (store, profile) = (Arc::clone(&store), profile.clone());
+            let (store, profile) = (store.clone(), profile.clone());
             tokio::spawn(async move { store.create_profile(&profile).await.unwrap() })
         })
         .collect();
@@ -94,34 +93,54 @@ async fn of_two_updates_of_one_version_one_is_done(engine: Engine) {
     let (_database, store) = fresh(engine).await;
     let profile = someone();
     store.create_profile(&profile).await.unwrap();
-    let mut next = profile.next(sql_kit::now());
+    let mut next = profile.next(store.clock().now());
     (next.name, next.bio) = ("name".to_owned(), "bio".to_owned());
-    (next.email, next.email_iat) = (Some("b@example.com".to_owned()), Some(1_760_000_000));
-    assert!(store.update_profile(&next).await.unwrap());
-    assert!(!store.update_profile(&next).await.unwrap());
-    assert_eq!(find(&store, profile.id).await, Some(next));
-    assert!(!store.update_profile(&someone().next(sql_kit::now())).await.unwrap());
+    assert!(store.change_texts(&next).await.unwrap());
+    assert!(!store.change_texts(&next).await.unwrap());
+    assert_eq!(find(&store, profile.id).await.as_ref(), Some(&next));
+    let mut renamed = next.next(store.clock().now());
+    (renamed.email, renamed.email_iat) = (Some("b@example.com".to_owned()), Some(1_760_000_000));
+    assert!(store.change_email(&renamed).await.unwrap());
+    assert!(!store.change_email(&renamed).await.unwrap());
+    assert_eq!(find(&store, profile.id).await.as_ref(), Some(&renamed));
+    // An older token does not take it back.
+    let mut older = renamed.next(store.clock().now());
+    (older.email, older.email_iat) = (Some("a@example.com".to_owned()), Some(1_755_000_000));
+    assert!(!store.change_email(&older).await.unwrap());
+    let unknown = someone().next(store.clock().now());
+    assert!(!store.change_texts(&unknown).await.unwrap());
+}
+
+async fn a_change_of_the_texts_leaves_the_email_alone(engine: Engine) {
+    let (_database, store) = fresh(engine).await;
+    let profile = someone();
+    store.create_profile(&profile).await.unwrap();
+    // A PUT has read the profile and waits for its body; meanwhile a newer token comes by.
+    let mut next = profile.next(store.clock().now());
+    next.name = "name".to_owned();
+    store.confirm_email(profile.id, 1_760_000_000).await.unwrap();
+    assert!(store.change_texts(&next).await.unwrap());
+    let found = find(&store, profile.id).await.unwrap();
+    assert_eq!((found.name.as_str(), found.email_iat), ("name", Some(1_760_000_000)));
 }
 
 async fn a_deletion_leaves_a_tombstone_and_an_entry(engine: Engine) {
     let (database, store) = fresh(engine).await;
     let profile = someone();
     store.create_profile(&profile).await.unwrap();
-    let now = sql_kit::now();
     let stale = Deletion { version: 7, ..deletion(&profile) };
-    assert!(!store.delete_profile(stale, now).await.unwrap());
+    assert!(!store.delete_profile(stale).await.unwrap());
     assert!(!store.is_deleted(profile.id).await.unwrap());
     assert_eq!(count(&database, "SELECT count(*) FROM outbox").await, 0);
 
-    assert!(store.delete_profile(deletion(&profile), now).await.unwrap());
-    assert!(!store.delete_profile(deletion(&profile), now).await.unwrap());
+    assert!(store.delete_profile(deletion(&profile)).await.unwrap());
+    assert!(!store.delete_profile(deletion(&profile)).await.unwrap());
     assert!(store.is_deleted(profile.id).await.unwrap());
     assert_eq!(find(&store, profile.id).await, None);
-    let entries = store.take_due(now, now + TimeDelta::seconds(9), 10).await.unwrap();
+    let entries = store.outbox().list(10).await.unwrap();
     assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0].account_id, profile.id);
-    assert_eq!(entries[0].origin, *ORIGIN);
-    assert_eq!((entries[0].created_at, entries[0].attempts), (now, 1));
+    assert_eq!((entries[0].id, &entries[0].origin), (profile.id.0, &*ORIGIN));
+    assert_eq!((entries[0].due_at, entries[0].attempts), (entries[0].created_at, 0));
 }
 
 async fn a_deleted_profile_does_not_come_back(engine: Engine) {
@@ -131,7 +150,7 @@ async fn a_deleted_profile_does_not_come_back(engine: Engine) {
         store.create_profile(&profile).await.unwrap();
         let creators: Vec<_> = (0..8)
             .map(|_| {
-                let (store, profile) = (Arc::clone(&store), profile.clone());
+                let (store, profile) = (store.clone(), profile.clone());
                 tokio::spawn(async move {
                     for _ in 0..4 {
                         store.create_profile(&profile).await.unwrap();
@@ -139,7 +158,7 @@ async fn a_deleted_profile_does_not_come_back(engine: Engine) {
                 })
             })
             .collect();
-        assert!(store.delete_profile(deletion(&profile), sql_kit::now()).await.unwrap());
+        assert!(store.delete_profile(deletion(&profile)).await.unwrap());
         for creator in creators {
             creator.await.unwrap();
         }
@@ -149,7 +168,7 @@ async fn a_deleted_profile_does_not_come_back(engine: Engine) {
 
 async fn pages_are_in_order(engine: Engine) {
     let (_database, store) = fresh(engine).await;
-    let start = sql_kit::now();
+    let start = store.clock().now();
     let mut all = Vec::new();
     // Three at each moment, so that ids decide too; made in another order.
     for index in [7, 2, 5, 0, 8, 3, 6, 1, 4] {
@@ -166,78 +185,6 @@ async fn pages_are_in_order(engine: Engine) {
         let page = store.page(Some(after), 4).await.unwrap();
         assert_eq!(page, all[place + 1..].iter().take(4).cloned().collect::<Vec<_>>());
     }
-}
-
-async fn an_entry_is_taken_once_until_its_lease_ends(engine: Engine) {
-    let (_database, store) = fresh(engine).await;
-    let now = sql_kit::now();
-    let later = move |seconds| now + TimeDelta::seconds(seconds);
-    for _ in 0..30 {
-        let profile = someone();
-        store.create_profile(&profile).await.unwrap();
-        store.delete_profile(deletion(&profile), now).await.unwrap();
-    }
-    let takers: Vec<_> = (0..10)
-        .map(|_| {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move { store.take_due(now, later(10), 5).await.unwrap() })
-        })
-        .collect();
-    let mut taken = Vec::new();
-    for taker in takers {
-        let entries = taker.await.unwrap();
-        assert!(entries.len() <= 5);
-        taken.extend(entries.into_iter().map(|entry| entry.account_id));
-    }
-    // What a taker skipped because another one held it may be left.
-    taken.extend(take(&store, now, later(10), 100).await);
-    taken.sort();
-    let all = taken.len();
-    taken.dedup();
-    assert_eq!((all, taken.len()), (30, 30));
-
-    assert_eq!(take(&store, later(9), later(20), 100).await, []);
-    let (first, second) = (taken[0], taken[1]);
-    store.remove_delivered(first).await.unwrap();
-    store.postpone(second, later(60)).await.unwrap();
-    assert_eq!(take(&store, later(10), later(20), 100).await.len(), 28);
-    assert_eq!(take(&store, later(60), later(70), 100).await.len(), 29);
-}
-
-async fn take(
-    store: &Arc<dyn Store>,
-    now: DateTime<Utc>,
-    until: DateTime<Utc>,
-    limit: u32,
-) -> Vec<UserId> {
-    let entries = store.take_due(now, until, limit).await.unwrap();
-    entries.into_iter().map(|entry| entry.account_id).collect()
-}
-
-async fn the_outbox_is_counted_listed_and_made_due(engine: Engine) {
-    let (_database, store) = fresh(engine).await;
-    assert_eq!(store.backlog().await, Ok((0, None)));
-    let start = sql_kit::now();
-    let mut deleted = Vec::new();
-    for second in 0..3 {
-        let profile = someone();
-        store.create_profile(&profile).await.unwrap();
-        let at = start + TimeDelta::seconds(second);
-        assert!(store.delete_profile(deletion(&profile), at).await.unwrap());
-        deleted.push(profile.id);
-    }
-    assert_eq!(store.backlog().await, Ok((3, Some(start))));
-    let listed = store.outbox(2).await.unwrap();
-    assert_eq!(listed.iter().map(|entry| entry.account_id).collect::<Vec<_>>(), deleted[..2]);
-
-    let later = start + TimeDelta::hours(1);
-    for id in &deleted {
-        store.postpone(*id, later).await.unwrap();
-    }
-    let now = start + TimeDelta::seconds(10);
-    assert_eq!(store.take_due(now, later, 10).await, Ok(vec![]));
-    assert_eq!(store.retry_all(now).await, Ok(3));
-    assert_eq!(store.take_due(now, later, 10).await.unwrap().len(), 3);
 }
 
 async fn a_secret_is_shared(engine: Engine) {

@@ -3,10 +3,7 @@
 pub(crate) mod accounts;
 pub(crate) mod proxy;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header};
 use latchkey_contracts::user::v1::user_service_client::UserServiceClient;
@@ -21,7 +18,7 @@ use tonic::transport::Channel;
 use user_service::{
     App, BuildError,
     config::{self, Settings},
-    store::{self, Store},
+    store::Store,
 };
 use uuid::Uuid;
 
@@ -191,9 +188,9 @@ fn unix_now() -> i64 {
 }
 
 /// A store on `database` as it is.
-pub(crate) fn open_store(database: &TestDatabase) -> Arc<dyn Store> {
+pub(crate) fn open_store(database: &TestDatabase) -> Store {
     let options = test_kit::pool_options();
-    store::open(&database.url.parse().unwrap(), options).unwrap()
+    Store::open(&database.url.parse().unwrap(), options).unwrap()
 }
 
 /// What a `SELECT count(*)` says, asked beside the service.
