@@ -110,6 +110,7 @@ impl App {
     ) -> Result<Self, BuildError> {
         let otlp = Otlp::start(NAME, VERSION)?;
         let metrics = Metrics::new(NAME, VERSION, &otlp);
+        settings.database.note(NAME);
         let store = open_store(&settings.database, &metrics)?;
         let hashing = Hashing::start(
             settings.hash_workers,
@@ -157,15 +158,12 @@ impl App {
             grpc_services: edge::grpc::SERVICES,
             descriptors: edge::grpc::DESCRIPTORS,
         };
-        let (proxies, tokens) =
-            (settings.runtime.edge.trusted_proxies.clone(), settings.service_tokens);
+        let tokens = settings.service_tokens;
         let server = Server::bind(
             plan,
-            |shared, health| {
-                edge::rest::router(shared, Arc::clone(&service), proxies.clone(), health)
-            },
+            |shared, health| edge::rest::router(shared, Arc::clone(&service), health),
             |routes| {
-                edge::grpc::add_services(routes, Arc::clone(&service), proxies.clone(), tokens);
+                edge::grpc::add_services(routes, Arc::clone(&service), tokens);
             },
             shutdown,
         )

@@ -173,6 +173,7 @@ fn edge(service: &'static str) -> Edge {
         service,
         metrics: Metrics::default(),
         traces: Traces::default(),
+        trusted_proxies: Default::default(),
         allowed_origins: Vec::new(),
         tls: false,
         draining: CancellationToken::new(),
@@ -269,7 +270,7 @@ fn login(runtime: &Runtime) {
     service.publish_keys(KeyRing::of_one(SigningKey::from_pem(ES256).unwrap(), Vec::new()));
     let router = runtime.block_on(async {
         store.migrate().await.unwrap();
-        router(&edge(NAME), Arc::new(service), settings.runtime.edge.trusted_proxies, &no_health())
+        router(&edge(NAME), Arc::new(service), &no_health())
     });
     let body = serde_json::json!({"email": "ada@example.com", "password": "S3cureP@ss"});
     let post = |path: &str| {

@@ -5,6 +5,7 @@ pub mod rest;
 
 use http::HeaderMap;
 use service_kit::{
+    access,
     code::Code,
     context::RequestContext,
     error::{ApiError, Fault},
@@ -19,7 +20,10 @@ use crate::{
 /// Who sent a request with these header fields.
 async fn authenticate(verifier: &Verifier, headers: &HeaderMap) -> Result<Caller, ApiError> {
     match verifier.verify_authorization(headers).await {
-        Ok(claims) => Ok(Caller::new(claims.sub, claims.email, claims.iat)),
+        Ok(claims) => {
+            access::note_account(claims.sub);
+            Ok(Caller::new(claims.sub, claims.email, claims.iat))
+        }
         Err(error) => {
             tracing::info!(event = "access.unauthenticated", reason = error.reason(), "refused");
             Err(unauthenticated(error))

@@ -85,6 +85,7 @@ impl App {
     ) -> Result<Self, BuildError> {
         let otlp = Otlp::start(NAME, VERSION)?;
         let metrics = Metrics::new(NAME, VERSION, &otlp);
+        settings.database.note(NAME);
         let store = open_store(&settings.database, &metrics)?;
         let service = Arc::new(Service::new(store.clone(), settings.profiles.visibility()));
         observe_connections(&store, settings.database.pool.max_connections, &metrics);

@@ -10,11 +10,7 @@ use latchkey_contracts::auth::v1::{
 };
 use prost_types::Timestamp;
 use service_kit::{
-    client_address::{Network, TrustedProxies},
-    code::Code,
-    error::ApiError,
-    json::fault,
-    settings::Secret,
+    client_address::network, code::Code, error::ApiError, json::fault, settings::Secret,
     tls::ClientCertificate,
 };
 use subtle::{Choice, ConstantTimeEq as _};
@@ -37,10 +33,9 @@ pub const DESCRIPTORS: &[u8] = FILE_DESCRIPTOR_SET;
 pub fn add_services(
     routes: &mut tonic::service::RoutesBuilder,
     service: Arc<Service>,
-    trusted_proxies: TrustedProxies,
     service_tokens: Vec<Secret>,
 ) {
-    let api = Api { service, trusted_proxies, service_tokens: service_tokens.into() };
+    let api = Api { service, service_tokens: service_tokens.into() };
     routes.add_service(AuthServiceServer::new(api.clone()));
     routes.add_service(AccountServiceServer::new(api));
 }
@@ -48,16 +43,11 @@ pub fn add_services(
 #[derive(Debug, Clone)]
 struct Api {
     service: Arc<Service>,
-    trusted_proxies: TrustedProxies,
     /// Any of them lets a service pass.
     service_tokens: Arc<[Secret]>,
 }
 
 impl Api {
-    fn network<T>(&self, request: &Request<T>) -> Network {
-        self.trusted_proxies.client(request.metadata().as_ref(), request.extensions())
-    }
-
     /// Lets only services pass: those that present the service token or, without any, a client
     /// certificate.
     fn admit_service<T>(&self, request: &Request<T>) -> Result<(), Status> {
@@ -86,7 +76,7 @@ impl AuthService for Api {
         &self,
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
-        let network = self.network(&request);
+        let network = network(request.extensions());
         let RegisterRequest { email, password } = request.into_inner();
         let mut faults = Vec::new();
         let registration = Registration::parse(
@@ -111,7 +101,7 @@ impl AuthService for Api {
         &self,
         request: Request<LoginRequest>,
     ) -> Result<Response<LoginResponse>, Status> {
-        let network = self.network(&request);
+        let network = network(request.extensions());
         let LoginRequest { email, password } = request.into_inner();
         // JSON with one is refused as a whole; so is this.
         if email.contains('\0') || password.contains('\0') {

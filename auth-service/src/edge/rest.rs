@@ -12,30 +12,20 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use http::{StatusCode, header};
 use serde::Serialize;
 use service_kit::{
-    api_docs, client_address::TrustedProxies, edge::Edge, error::ApiError, health::Health, json,
-    rest,
+    api_docs, client_address::network, edge::Edge, error::ApiError, health::Health, json, rest,
 };
 
 use crate::{domain::Registration, error::Error, keys::JWKS_MAX_AGE, service::Service};
 
-#[derive(Clone)]
-struct Api {
-    service: Arc<Service>,
-    trusted_proxies: TrustedProxies,
-}
+type Api = State<Arc<Service>>;
 
 /// The routes of the auth service.
-pub fn router(
-    shared: &Edge,
-    service: Arc<Service>,
-    trusted_proxies: TrustedProxies,
-    health: &Health,
-) -> Router {
+pub fn router(shared: &Edge, service: Arc<Service>, health: &Health) -> Router {
     let routes = Router::new()
         .route("/auth/register", post(register))
         .route("/auth/login", post(login))
         .route("/.well-known/jwks.json", get(jwks))
-        .with_state(Api { service, trusted_proxies })
+        .with_state(service)
         .merge(health.routes())
         .merge(api_docs::routes(include_str!("../../openapi.json")));
     rest::finish(shared, rest::single_parameters(routes))
@@ -48,11 +38,8 @@ struct Account {
     created_at: String,
 }
 
-async fn register(
-    State(Api { service, trusted_proxies }): State<Api>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let network = trusted_proxies.client(request.headers(), request.extensions());
+async fn register(State(service): Api, request: Request) -> Result<Response, ApiError> {
+    let network = network(request.extensions());
     let mut fields = json::read(request, &["application/json"]).await?;
     let mut faults = Vec::new();
     let email = fields.required_string("email", &mut faults);
@@ -81,11 +68,8 @@ struct Token {
     expires_in: u64,
 }
 
-async fn login(
-    State(Api { service, trusted_proxies }): State<Api>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let network = trusted_proxies.client(request.headers(), request.extensions());
+async fn login(State(service): Api, request: Request) -> Result<Response, ApiError> {
+    let network = network(request.extensions());
     let mut fields = json::read(request, &["application/json"]).await?;
     let mut faults = Vec::new();
     let email = fields.required_string("email", &mut faults);
@@ -102,7 +86,7 @@ async fn login(
     Ok((rest::no_store(), Json(body)).into_response())
 }
 
-async fn jwks(State(Api { service, .. }): State<Api>) -> Result<Response, ApiError> {
+async fn jwks(State(service): Api) -> Result<Response, ApiError> {
     let ring = service.keys().ok_or(Error::DatabaseUnavailable)?;
     let cache = format!("public, max-age={JWKS_MAX_AGE}");
     Ok(([(header::CACHE_CONTROL, cache)], Json(ring.verification().to_jwks())).into_response())

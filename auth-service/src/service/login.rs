@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use service_kit::{client_address::Network, trace};
+use service_kit::{access, client_address::Network, trace};
 use sql_kit::{read, write_one};
 use tracing::Instrument as _;
 
@@ -42,11 +42,12 @@ impl Service {
         self.admit(&self.limits.logins, network)?;
         let account = self.check_password(email, Password::normalize(password), network).await?;
         let Some(account) = account else {
-            tracing::info!(event = "login.failed", %network, "login failed");
+            let (account, code) = (access::noted_account(), "invalid_credentials");
+            tracing::info!(event = "login.failed", account, %network, code, "login failed");
             return Err(Error::InvalidCredentials);
         };
         let issued = self.issue(&account)?;
-        tracing::info!(event = "login.ok", account = %account.id, "login ok");
+        tracing::info!(event = "login.ok", account = %account.id, %network, "login ok");
         Ok(issued)
     }
 
@@ -86,6 +87,9 @@ impl Service {
             Ok(email) => read!(self.store, |unit| accounts::by_email(unit, &email).await).await?,
             Err(_) => None,
         };
+        if let Some(account) = &account {
+            access::note_account(account.id);
+        }
 
         let work = Arc::clone(&self.work.read().unwrap_or_else(PoisonError::into_inner));
         let stored = account.as_ref().map(|account| account.password_hash.clone());

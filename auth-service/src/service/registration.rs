@@ -1,6 +1,6 @@
 //! Registration.
 
-use service_kit::client_address::Network;
+use service_kit::{access, client_address::Network};
 use sql_kit::{read, write_one};
 
 use super::Service;
@@ -42,7 +42,8 @@ impl Service {
         if !inserted.await? {
             return Err(Error::EmailAlreadyRegistered);
         }
-        tracing::info!(event = "account.registered", account = %account.id, "account registered");
+        access::note_account(account.id);
+        tracing::info!(event = "account.registered", account = %account.id, %network, "account registered");
         Ok(account)
     }
 }

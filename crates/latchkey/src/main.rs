@@ -177,7 +177,7 @@ async fn serve(stack: &Stack<'_>) -> Result<(), Failure> {
         (auth.server().health().clone(), user.server().health().clone());
     let announce = async {
         tokio::join!(auth_health.ready(), user_health.ready());
-        print(&banner);
+        telemetry::print(&banner);
         std::future::pending::<()>().await;
     };
     // If one service fails, the other one stops too.
@@ -220,9 +220,4 @@ Register, log in, and read the profile:
   curl -H 'Authorization: Bearer <access_token>' {user_scheme}://{user_http}/users/<id>
 "
     )
-}
-
-#[expect(clippy::print_stdout, reason = "the banner is for the person at the terminal")]
-fn print(text: &str) {
-    println!("{text}");
 }

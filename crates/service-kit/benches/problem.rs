@@ -30,6 +30,7 @@ fn problem(criterion: &mut Criterion) {
         service: "bench",
         metrics: Metrics::default(),
         traces: Traces::default(),
+        trusted_proxies: Default::default(),
         allowed_origins: Vec::new(),
         tls: false,
         draining: CancellationToken::new(),

@@ -1,17 +1,69 @@
-//! The access log: one line for each request, on both edges.
+//! The access log: one line for each request, on both edges. It says who (`account`), from where
+//! (`network`) and, of a refusal, why (`code`).
 
-use std::time::Instant;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use http::StatusCode;
 use opentelemetry::KeyValue;
 use tracing::{Level, Span};
 
 use crate::{
+    client_address::Network,
     code::grpc_name,
     context::RequestContext,
     metrics::Metrics,
     trace::{RequestSpan, SpanEnd},
 };
+
+tokio::task_local! {
+    static NOTES: Notes;
+}
+
+/// What becomes known of a request while it is answered. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Notes(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    account: Option<String>,
+    code: Option<&'static str>,
+}
+
+impl Notes {
+    /// Answers a request whose notes these are.
+    pub(crate) async fn during<T>(self, answer: impl Future<Output = T>) -> T {
+        NOTES.scope(self, answer).await
+    }
+
+    pub(crate) fn code(&self, code: &'static str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).code = Some(code);
+    }
+}
+
+/// Notes for the access line whose request the present task answers: the account that it comes from
+/// or that it tries to log in to.
+pub fn note_account(id: impl std::fmt::Display) {
+    let _ = NOTES.try_with(|notes| {
+        let mut noted = notes.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.account = Some(id.to_string());
+    });
+}
+
+/// The account that was noted, for other lines of the same request.
+#[must_use]
+pub fn noted_account() -> Option<String> {
+    let noted = NOTES
+        .try_with(|notes| notes.0.lock().unwrap_or_else(PoisonError::into_inner).account.clone());
+    noted.ok().flatten()
+}
+
+/// Notes the code of an error that a gRPC call is answered with.
+pub(crate) fn note_code(code: &'static str) {
+    let _ = NOTES.try_with(|notes| notes.code(code));
+}
 
 /// One request under way.
 #[derive(Debug)]
@@ -20,6 +72,8 @@ pub(crate) struct Access {
     started: Instant,
     endpoint: String,
     method: &'static str,
+    network: Network,
+    notes: Notes,
     /// Taken when the request has ended.
     span: Option<RequestSpan>,
 }
@@ -68,9 +122,16 @@ impl Access {
         metrics: Metrics,
         endpoint: String,
         method: &'static str,
+        network: Network,
         span: RequestSpan,
     ) -> Self {
-        Self { metrics, started: Instant::now(), endpoint, method, span: Some(span) }
+        let (started, notes) = (Instant::now(), Notes::default());
+        Self { metrics, started, endpoint, method, network, notes, span: Some(span) }
+    }
+
+    /// What becomes known of the request.
+    pub(crate) fn notes(&self) -> Notes {
+        self.notes.clone()
     }
 
     /// Writes the line and counts the request.
@@ -96,11 +157,26 @@ impl Access {
         };
         span.end(|| ending.attributes(endpoint), failed);
         let latency_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
-        // A level must be known to the macro, hence the two branches.
-        if failed {
-            tracing::event!(target: "access", Level::WARN, endpoint, method, status, grpc_status, latency_ms, "request");
+        let noted =
+            std::mem::take(&mut *self.notes.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_refused = status >= 400 || grpc_status.is_some_and(|status| status != "OK");
+        let (account, code) = (noted.account, noted.code.filter(|_| is_refused));
+        let network = tracing::field::display(self.network);
+        // A level must be known to the macro, hence the branches.
+        macro_rules! line {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "access", $level, endpoint, method, status, grpc_status, latency_ms, code,
+                    network, account, "request"
+                )
+            };
+        }
+        if is_probe(endpoint) {
+            line!(Level::DEBUG);
+        } else if failed {
+            line!(Level::WARN);
         } else {
-            tracing::event!(target: "access", Level::INFO, endpoint, method, status, grpc_status, latency_ms, "request");
+            line!(Level::INFO);
         }
     }
 
@@ -118,6 +194,12 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 pub(crate) const GRPC: &str = "GRPC";
 /// The endpoint of a request that no route matches.
 pub(crate) const UNMATCHED: &str = "unmatched";
+
+/// Whether an endpoint is one that machines ask every few seconds.
+fn is_probe(endpoint: &str) -> bool {
+    matches!(endpoint, "/livez" | "/readyz" | "/health" | "/metrics")
+        || endpoint.starts_with("/grpc.health.v1.Health/")
+}
 
 /// Whether a status tells of a fault of the service.
 fn is_fault(status: tonic::Code) -> bool {

@@ -1,7 +1,11 @@
 //! Which client a request comes from, for limits per network: the socket's peer, or what trusted
 //! proxies say of it.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use http::{Extensions, HeaderMap, HeaderName, header::FORWARDED};
 use ipnet::IpNet;
@@ -29,6 +33,13 @@ impl Network {
     }
 }
 
+/// The network that a request has come from, which both edges put into its extensions.
+#[must_use]
+pub fn network(extensions: &Extensions) -> Network {
+    let network = extensions.get::<Network>().copied();
+    network.unwrap_or_else(|| Network::of(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
+}
+
 impl std::fmt::Display for Network {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(formatter)
@@ -37,7 +48,14 @@ impl std::fmt::Display for Network {
 
 /// The proxies whose word on the client's address counts (`TRUSTED_PROXIES`).
 #[derive(Debug, Clone, Default)]
-pub struct TrustedProxies(Vec<IpNet>);
+pub struct TrustedProxies {
+    networks: Vec<IpNet>,
+    /// When it was last noted that somebody else has sent such a field.
+    noted: Arc<Mutex<Option<Instant>>>,
+}
+
+/// How often a field from somebody who is not trusted is noted at most.
+const NOTE_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl std::str::FromStr for TrustedProxies {
     type Err = String;
@@ -52,34 +70,32 @@ impl std::str::FromStr for TrustedProxies {
                 network.map_err(|_| format!("{entry} is not a network such as 10.0.0.0/8"))
             })
             .collect::<Result<_, _>>()
-            .map(Self)
+            .map(|networks| Self { networks, noted: Arc::default() })
     }
 }
 
 impl TrustedProxies {
     fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        self.networks.iter().any(|network| network.contains(&address))
     }
 
     /// The network of the client that sent a request. `X-Forwarded-For` and `Forwarded` (RFC 7239)
     /// count only if the socket's peer is trusted, and then from the right up to the first address
     /// that is not: what stands further left is the client's own word. Where both are given and
-    /// differ, one of them is made up, and the peer itself counts.
+    /// differ, one of them is made up, and the peer itself counts. A field that names no address,
+    /// such as a `Forwarded` without `for`, says nothing, and so contradicts nothing.
     #[must_use]
     pub fn client(&self, headers: &HeaderMap, extensions: &Extensions) -> Network {
         let peer = extensions
             .get::<Peer>()
             .map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |Peer(address)| address.ip());
         if !self.contains(peer) {
+            self.note_untrusted(headers, peer);
             return Network::of(peer);
         }
-        let by_list = headers
-            .contains_key(&X_FORWARDED_FOR)
-            .then(|| self.last_untrusted(elements(headers, &X_FORWARDED_FOR).map(address)));
-        let by_standard = headers
-            .contains_key(FORWARDED)
-            .then(|| self.last_untrusted(elements(headers, &FORWARDED).map(forwarded_for)));
+        let by_list = self.last_untrusted(addresses_of_list(headers));
+        let by_standard = self.last_untrusted(addresses_of_standard(headers));
         let client = match (by_list, by_standard) {
             (Some(one), Some(other)) if one != other => None,
             (one, other) => one.or(other).flatten(),
@@ -88,30 +104,79 @@ impl TrustedProxies {
         Network::of(client)
     }
 
-    /// From the right, the first address that is no trusted proxy's. One that cannot be read ends
-    /// the search: nothing left of it can be believed.
-    fn last_untrusted(&self, addresses: impl Iterator<Item = Option<IpAddr>>) -> Option<IpAddr> {
-        let addresses: Vec<_> = addresses.collect();
-        for address in addresses.into_iter().rev() {
-            let address = address?;
-            if !self.contains(address) {
-                return Some(address);
-            }
+    /// A field that is not believed may be an attack, and may be a proxy that is missing from the
+    /// setting, behind which all clients are one. Once an hour it is noted.
+    fn note_untrusted(&self, headers: &HeaderMap, peer: IpAddr) {
+        let fields = [X_FORWARDED_FOR, FORWARDED];
+        let Some(field) = fields.iter().find(|name| headers.contains_key(*name)) else {
+            return;
+        };
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL) {
+            *noted = Some(Instant::now());
+            drop(noted);
+            tracing::warn!(
+                event = "forwarded.untrusted",
+                peer = %Network::of(peer),
+                field = field.as_str(),
+                "not believed: if this is your proxy, name it in TRUSTED_PROXIES"
+            );
         }
-        None
+    }
+
+    /// From the right, the first address that is no trusted proxy's. One that cannot be read ends
+    /// the search: nothing left of it can be believed. The outer `None`: there is no address at all.
+    fn last_untrusted(&self, addresses: Vec<Option<IpAddr>>) -> Option<Option<IpAddr>> {
+        let is_client = |address: &Option<IpAddr>| address.is_none_or(|one| !self.contains(one));
+        (!addresses.is_empty()).then(|| addresses.into_iter().rev().find(is_client).flatten())
     }
 }
 
-/// The elements of a list field over all its lines (RFC 9110, section 5.6.1).
-fn elements<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> impl Iterator<Item = &'a str> + use<'a> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .flat_map(|line| line.to_str().unwrap_or("?").split(','))
+/// The addresses in `X-Forwarded-For`, from left to right; `None` for one that cannot be read.
+fn addresses_of_list(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    lines(headers, &X_FORWARDED_FOR)
+        .flat_map(|line| line.split(','))
         .map(str::trim)
+        // An empty element of a list is none (RFC 9110, section 5.6.1).
+        .filter(|element| !element.is_empty())
+        .map(address)
+        .collect()
+}
+
+/// The addresses in `Forwarded`. Every parameter is optional (RFC 7239, section 4): an element
+/// without `for` says nothing of an address.
+fn addresses_of_standard(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    lines(headers, &FORWARDED)
+        .flat_map(|line| outside_quotes(line, ','))
+        .filter_map(|element| {
+            outside_quotes(element, ';').into_iter().find_map(|pair| {
+                let (name, value) = pair.split_once('=')?;
+                let is_for = name.trim().eq_ignore_ascii_case("for");
+                is_for.then(|| address(value.trim().trim_matches('"')))
+            })
+        })
+        .collect()
+}
+
+/// All lines of a field. One that is not text is an address that cannot be read.
+fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
+    headers.get_all(name).into_iter().map(|line| line.to_str().unwrap_or("for=?"))
+}
+
+/// Splits a text, but not inside quoted strings (RFC 9110, section 5.6.4): whoever chooses the Host
+/// of a request may have chosen what stands in them.
+fn outside_quotes(text: &str, separator: char) -> Vec<&str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(|c: char| {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ => {}
+        }
+        c == separator && !is_quoted
+    })
+    .collect()
 }
 
 /// An address, with or without a port, IPv6 with or without brackets.
@@ -120,14 +185,6 @@ fn address(text: &str) -> Option<IpAddr> {
         .ok()
         .or_else(|| text.parse().ok().map(|address: std::net::SocketAddr| address.ip()))
         .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
-}
-
-/// The `for` parameter of an element of `Forwarded`.
-fn forwarded_for(element: &str) -> Option<IpAddr> {
-    element.split(';').find_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        name.eq_ignore_ascii_case("for").then(|| address(value.trim_matches('"')))?
-    })
 }
 
 #[cfg(test)]
@@ -169,6 +226,37 @@ mod tests {
     }
 
     #[test]
+    fn a_field_that_names_no_address_contradicts_nothing() {
+        let list = ("x-forwarded-for", "203.0.113.7");
+        for silent in ["proto=https;host=x.com", "", ";", "by=10.0.0.1", "proto=https, host=\"a\""]
+        {
+            let fields = [list, ("forwarded", silent)];
+            assert_eq!(client("10.0.0.0/8", "10.0.0.1", &fields), "203.0.113.7", "{silent}");
+        }
+        let standard = ("forwarded", "for=203.0.113.7");
+        for silent in ["", " ", ","] {
+            let fields = [("x-forwarded-for", silent), standard];
+            assert_eq!(client("10.0.0.0/8", "10.0.0.1", &fields), "203.0.113.7", "{silent}");
+        }
+        // The last one that says something counts, and one that hides its address is not silent.
+        let of = |value| client("10.0.0.1", "10.0.0.1", &[("forwarded", value)]);
+        assert_eq!(of("for=1.2.3.4, proto=https"), "1.2.3.4");
+        assert_eq!(of("for=1.2.3.4, for=_hidden"), "10.0.0.1");
+        assert_eq!(
+            client("10.0.0.1", "10.0.0.1", &[list, ("forwarded", "for=unknown")]),
+            "10.0.0.1"
+        );
+    }
+
+    #[test]
+    fn what_stands_in_quotes_is_no_parameter() {
+        let of = |value| client("10.0.0.1", "10.0.0.1", &[("forwarded", value)]);
+        assert_eq!(of("host=\"x,for=9.9.9.9\";for=1.2.3.4"), "1.2.3.4");
+        assert_eq!(of("host=\"x;for=9.9.9.9\";for=1.2.3.4"), "1.2.3.4");
+        assert_eq!(of("host=\"x\\\",for=9.9.9.9\";for=1.2.3.4"), "1.2.3.4");
+    }
+
+    #[test]
     fn two_fields_that_differ_are_not_believed() {
         let both = |one, other| {
             client("10.0.0.1", "10.0.0.1", &[("x-forwarded-for", one), ("forwarded", other)])
@@ -176,6 +264,21 @@ mod tests {
         assert_eq!(both("1.2.3.4", "for=1.2.3.4"), "1.2.3.4");
         assert_eq!(both("1.2.3.4", "for=9.9.9.9"), "10.0.0.1");
         assert_eq!(both("10.0.0.1", "for=9.9.9.9"), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_field_of_somebody_else_is_noted_once_an_hour() {
+        let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+        let noted = || *trusted.noted.lock().unwrap();
+        let mut headers = HeaderMap::new();
+        let _ = trusted.client(&headers, &Extensions::new());
+        assert_eq!(noted(), None);
+        headers.insert(FORWARDED, "for=1.2.3.4".parse().unwrap());
+        let _ = trusted.client(&headers, &Extensions::new());
+        let first = noted();
+        assert!(first.is_some());
+        let _ = trusted.clone().client(&headers, &Extensions::new());
+        assert_eq!(noted(), first);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::CorsLayer;
 
-use crate::{metrics::Metrics, trace::Traces};
+use crate::{client_address::TrustedProxies, metrics::Metrics, trace::Traces};
 
 const PREFLIGHT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(600);
 
@@ -17,6 +17,8 @@ pub struct Edge {
     pub metrics: Metrics,
     /// Where the spans of requests go.
     pub traces: Traces,
+    /// The proxies whose word on the client's address counts.
+    pub trusted_proxies: TrustedProxies,
     /// The origins whose pages may call the REST edge.
     pub allowed_origins: Vec<HeaderValue>,
     /// Whether the edges speak TLS themselves.

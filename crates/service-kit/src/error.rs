@@ -115,6 +115,7 @@ impl IntoResponse for ApiError {
 
 impl From<ApiError> for tonic::Status {
     fn from(error: ApiError) -> Self {
+        crate::access::note_code(error.code.as_str());
         let mut details = ErrorDetails::new();
         details.set_error_info(
             error.code.as_str(),

@@ -72,7 +72,7 @@ pub fn add_reflection(
 }
 
 async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> Response {
-    let Edge { service, metrics, traces, draining, .. } = shared;
+    let Edge { service, metrics, traces, trusted_proxies, draining, .. } = shared;
     let mut context = RequestContext::from_headers(request.headers());
     let path = request.uri().path().to_owned();
     // Whether there is such a method is known at the end; until then the path may be anything.
@@ -81,11 +81,14 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         attributes: vec![KeyValue::new("rpc.system.name", "grpc")],
     });
     let present = trace.context();
-    let access = Access::start(metrics, path.clone(), GRPC, trace);
+    let network = trusted_proxies.client(request.headers(), request.extensions());
+    let access = Access::start(metrics, path.clone(), GRPC, network, trace);
+    let notes = access.notes();
     let streaming = is_streaming(&path);
     let deadline = deadline(request.headers(), streaming);
     let end_at = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
     request.extensions_mut().insert(context.clone());
+    request.extensions_mut().insert(network);
     let span = access::span(service, &context);
 
     let answer = async {
@@ -120,6 +123,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         Response::from_parts(parts, Body::new(body))
     }
     .instrument(span.clone());
+    let answer = notes.during(answer);
     match present {
         Some(present) => answer.with_context(present).await,
         None => answer.await,

@@ -2,7 +2,7 @@
 //! errors for both edges, strict JSON, health, listeners, shutdown. It knows no message of `proto/`,
 //! no SQL and no domain type.
 
-mod access;
+pub mod access;
 pub mod admin;
 pub mod api_docs;
 mod body;

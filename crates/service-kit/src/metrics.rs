@@ -20,8 +20,12 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, text::encode},
     metrics::{
-        MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram,
+        MetricType,
+        counter::Counter,
+        family::Family,
+        histogram::Histogram,
         info::Info,
+        {counter::ConstCounter, gauge::ConstGauge},
     },
     registry::{Metric, Registry},
 };
@@ -267,6 +271,24 @@ impl Metrics {
         self.with(|registry| registry.register_collector(Box::new(gauge)));
     }
 
+    /// Adds a count that is kept elsewhere and asked for when the metrics are read.
+    pub fn counter(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        value: impl Fn() -> u64 + Send + Sync + Clone + 'static,
+    ) {
+        if let Some(meter) = &self.meter {
+            let value = value.clone();
+            let counter = meter.u64_observable_counter(name).with_description(help);
+            // The meter keeps it; this is only a handle.
+            let _ = counter.with_callback(move |observer| observer.observe(value(), &[])).build();
+        }
+        let counter =
+            AskedCounter { name: Unit::Count.prometheus(name), help, value: Box::new(value) };
+        self.with(|registry| registry.register_collector(Box::new(counter)));
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Registry) -> T) -> T {
         work(&mut self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
@@ -341,6 +363,25 @@ async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
     ([(CONTENT_TYPE, OPENMETRICS)], metrics.render())
 }
 
+struct AskedCounter {
+    name: String,
+    help: &'static str,
+    value: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl fmt::Debug for AskedCounter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("AskedCounter").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Collector for AskedCounter {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let metric = encoder.encode_descriptor(&self.name, self.help, None, MetricType::Counter)?;
+        ConstCounter::new((self.value)()).encode(metric)
+    }
+}
+
 type Values = dyn Fn() -> Vec<(&'static str, f64)> + Send + Sync;
 
 struct AskedGauge {
@@ -391,6 +432,7 @@ mod tests {
         });
         let waits = metrics.durations("a.wait", "A wait", "db.system.name", &["postgresql"]);
         waits.observe("sqlite", Duration::from_millis(3));
+        metrics.counter("lost.lines", "Lost", || 7);
         metrics.counts("refused", "Refused", "policy", &["that"]).count("this");
         let text = metrics.render();
         for line in [
@@ -400,6 +442,7 @@ mod tests {
             "pool{pool_state=\"used\"} 2.0",
             "a_wait_seconds_count{db_system_name=\"sqlite\"} 1",
             "a_wait_seconds_count{db_system_name=\"postgresql\"} 0",
+            "lost_lines_total 7",
             "refused_total{policy=\"this\"} 1",
             "refused_total{policy=\"that\"} 0",
             "process_start_time_seconds",

@@ -18,7 +18,7 @@ use serde::Serialize;
 use tracing::Instrument as _;
 
 use crate::{
-    access::{self, Access, Ending, UNMATCHED},
+    access::{self, Access, Ending, Notes, UNMATCHED},
     body,
     code::{Code, catalogue_markdown},
     context::{RequestContext, X_REQUEST_ID},
@@ -74,8 +74,11 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         ],
     });
     let present = span.context();
-    let access = Access::start(metrics, endpoint, method, span);
+    let network = shared.trusted_proxies.client(request.headers(), request.extensions());
+    let access = Access::start(metrics, endpoint, method, network, span);
+    let notes = access.notes();
     request.extensions_mut().insert(context.clone());
+    request.extensions_mut().insert(network);
     let is_http1 = request.version() < Version::HTTP_2;
 
     let answer = async {
@@ -91,7 +94,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         let status = response.status();
         let is_error = status.is_client_error() || status.is_server_error();
         if is_error && response.extensions().get::<Verbatim>().is_none() {
-            response = problem(response, &context);
+            response = problem(response, &context, &access.notes());
         }
         if is_http1 && (unread.is_left() || shared.draining.is_cancelled()) {
             // The connection closes after this answer, because of what was not read or because the
@@ -108,6 +111,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         response
     }
     .instrument(access::span(service, &context));
+    let answer = notes.during(answer);
     match present {
         Some(present) => answer.with_context(present).await,
         None => answer.await,
@@ -177,10 +181,11 @@ struct ProblemFault<'a> {
 
 /// Writes the body of an error. The framework's own rejections come without an [`ApiError`]: their
 /// status says which it is, and their text, made for programmers, is dropped.
-fn problem(response: Response, context: &RequestContext) -> Response {
+fn problem(response: Response, context: &RequestContext, notes: &Notes) -> Response {
     let (mut parts, _) = response.into_parts();
     let error = parts.extensions.remove::<ApiError>().unwrap_or_else(|| of_framework(parts.status));
     let code = error.code();
+    notes.code(code.as_str());
     let document = Problem {
         r#type: format!("/errors#{}", code.as_str()),
         title: code.title(),

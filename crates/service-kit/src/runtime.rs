@@ -72,13 +72,14 @@ impl RuntimeSettings {
     }
 }
 
-/// Ends a process: on failure with the reason on stderr and status 1.
-#[expect(clippy::print_stderr, reason = "the log may not have started, and people look here")]
+/// Ends a process: on failure with the reason on stderr and status 1. It waits a moment for the log to
+/// be written, but for nobody who does not read.
 pub fn exit<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
+    telemetry::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            telemetry::print_to_stderr(&format!("error: {error}\n"));
             ExitCode::FAILURE
         }
     }

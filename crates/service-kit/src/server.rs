@@ -20,6 +20,7 @@ use crate::{
     otlp::Otlp,
     runtime::RuntimeSettings,
     shutdown::{Stop, StopTimes},
+    telemetry,
     trace::Traces,
 };
 
@@ -74,10 +75,13 @@ impl Server {
         let times =
             StopTimes { delay: runtime.edge.shutdown_delay, grace: runtime.edge.shutdown_grace };
         let stop = Stop::follow(shutdown.clone(), times);
+        let help = "Lines of the log that were dropped because nobody read them";
+        metrics.counter("log.lines_dropped", help, telemetry::dropped_lines);
         let shared = Edge {
             service,
             metrics: metrics.clone(),
             traces: Traces::new(&otlp),
+            trusted_proxies: runtime.edge.trusted_proxies.clone(),
             allowed_origins: runtime.edge.allowed_origins.clone(),
             tls: runtime.tls.is_some(),
             draining: stop.draining().clone(),

@@ -1,14 +1,21 @@
 //! Logs: one JSON object a line on stdout, or lines for people on a terminal.
 
 mod json_lines;
+mod pretty;
+mod queue;
 
-use std::{io::IsTerminal as _, panic};
-
-use tracing_subscriber::{
-    EnvFilter, filter::LevelFilter, fmt::writer::BoxMakeWriter, layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
+use std::{
+    io::{self, IsTerminal as _},
+    panic,
+    sync::OnceLock,
+    time::Duration,
 };
 
+use tracing_subscriber::{
+    EnvFilter, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+use self::queue::Queue;
 use crate::runtime::LogSettings;
 
 /// How log lines are written.
@@ -36,7 +43,7 @@ impl LogFormat {
     /// Lines for people on a terminal, JSON elsewhere.
     #[must_use]
     pub fn of_stdout() -> Self {
-        if std::io::stdout().is_terminal() { Self::Pretty } else { Self::Json }
+        if io::stdout().is_terminal() { Self::Pretty } else { Self::Json }
     }
 }
 
@@ -50,11 +57,67 @@ pub enum LogOutput {
 }
 
 impl LogOutput {
-    fn writer(self) -> BoxMakeWriter {
+    fn queue(self) -> io::Result<Queue> {
         match self {
-            Self::Stdout => BoxMakeWriter::new(std::io::stdout),
-            Self::Stderr => BoxMakeWriter::new(std::io::stderr),
+            Self::Stdout => Queue::start(io::stdout()),
+            Self::Stderr => Queue::start(io::stderr()),
         }
+    }
+
+    fn has_colours(self) -> bool {
+        #[expect(clippy::disallowed_methods, reason = "no setting of ours: see no-color.org")]
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        !refused
+            && match self {
+                Self::Stdout => io::stdout().is_terminal(),
+                Self::Stderr => io::stderr().is_terminal(),
+            }
+    }
+}
+
+/// Where finished lines go.
+trait Lines: Send + Sync {
+    /// Takes a line, with the line feed at its end.
+    fn add(&self, line: &[u8]);
+}
+
+impl Lines for Queue {
+    fn add(&self, line: &[u8]) {
+        Self::add(self, line);
+    }
+}
+
+/// The log of the process, once it has started.
+static LOG: OnceLock<Queue> = OnceLock::new();
+
+/// How long the end of the process waits for the last lines to be written.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Waits until the log has been written, half a second at most. Call it before the process ends.
+pub fn flush() {
+    if let Some(queue) = LOG.get() {
+        queue.flush(FLUSH_PATIENCE);
+    }
+}
+
+/// How many lines of the log have been dropped since the start, because nobody read them.
+#[must_use]
+pub fn dropped_lines() -> u64 {
+    LOG.get().map_or(0, Queue::dropped)
+}
+
+/// Prints a text to stderr, and waits half a second at most until it is written.
+pub fn print_to_stderr(text: &str) {
+    if let Ok(queue) = LogOutput::Stderr.queue() {
+        queue.add(text.as_bytes());
+        queue.flush(FLUSH_PATIENCE);
+    }
+}
+
+/// Prints a text for people between the lines of the log, and like them without ever waiting.
+pub fn print(text: &str) {
+    if let Some(queue) = LOG.get() {
+        queue.add(text.as_bytes());
     }
 }
 
@@ -65,25 +128,25 @@ pub const DEFAULT_LEVEL: &str = "info";
 ///
 /// # Errors
 ///
-/// Where the level is not a filter.
+/// Where the level is not a filter, or there is no thread for the log.
 pub fn init(settings: &LogSettings, output: LogOutput) -> Result<(), String> {
     let filter = parse_level(&settings.level)?;
+    if LOG.get().is_some() {
+        return Ok(());
+    }
+    let queue = output.queue().map_err(|error| format!("cannot start the log: {error}"))?;
     // The filter is for the whole registry. As the filter of one layer it would keep what sqlx only
     // asks about ("would this be logged?") in mind and drop the thread's next line.
+    let registry = tracing_subscriber::registry().with(filter);
     let started = match settings.format.unwrap_or_else(LogFormat::of_stdout) {
-        LogFormat::Json => {
-            let layer = json_lines::JsonLines(output.writer());
-            tracing_subscriber::registry().with(filter).with(layer).try_init()
-        }
+        LogFormat::Json => registry.with(json_lines::JsonLines(queue.clone())).try_init(),
         LogFormat::Pretty => {
-            let layer = tracing_subscriber::fmt::layer()
-                .with_writer(output.writer())
-                .with_target(false)
-                .compact();
-            tracing_subscriber::registry().with(filter).with(layer).try_init()
+            let colours = output.has_colours();
+            registry.with(pretty::Pretty { output: queue.clone(), colours }).try_init()
         }
     };
     if started.is_ok() {
+        let _ = LOG.set(queue);
         log_panics();
     }
     Ok(())
@@ -136,7 +199,25 @@ fn log_panics() {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// Keeps the lines.
+    #[derive(Clone, Default)]
+    pub(super) struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Memory {
+        pub(super) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Lines for Memory {
+        fn add(&self, line: &[u8]) {
+            self.0.lock().unwrap().extend_from_slice(line);
+        }
+    }
 
     #[test]
     fn a_level_is_a_level_or_a_filter() {

@@ -56,6 +56,34 @@ pub struct DatabaseSettings {
 }
 
 impl DatabaseSettings {
+    /// Notes in the log which database the service uses. What it logs in with is not shown.
+    pub fn note(&self, service: &'static str) {
+        match &self.database {
+            Database::Postgres(servers) => {
+                let hosts: Vec<_> = servers
+                    .iter()
+                    .map(|server| match server.get_socket() {
+                        Some(socket) => socket.display().to_string(),
+                        None => format!("{}:{}", server.get_host(), server.get_port()),
+                    })
+                    .collect();
+                let first = servers.first();
+                let name = first.and_then(|one| one.get_database().or(Some(one.get_username())));
+                tracing::info!(
+                    service,
+                    engine = "postgresql",
+                    host = hosts.join(","),
+                    name,
+                    "database"
+                );
+            }
+            Database::Sqlite(options) => {
+                let name = options.get_filename().display().to_string();
+                tracing::info!(service, engine = "sqlite", name, "database");
+            }
+        }
+    }
+
     /// Reads them; `url` is the service's `DATABASE_URL`.
     pub fn read(url: &Setting, source: &mut Source) -> Self {
         let database = source.value(url, str::parse);

@@ -27,9 +27,19 @@ async fn nothing_secret_is_logged() {
         let profile = json!({"name": "Sentinel Name", "bio": "sentinel bio"});
         let changed = send(own(Method::PUT).json(&profile)).await;
         assert_eq!(changed.status, 200, "{}", changed.text);
+        let access =
+            |line: &serde_json::Value| line["endpoint"] == "/users/{id}" && line["status"] == 200;
+        let line = service.find(access).await;
+        assert_eq!(
+            (&line["account"], &line["network"]),
+            (&json!(id), &json!("127.0.0.1")),
+            "{line}"
+        );
         let forged = format!("{}x", person.token);
         let refused = send(rest.request(Method::GET, "/users").bearer_auth(&forged)).await;
         assert_eq!(refused.status, 401);
+        let line = service.find(|line| line["endpoint"] == "/users" && line["status"] == 401).await;
+        assert_eq!(line["code"], "invalid_token", "{line}");
         assert_eq!(send(own(Method::DELETE)).await.status, 204);
         let failed = service.find(|line| line["event"] == "account_deletion.failed").await;
         assert!(failed["trace_id"].is_string() && failed["reason"].is_string(), "{failed}");

@@ -8,6 +8,7 @@ mod creation;
 mod deletion;
 mod etags;
 mod grpc;
+mod log_pipe;
 mod logs;
 mod openapi;
 mod outage;

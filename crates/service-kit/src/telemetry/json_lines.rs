@@ -1,7 +1,7 @@
 //! Log lines as JSON objects, in one pass and without a tree of values in between: the line of each
 //! request is on the hot path.
 
-use std::{cell::RefCell, fmt, io::Write as _};
+use std::{cell::RefCell, fmt};
 
 use chrono::{SecondsFormat, Utc};
 use serde::Serialize;
@@ -10,7 +10,9 @@ use tracing::{
     field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
-use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::LookupSpan};
+use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
+
+use super::Lines;
 
 /// Writes each event as a line: when, how grave, from where, the fields of the spans around it and
 /// its own. No two of them may have a name in common.
@@ -29,7 +31,7 @@ const KEPT_BUFFER: usize = 16 * 1024;
 impl<S, W> Layer<S> for JsonLines<W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    W: for<'a> MakeWriter<'a> + 'static,
+    W: Lines + 'static,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut members = Vec::new();
@@ -59,7 +61,7 @@ where
     }
 }
 
-impl<W: for<'a> MakeWriter<'a>> JsonLines<W> {
+impl<W: Lines> JsonLines<W> {
     fn write<S>(&self, line: &mut Vec<u8>, event: &Event<'_>, context: &Context<'_, S>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -78,8 +80,7 @@ impl<W: for<'a> MakeWriter<'a>> JsonLines<W> {
         }
         event.record(&mut Members(line));
         line.extend_from_slice(b"}\n");
-        // Where the log cannot be written there is nowhere to say so.
-        let _ = self.0.make_writer_for(metadata).write_all(line);
+        self.0.add(line);
         line.clear();
         line.shrink_to(KEPT_BUFFER);
     }
@@ -128,42 +129,17 @@ fn value<T: Serialize + ?Sized>(line: &mut Vec<u8>, of: &T) {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
-
     use serde_json::{Value, json};
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Memory(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Memory {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Memory {
-        type Writer = Self;
-
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
-    }
+    use crate::telemetry::tests::Memory;
 
     fn logged(work: impl FnOnce()) -> Vec<Value> {
         let memory = Memory::default();
         let subscriber = tracing_subscriber::registry().with(JsonLines(memory.clone()));
         tracing::subscriber::with_default(subscriber, work);
-        let written = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+        let written = memory.text();
         written
             .lines()
             .map(|line| {

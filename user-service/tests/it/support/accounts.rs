@@ -51,6 +51,7 @@ impl Accounts {
             service: "accounts",
             metrics: service_kit::metrics::Metrics::default(),
             traces: service_kit::trace::Traces::default(),
+            trusted_proxies: Default::default(),
             allowed_origins: Vec::new(),
             tls: false,
             draining: shutdown.clone(),
