@@ -114,8 +114,7 @@ fn issue(key: &SigningKey) -> String {
 fn verifier(key: &SigningKey) -> Verifier {
     let keys = KeySet::new(vec![key.verification_key().clone()]);
     let Issuer { issuer, audience, .. } = issuer();
-    let (issuer, audience) = (Some(issuer), Some(audience));
-    Verifier::with_keys(keys, Rules { issuer, audience, ..Rules::default() })
+    Verifier::with_keys(keys, Rules::default().issuer(issuer).audience(audience))
 }
 
 fn tokens() {

@@ -103,7 +103,7 @@ impl SigningKey {
                 &EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?,
             ),
             Algorithm::EdDsa => Self::from_ed25519(&Ed25519KeyPair::generate().map_err(failed)?),
-            Algorithm::Hs256 => Err(KeyFileError::Unsupported),
+            _ => Err(KeyFileError::Unsupported),
         }
     }
 

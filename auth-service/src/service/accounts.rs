@@ -19,11 +19,9 @@ impl Service {
     /// Where the database is away.
     pub async fn introspect(&self, token: &str) -> Result<Option<Claims>, Error> {
         let ring = self.loaded_keys()?;
-        let rules = Rules {
-            issuer: Some(self.issuer.issuer.clone()),
-            audience: Some(self.issuer.audience.clone()),
-            ..Rules::default()
-        };
+        let rules = Rules::default()
+            .issuer(self.issuer.issuer.clone())
+            .audience(self.issuer.audience.clone());
         let now = self.store.now().timestamp();
         let Ok(claims) = token_verifier::verify(token, ring.verification(), &rules, now) else {
             return Ok(None);

@@ -36,11 +36,8 @@ async fn a_person_registers_and_logs_in() {
         let jwks = service.rest.get("/.well-known/jwks.json").await;
         assert_eq!(jwks.header("cache-control"), "public, max-age=300");
         let keys = token_verifier::KeySet::from_jwks(jwks.text.as_bytes()).unwrap();
-        let rules = token_verifier::Rules {
-            issuer: Some("http://localhost:3000".to_owned()),
-            audience: Some("latchkey".to_owned()),
-            ..Default::default()
-        };
+        let rules =
+            token_verifier::Rules::default().issuer("http://localhost:3000").audience("latchkey");
         let token = logged_in.json["access_token"].as_str().unwrap();
         let now = chrono::Utc::now().timestamp();
         let claims = token_verifier::verify(token, &keys, &rules, now).unwrap();

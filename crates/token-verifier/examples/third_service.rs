@@ -15,7 +15,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cache = JwksCache::new("http://127.0.0.1:3000/.well-known/jwks.json")?;
     tokio::spawn(cache.clone().run(std::future::pending()));
 
-    let rules = Rules { audience: Some("latchkey".to_owned()), ..Rules::default() };
+    let rules = Rules::default().audience("latchkey");
     let verifier = Verifier::with_jwks(cache, rules);
 
     let app = Router::new().route("/whoami", get(whoami)).with_state(verifier);

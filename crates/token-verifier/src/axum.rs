@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::claims::Claims;
 use crate::verifier::{AuthError, Verifier};
+use crate::verify::VerifyError;
 
 /// The caller of a handler, proven by the bearer token of the request.
 ///
@@ -40,8 +41,9 @@ impl IntoResponse for Rejection {
             "type": "about:blank",
             "title": status.canonical_reason(),
             "status": status.as_u16(),
-            // Which check a token failed is for the log only.
+            // Which check a token failed is for the log only, but for the end of a genuine one.
             "detail": match error {
+                AuthError::Invalid(VerifyError::Expired) => VerifyError::Expired.to_string(),
                 AuthError::Invalid(_) => "the token is not valid".to_owned(),
                 _ => error.to_string(),
             },

@@ -9,6 +9,7 @@ use uuid::Uuid;
 /// Times are seconds since the Unix epoch (NumericDate, RFC 7519 section 2); a fraction in the token
 /// is cut off. Claims that are not listed here are ignored, as RFC 7519 section 4 asks.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Claims {
     /// The account that the token speaks for (`sub`, RFC 7519 section 4.1.2). Never the nil UUID.
     pub sub: Uuid,
@@ -26,6 +27,14 @@ pub struct Claims {
     pub aud: Vec<String>,
     /// The token's own identifier (`jti`, RFC 7519 section 4.1.7).
     pub jti: Option<String>,
+    /// The generation of the account's credentials when the token was issued (`gen`); 0 when the token
+    /// has none. At most 2^53 - 1, as every JSON parser reads it (RFC 7493 section 2.2).
+    pub generation: u64,
+    /// The session that the token belongs to (`sid`). Never the nil UUID.
+    pub sid: Option<Uuid>,
+    /// Whether the account's owner has proven to receive mail at `email` (OpenID Connect Core 1.0
+    /// section 5.1); `None` where the issuer does not verify addresses.
+    pub email_verified: Option<bool>,
 }
 
 impl fmt::Debug for Claims {
@@ -40,6 +49,9 @@ impl fmt::Debug for Claims {
             .field("iss", &self.iss)
             .field("aud", &self.aud)
             .field("jti", &self.jti)
+            .field("generation", &self.generation)
+            .field("sid", &self.sid)
+            .field("email_verified", &self.email_verified)
             .finish()
     }
 }

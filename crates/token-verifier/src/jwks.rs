@@ -7,13 +7,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::rand;
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, StatusCode};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::fetch::{FETCH_TIMEOUT, FetchError, Fetcher};
-use crate::key::VerificationKey;
+use crate::back_off::{back_off, jitter};
+use crate::fetch::{FetchError, Fetcher, Limits, UrlError};
+use crate::key::{KeyError, VerificationKey};
 use crate::key_set::KeySet;
 
 /// How often an unknown `kid` may cause a fetch.
@@ -26,33 +28,23 @@ const MAX_REFRESH: Duration = Duration::from_secs(60 * 60);
 /// The time between two fetches when the source does not say how long its answer holds.
 const DEFAULT_REFRESH: Duration = Duration::from_secs(300);
 
-/// The bounds of the time after a fetch that failed.
-const MIN_BACK_OFF: Duration = Duration::from_millis(250);
+/// The longest pause after a fetch that failed.
 const MAX_BACK_OFF: Duration = Duration::from_secs(10);
 
-/// While there are no keys yet, so many retries keep the shortest distance: services often start
-/// together, and the issuer is then a few seconds late.
+/// While there are no keys yet, so many retries keep the shortest distance.
 const EAGER_RETRIES: u32 = 40;
 
-/// Why a JWKS URL is refused. No message contains the URL, which may hold credentials.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum JwksError {
-    /// Not an absolute URL with a host (RFC 3986 section 4.3).
-    #[error("not an absolute URL")]
-    NotAUrl,
-    /// Another scheme than http or https.
-    #[error("the URL's scheme must be http or https")]
-    Scheme,
-    /// A user name or password in the URL (RFC 3986 section 3.2.1).
-    #[error("the URL must not contain a user name or password")]
-    Credentials,
-    /// The system has no root certificates to check a server with.
-    #[error("the system's root certificates cannot be read")]
-    NoRoots,
-    /// The authorities to trust cannot be read (RFC 7468).
-    #[error("the certificates of the authorities are not in PEM")]
-    Authorities,
+/// What a fetch may cost.
+const LIMITS: Limits =
+    Limits { timeout: Duration::from_secs(5), body_bytes: 256 * 1024, idle: None };
+
+/// Why the keys could not be fetched; for the log.
+#[derive(Debug, Error)]
+enum JwksError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
 }
 
 /// What the loop publishes.
@@ -63,6 +55,13 @@ struct State {
     /// The last ticket that a finished fetch has served.
     served: u64,
     running: bool,
+    /// Whether a fetch is under way.
+    fetching: bool,
+    /// How many fetches have finished.
+    finished: u64,
+    /// Whether the last document was larger than what is taken, so that there may be keys that cannot
+    /// be known here.
+    too_large: bool,
 }
 
 /// What requests leave for the loop.
@@ -95,21 +94,21 @@ impl JwksCache {
     ///
     /// # Errors
     ///
-    /// [`JwksError`] if the URL cannot be used, or if it is `https` and the system has no roots.
-    pub fn new(url: &str) -> Result<Self, JwksError> {
-        Self::with(Fetcher::new(url, None)?)
+    /// [`UrlError`] if the URL cannot be used, or if it is `https` and the system has no roots.
+    pub fn new(url: &str) -> Result<Self, UrlError> {
+        Self::with(Fetcher::new(url, None, LIMITS)?)
     }
 
     /// As [`JwksCache::new`], but certificates are checked against the authorities in `pem` alone.
     ///
     /// # Errors
     ///
-    /// [`JwksError`] if the URL cannot be used or `pem` holds no authority's certificate.
-    pub fn trusting(url: &str, pem: &[u8]) -> Result<Self, JwksError> {
-        Self::with(Fetcher::new(url, Some(pem))?)
+    /// [`UrlError`] if the URL cannot be used or `pem` holds no authority's certificate.
+    pub fn trusting(url: &str, pem: &[u8]) -> Result<Self, UrlError> {
+        Self::with(Fetcher::new(url, Some(pem), LIMITS)?)
     }
 
-    fn with(fetcher: Fetcher) -> Result<Self, JwksError> {
+    fn with(fetcher: Fetcher) -> Result<Self, UrlError> {
         let shared = Shared {
             fetcher,
             state: watch::Sender::new(State::default()),
@@ -158,10 +157,13 @@ impl JwksCache {
         let mut outage = false;
         loop {
             let ticket = self.wanted().ticket;
-            let fresh_for = match self.shared.fetcher.fetch().await {
-                Ok(fetched) => {
-                    let fresh_for = fetched.fresh_for;
-                    self.publish(fetched.keys, outage);
+            self.shared.state.send_modify(|state| state.fetching = true);
+            let wanted = ticket > self.shared.state.borrow().served;
+            let outcome = self.fetch(wanted).await;
+            let too_large = matches!(outcome, Err(JwksError::Fetch(FetchError::TooLarge(_))));
+            let fresh_for = match outcome {
+                Ok((keys, fresh_for)) => {
+                    self.publish(keys, outage);
                     outage = false;
                     fresh_for
                 }
@@ -175,12 +177,19 @@ impl JwksCache {
             // A document without keys is looked at again as soon as one that did not arrive.
             let pause = if outage || !has_keys {
                 failures = failures.saturating_add(1);
-                back_off(failures, !has_keys, jitter())
+                // Services often start together, and the issuer is then a few seconds late.
+                let eager = if has_keys { 0 } else { EAGER_RETRIES };
+                back_off(failures.saturating_sub(eager), MAX_BACK_OFF, jitter())
             } else {
                 failures = 0;
                 refresh_after(fresh_for, jitter())
             };
-            self.shared.state.send_modify(|state| state.served = ticket);
+            self.shared.state.send_modify(|state| {
+                state.served = ticket;
+                state.fetching = false;
+                state.finished += 1;
+                state.too_large = too_large;
+            });
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.wanted_again() => {}
@@ -188,8 +197,20 @@ impl JwksCache {
         }
     }
 
+    /// Because of an unknown `kid`, caches on the way are asked to look at the source (RFC 9111 section
+    /// 5.2.1.4): what they hold is what is known here already.
+    async fn fetch(&self, wanted: bool) -> Result<(KeySet, Option<Duration>), JwksError> {
+        let fields = [(CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
+        let fields = if wanted { &fields[..] } else { &[] };
+        let answer = self.shared.fetcher.get("", fields).await?;
+        if answer.status != StatusCode::OK {
+            return Err(FetchError::Status(answer.status).into());
+        }
+        Ok((KeySet::from_jwks(&answer.body)?, answer.fresh_for()))
+    }
+
     /// Warns once per outage: the retries that follow would only say the same.
-    fn report(&self, error: &FetchError, known: bool) {
+    fn report(&self, error: &JwksError, known: bool) {
         if known {
             tracing::debug!(%error, "the signing keys still cannot be fetched");
         } else {
@@ -257,13 +278,26 @@ impl JwksCache {
         if let Some(keys) = newer() {
             return Some(keys);
         }
+        let mut state = self.shared.state.subscribe();
+        let (fetching, finished) = {
+            let state = state.borrow();
+            (state.fetching, state.finished)
+        };
+        // However slow the source is, a request does not wait longer than one fetch may take.
         if let Some(ticket) = self.request_refetch() {
-            let mut state = self.shared.state.subscribe();
             let served = state.wait_for(|state| state.served >= ticket || !state.running);
-            // However slow the source is, a request does not wait longer than one fetch may take.
-            let _ = timeout(FETCH_TIMEOUT, served).await;
+            let _ = timeout(LIMITS.timeout, served).await;
+        } else if fetching {
+            // None may be asked for so soon, but one that is under way may bring the key.
+            let ended = state.wait_for(|state| state.finished > finished || !state.running);
+            let _ = timeout(LIMITS.timeout, ended).await;
         }
         newer()
+    }
+
+    /// Whether the document is larger than what is taken, so that an unknown key may be genuine.
+    pub(crate) fn may_miss_keys(&self) -> bool {
+        self.shared.state.borrow().too_large
     }
 
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
@@ -291,16 +325,11 @@ impl<'a> Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.state.send_modify(|state| state.running = false);
+        self.0.state.send_modify(|state| {
+            state.running = false;
+            state.fetching = false;
+        });
     }
-}
-
-/// Between 0 and 1. Without it, replicas that started together would fetch together for ever.
-fn jitter() -> f64 {
-    let mut byte = [0_u8];
-    // Without randomness there is no jitter, which is no reason to stop.
-    let _ = rand::fill(&mut byte);
-    f64::from(byte[0]) / 255.0
 }
 
 /// 72 to 80 % of the lifetime, within the bounds.
@@ -313,18 +342,11 @@ fn refresh_after(fresh_for: Option<Duration>, jitter: f64) -> Duration {
     pause.mul_f64(1.0 - 0.1 * jitter).clamp(MIN_REFRESH, MAX_REFRESH)
 }
 
-/// The pause after the nth failure in a row, between half of the step and all of it.
-fn back_off(failures: u32, eager: bool, jitter: f64) -> Duration {
-    let doublings = if eager { failures.saturating_sub(EAGER_RETRIES) } else { failures };
-    let step = MIN_BACK_OFF * (1 << doublings.saturating_sub(1).min(10));
-    step.min(MAX_BACK_OFF).mul_f64(1.0 - 0.5 * jitter)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{back_off, refresh_after};
+    use super::refresh_after;
 
     #[test]
     fn a_refresh_comes_before_the_answer_is_stale_and_within_bounds() {
@@ -333,17 +355,5 @@ mod tests {
         assert_eq!(after(u64::MAX), 3600);
         assert_eq!(refresh_after(None, 0.0), Duration::from_secs(300));
         assert_eq!(refresh_after(Some(Duration::from_secs(300)), 1.0), Duration::from_secs(216));
-    }
-
-    #[test]
-    fn the_back_off_doubles_to_ten_seconds_and_waits_with_that_while_no_key_is_there() {
-        let after = |failures| back_off(failures, false, 0.0).as_millis();
-        assert_eq!(
-            [after(1), after(2), after(3), after(7), after(90)],
-            [250, 500, 1000, 10_000, 10_000]
-        );
-        assert_eq!(back_off(1, false, 1.0), Duration::from_millis(125));
-        let eager = |failures| back_off(failures, true, 0.0).as_millis();
-        assert_eq!([eager(1), eager(40), eager(42), eager(u32::MAX)], [250, 250, 500, 10_000]);
     }
 }

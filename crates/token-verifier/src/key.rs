@@ -14,6 +14,7 @@ const MIN_SECRET_BYTES: usize = 32;
 
 /// A signature algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
@@ -37,8 +38,12 @@ impl Algorithm {
         }
     }
 
-    /// Exact, as RFC 7515 section 4.1.1 has it: names are case-sensitive.
+    /// Exact, as RFC 7515 section 4.1.1 has it: names are case-sensitive. `Ed25519` is the name that RFC
+    /// 9864 section 2.2 gives to EdDSA on that curve, the only one that is supported here.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
+        if name == "Ed25519" {
+            return Some(Self::EdDsa);
+        }
         [Self::Rs256, Self::Es256, Self::EdDsa, Self::Hs256]
             .into_iter()
             .find(|a| a.as_str() == name)
@@ -94,12 +99,6 @@ pub enum KeyError {
     /// Not a JWK Set (RFC 7517 section 5).
     #[error("not a JWK set: a JSON object with an array \"keys\"")]
     NotJwks,
-    /// More keys than a verifier is willing to hold.
-    #[error("the JWK set has {keys} keys, at most 64 are taken")]
-    TooManyKeys {
-        /// How many keys the document has.
-        keys: usize,
-    },
 }
 
 #[derive(Clone)]

@@ -9,9 +9,6 @@ use crate::json;
 use crate::key::{Algorithm, KeyError, VerificationKey};
 use crate::verify::VerifyError;
 
-/// The most keys that a JWKS document may have.
-const MAX_KEYS: usize = 64;
-
 /// How many keys are tried for a token that names none: each try costs a signature check.
 const MAX_TRIES: usize = 16;
 
@@ -39,13 +36,10 @@ impl KeySet {
     /// # Errors
     ///
     /// [`KeyError::NotJwks`] if the document is not one JSON object, without duplicate members, that
-    /// has an array `keys`; [`KeyError::TooManyKeys`] above 64 keys.
+    /// has an array `keys`.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeyError> {
         let document = json::object(json).map_err(|_| KeyError::NotJwks)?;
         let keys = document.get("keys").and_then(Value::as_array).ok_or(KeyError::NotJwks)?;
-        if keys.len() > MAX_KEYS {
-            return Err(KeyError::TooManyKeys { keys: keys.len() });
-        }
         Ok(Self::new(keys.iter().filter_map(|jwk| VerificationKey::from_jwk(jwk).ok()).collect()))
     }
 

@@ -88,8 +88,9 @@ impl PublicKey {
             ("OKP", Some("Ed25519")) => Self::ed25519(&number("x")?)?,
             _ => return Err(KeyError::UnsupportedType),
         };
+        let named = |alg: &Value| alg.as_str().and_then(Algorithm::from_name);
         match jwk.get("alg") {
-            Some(alg) if alg != key.algorithm().as_str() => Err(KeyError::AlgorithmMismatch),
+            Some(alg) if named(alg) != Some(key.algorithm()) => Err(KeyError::AlgorithmMismatch),
             _ => Ok(key),
         }
     }

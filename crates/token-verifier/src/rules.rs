@@ -3,7 +3,14 @@
 use std::time::Duration;
 
 /// The checks that an operator may set. The default demands neither issuer nor audience.
+///
+/// ```
+/// use token_verifier::Rules;
+///
+/// let rules = Rules::default().issuer("https://auth.example").audience("latchkey");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rules {
     /// When set, the token must carry exactly this `iss` (RFC 7519 section 4.1.1).
     pub issuer: Option<String>,
@@ -25,5 +32,36 @@ impl Default for Rules {
             exp_leeway: Duration::ZERO,
             clock_skew: Duration::from_secs(60),
         }
+    }
+}
+
+impl Rules {
+    /// Demands this `iss`.
+    #[must_use]
+    pub fn issuer(self, issuer: impl Into<String>) -> Self {
+        Self { issuer: Some(issuer.into()), ..self }
+    }
+
+    /// Demands this `aud`.
+    #[must_use]
+    pub fn audience(self, audience: impl Into<String>) -> Self {
+        Self { audience: Some(audience.into()), ..self }
+    }
+
+    /// Takes tokens for so long after their `exp`.
+    #[must_use]
+    pub fn exp_leeway(self, exp_leeway: Duration) -> Self {
+        Self { exp_leeway, ..self }
+    }
+
+    /// Takes tokens whose `iat` and `nbf` lie so far in the future.
+    #[must_use]
+    pub fn clock_skew(self, clock_skew: Duration) -> Self {
+        Self { clock_skew, ..self }
+    }
+
+    /// `exp_leeway` in whole seconds.
+    pub(crate) fn leeway_seconds(&self) -> i64 {
+        i64::try_from(self.exp_leeway.as_secs()).unwrap_or(i64::MAX)
     }
 }

@@ -3,6 +3,7 @@
 use tonic::{Request, Status, service::Interceptor};
 
 use crate::verifier::{AuthError, Verifier, bearer_token};
+use crate::verify::VerifyError;
 
 /// Checks the bearer token in the metadata of every call and puts the [`Claims`](crate::Claims) in
 /// the request's extensions.
@@ -32,13 +33,19 @@ impl Interceptor for BearerInterceptor {
 }
 
 /// The gRPC status of a refusal: UNAUTHENTICATED, INVALID_ARGUMENT for two `authorization` entries,
-/// UNAVAILABLE while there are no keys. Which check a token failed is for the log only.
+/// UNAVAILABLE while there are no keys or the list of revocations is stale. Which check a token failed
+/// is for the log only, but for the end of a genuine one.
 #[must_use]
 pub fn status(error: AuthError) -> Status {
     match error {
-        AuthError::Missing | AuthError::Malformed => Status::unauthenticated(error.to_string()),
+        AuthError::Missing
+        | AuthError::Malformed
+        | AuthError::Revoked
+        | AuthError::Invalid(VerifyError::Expired) => Status::unauthenticated(error.to_string()),
         AuthError::Invalid(_) => Status::unauthenticated("the token is not valid"),
         AuthError::Ambiguous => Status::invalid_argument(error.to_string()),
-        AuthError::KeysUnavailable => Status::unavailable(error.to_string()),
+        AuthError::KeysUnavailable | AuthError::RevocationsStale => {
+            Status::unavailable(error.to_string())
+        }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A signature costs tens of microseconds to verify, and clients send one token many times. What is
 //! kept is nothing but the result of a pure function: the claims that follow from a token's text, a
-//! set of keys and the rules of one verifier. Times are not part of it; they are checked at every
-//! use. So a token ends with its `exp` to the second, and with its key as soon as the set of keys is
-//! another one. Refused tokens are not kept: they could crowd out good ones.
+//! set of keys and the rules of one verifier. Times and revocations are not part of it; they are
+//! checked at every use. So a token ends with its `exp` to the second, with its session as soon as the
+//! list says so, and with its key as soon as the set of keys is another one. Refused tokens are not kept: they could crowd out good ones.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use quick_cache::sync::Cache;
 
 use crate::claims::Claims;
 use crate::key_set::KeySet;
+use crate::revocation::RevocationKeys;
 
 /// How many tokens are kept. With claims of usual length they take some 5 MB.
 const CAPACITY: usize = 10_000;
@@ -29,28 +30,41 @@ impl Digest {
     }
 }
 
+/// What is known of a token.
+pub(crate) struct Verified {
+    pub(crate) claims: Claims,
+    /// What the list of revocations is asked; digests, which are computed once.
+    pub(crate) revocation: RevocationKeys,
+}
+
+impl Verified {
+    pub(crate) fn new(claims: Claims) -> Self {
+        Self { revocation: RevocationKeys::of(&claims), claims }
+    }
+}
+
 #[derive(Clone)]
-struct Verified {
+struct Kept {
     keys: KeySet,
-    claims: Arc<Claims>,
+    verified: Arc<Verified>,
 }
 
 /// The tokens that one verifier has verified.
-pub(crate) struct VerifiedTokens(Cache<Digest, Verified>);
+pub(crate) struct VerifiedTokens(Cache<Digest, Kept>);
 
 impl VerifiedTokens {
     pub(crate) fn new() -> Self {
         Self(Cache::new(CAPACITY))
     }
 
-    /// The claims of a token that was verified with these very keys.
-    pub(crate) fn get(&self, token: &Digest, keys: &KeySet) -> Option<Arc<Claims>> {
-        let verified = self.0.get(token)?;
-        verified.keys.is_same(keys).then_some(verified.claims)
+    /// What is known of a token that was verified with these very keys.
+    pub(crate) fn get(&self, token: &Digest, keys: &KeySet) -> Option<Arc<Verified>> {
+        let kept = self.0.get(token)?;
+        kept.keys.is_same(keys).then_some(kept.verified)
     }
 
-    pub(crate) fn keep(&self, token: Digest, keys: KeySet, claims: Claims) {
-        self.0.insert(token, Verified { keys, claims: Arc::new(claims) });
+    pub(crate) fn keep(&self, token: Digest, keys: KeySet, verified: Verified) {
+        self.0.insert(token, Kept { keys, verified: Arc::new(verified) });
     }
 
     pub(crate) fn forget(&self, token: &Digest) {

@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use thiserror::Error;
 
 use crate::claims::Claims;
+use crate::clock::{Clock, unix_now};
 #[cfg(feature = "jwks")]
 use crate::jwks::JwksCache;
 use crate::key_set::KeySet;
+use crate::revocation::RevocationList;
 use crate::rules::Rules;
-use crate::verified::{Digest, VerifiedTokens};
+use crate::verified::{Digest, Verified, VerifiedTokens};
 use crate::verify::{MAX_TOKEN_BYTES, VerifyError, check_times, verify};
 
 /// How often keys are looked up for one token: as they are, after another caller's refetch, after
@@ -20,8 +22,18 @@ use crate::verify::{MAX_TOKEN_BYTES, VerifyError, check_times, verify};
 #[cfg(feature = "jwks")]
 const MAX_ROUNDS: usize = 3;
 
+#[cfg(feature = "jwks")]
+const UNKNOWN_KEY: AuthError = AuthError::Invalid(VerifyError::UnknownKey);
+
+/// Where the source has keys that cannot be known here, a token of an unknown key may be genuine.
+#[cfg(feature = "jwks")]
+fn unknown_key(cache: &JwksCache) -> AuthError {
+    if cache.may_miss_keys() { AuthError::KeysUnavailable } else { UNKNOWN_KEY }
+}
+
 /// Why a request is not let in. Contains nothing of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum AuthError {
     /// No `Authorization` field, or one of another scheme than Bearer. HTTP status 401.
     #[error("no bearer token")]
@@ -35,9 +47,18 @@ pub enum AuthError {
     /// The token is refused. HTTP status 401.
     #[error(transparent)]
     Invalid(#[from] VerifyError),
-    /// No keys have arrived yet, so that no token can be judged. HTTP status 503.
+    /// The token was valid until its session, or every token of its account, was ended. HTTP status
+    /// 401.
+    #[error("the token was revoked")]
+    Revoked,
+    /// No keys have arrived yet, or not the one that the token names because the JWKS document is too
+    /// large to be taken, so that the token cannot be judged. HTTP status 503.
     #[error("the signing keys are not available yet")]
     KeysUnavailable,
+    /// The list of revocations is older than [`Verifier::with_revocations_max_age`] allows, or its source
+    /// has not been asked yet. HTTP status 503.
+    #[error("the list of revoked tokens is not up to date")]
+    RevocationsStale,
 }
 
 impl AuthError {
@@ -49,19 +70,25 @@ impl AuthError {
             Self::Ambiguous => "ambiguous",
             Self::Malformed => "malformed_header",
             Self::Invalid(error) => error.reason(),
+            Self::Revoked => "revoked",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::RevocationsStale => "revocations_stale",
         }
     }
 
     /// The code that a client sees. Coarser than [`Self::reason`]: which check failed is nothing that
-    /// the sender of a forged token should learn.
+    /// the sender of a forged token should learn. Of a genuine one the sender learns that it has expired
+    /// (`token_expired`: refresh it) or was revoked (`token_revoked`: log in again).
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing => "unauthenticated",
             Self::Ambiguous => "malformed_request",
+            Self::Invalid(VerifyError::Expired) => "token_expired",
             Self::Malformed | Self::Invalid(_) => "invalid_token",
+            Self::Revoked => "token_revoked",
             Self::KeysUnavailable => "signing_keys_unavailable",
+            Self::RevocationsStale => "revocations_stale",
         }
     }
 
@@ -69,9 +96,11 @@ impl AuthError {
     #[must_use]
     pub fn status(&self) -> http::StatusCode {
         match self {
-            Self::Missing | Self::Malformed | Self::Invalid(_) => http::StatusCode::UNAUTHORIZED,
+            Self::Missing | Self::Malformed | Self::Invalid(_) | Self::Revoked => {
+                http::StatusCode::UNAUTHORIZED
+            }
             Self::Ambiguous => http::StatusCode::BAD_REQUEST,
-            Self::KeysUnavailable => http::StatusCode::SERVICE_UNAVAILABLE,
+            Self::KeysUnavailable | Self::RevocationsStale => http::StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -81,10 +110,10 @@ impl AuthError {
     pub fn www_authenticate(&self) -> Option<&'static str> {
         match self {
             Self::Missing => Some(r#"Bearer realm="latchkey""#),
-            Self::Malformed | Self::Invalid(_) => {
+            Self::Malformed | Self::Invalid(_) | Self::Revoked => {
                 Some(r#"Bearer realm="latchkey", error="invalid_token""#)
             }
-            Self::Ambiguous | Self::KeysUnavailable => None,
+            Self::Ambiguous | Self::KeysUnavailable | Self::RevocationsStale => None,
         }
     }
 }
@@ -123,13 +152,16 @@ enum Source {
 }
 
 /// Validates access tokens. Clones are cheap and share the keys. The claims of up to 10,000 tokens are
-/// remembered, by the digest of the token, until their `exp` or a change of the keys.
+/// remembered, by the digest of the token, until their `exp` or a change of the keys. Revocations are
+/// looked up at every use.
 #[derive(Clone)]
 pub struct Verifier {
     source: Source,
     rules: Arc<Rules>,
     verified: Arc<VerifiedTokens>,
-    clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    revocations: Option<RevocationList>,
+    revocations_max_age: Option<Duration>,
+    clock: Clock,
 }
 
 impl Verifier {
@@ -152,8 +184,25 @@ impl Verifier {
             source,
             rules: Arc::new(rules),
             verified: Arc::new(VerifiedTokens::new()),
+            revocations: None,
+            revocations_max_age: None,
             clock: Arc::new(unix_now),
         }
+    }
+
+    /// Refuses the tokens that this list says are revoked, with [`AuthError::Revoked`]. Until the list's
+    /// source has been asked once, no token is taken and the verifier is not ready.
+    #[must_use]
+    pub fn with_revocations(self, list: RevocationList) -> Self {
+        list.keep_for(self.rules.leeway_seconds());
+        Self { revocations: Some(list), ..self }
+    }
+
+    /// Takes no token, with [`AuthError::RevocationsStale`], and is not ready while the list of revocations
+    /// is older than this or has never been complete. Without it a list of any age counts.
+    #[must_use]
+    pub fn with_revocations_max_age(self, max_age: Duration) -> Self {
+        Self { revocations_max_age: Some(max_age), ..self }
     }
 
     /// Replaces the system's clock, for tests. It tells seconds since the Unix epoch.
@@ -168,23 +217,26 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// [`AuthError::Invalid`] or [`AuthError::KeysUnavailable`].
+    /// Any [`AuthError`] but those of a header field.
     pub async fn verify(&self, token: &str) -> Result<Claims, AuthError> {
         #[cfg(feature = "jwks")]
         if let Source::Jwks(cache) = &self.source {
             let mut keys = self.keys()?;
             for _ in 1..MAX_ROUNDS {
                 match self.check(token, &keys) {
-                    Err(VerifyError::UnknownKey) => match cache.newer_than(&keys).await {
+                    Err(UNKNOWN_KEY) => match cache.newer_than(&keys).await {
                         Some(newer) => keys = newer,
-                        None => return Err(VerifyError::UnknownKey.into()),
+                        None => return Err(unknown_key(cache)),
                     },
-                    outcome => return Ok(outcome?),
+                    outcome => return outcome,
                 }
             }
-            return Ok(self.check(token, &keys)?);
+            return match self.check(token, &keys) {
+                Err(UNKNOWN_KEY) => Err(unknown_key(cache)),
+                outcome => outcome,
+            };
         }
-        Ok(self.check(token, &self.keys()?)?)
+        self.check(token, &self.keys()?)
     }
 
     /// Validates a token with the keys at hand and never waits. A token of an unknown key is
@@ -193,14 +245,15 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// [`AuthError::Invalid`] or [`AuthError::KeysUnavailable`].
+    /// Any [`AuthError`] but those of a header field.
     pub fn verify_cached(&self, token: &str) -> Result<Claims, AuthError> {
         let outcome = self.check(token, &self.keys()?);
         #[cfg(feature = "jwks")]
-        if let (Err(VerifyError::UnknownKey), Source::Jwks(cache)) = (&outcome, &self.source) {
+        if let (Err(UNKNOWN_KEY), Source::Jwks(cache)) = (&outcome, &self.source) {
             cache.request_refetch();
+            return Err(unknown_key(cache));
         }
-        Ok(outcome?)
+        outcome
     }
 
     /// Validates the token in the `Authorization` field (RFC 6750 section 2.1) as [`Self::verify`]
@@ -213,10 +266,29 @@ impl Verifier {
         self.verify(bearer_token(headers)?).await
     }
 
-    /// Whether there are keys, so that tokens can be judged.
+    /// Whether tokens can be judged: there are keys, and the list of revocations may be relied on.
     #[must_use]
     pub fn is_ready(&self) -> bool {
+        self.has_keys() && self.has_current_revocations()
+    }
+
+    /// Whether there are keys.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
         self.keys().is_ok()
+    }
+
+    /// Whether there is no list of revocations, or one that may be relied on.
+    #[must_use]
+    pub fn has_current_revocations(&self) -> bool {
+        self.revocations.as_ref().is_none_or(|list| self.may_rely_on(list))
+    }
+
+    fn may_rely_on(&self, list: &RevocationList) -> bool {
+        match self.revocations_max_age {
+            None => list.was_asked(),
+            Some(most) => list.age().is_some_and(|age| age <= most),
+        }
     }
 
     fn keys(&self) -> Result<KeySet, AuthError> {
@@ -229,24 +301,39 @@ impl Verifier {
         keys.filter(|keys| !keys.is_empty()).ok_or(AuthError::KeysUnavailable)
     }
 
-    fn check(&self, token: &str, keys: &KeySet) -> Result<Claims, VerifyError> {
+    fn check(&self, token: &str, keys: &KeySet) -> Result<Claims, AuthError> {
         let now = (self.clock)();
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(VerifyError::TooLong);
+            return Err(VerifyError::TooLong.into());
         }
         let digest = Digest::of(token);
-        if let Some(claims) = self.verified.get(&digest, keys) {
-            return match check_times(&claims, &self.rules, now) {
-                Ok(()) => Ok(Claims::clone(&claims)),
-                Err(error) => {
-                    self.verified.forget(&digest);
-                    Err(error)
-                }
-            };
+        if let Some(verified) = self.verified.get(&digest, keys) {
+            if let Err(error) = check_times(&verified.claims, &self.rules, now) {
+                self.verified.forget(&digest);
+                return Err(error.into());
+            }
+            self.check_revocation(&verified, now)?;
+            return Ok(verified.claims.clone());
         }
         let claims = verify(token, keys, &self.rules, now)?;
-        self.verified.keep(digest, keys.clone(), claims.clone());
-        Ok(claims)
+        let verified = Verified::new(claims.clone());
+        let revocation = self.check_revocation(&verified, now);
+        self.verified.keep(digest, keys.clone(), verified);
+        revocation.map(|()| claims)
+    }
+
+    /// The last check: a token that has expired is said to have expired, revoked or not.
+    fn check_revocation(&self, token: &Verified, now: i64) -> Result<(), AuthError> {
+        let Some(list) = &self.revocations else {
+            return Ok(());
+        };
+        if list.revokes_at(&token.revocation, now, self.rules.leeway_seconds()) {
+            Err(AuthError::Revoked)
+        } else if self.may_rely_on(list) {
+            Ok(())
+        } else {
+            Err(AuthError::RevocationsStale)
+        }
     }
 }
 
@@ -254,10 +341,4 @@ impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier").field("rules", &self.rules).finish_non_exhaustive()
     }
-}
-
-/// A clock before 1970 reads as 1970, when no token of today is valid yet.
-fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

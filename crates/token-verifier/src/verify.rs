@@ -24,8 +24,12 @@ const MAX_EMAIL_BYTES: usize = 254;
 /// The last second of the year 9999, the end of RFC 3339.
 const MAX_TIME: f64 = 253_402_300_799.0;
 
+/// 2^53 - 1.
+const MAX_INTEGER: f64 = 9_007_199_254_740_991.0;
+
 /// Why a token is refused. Neither the messages nor the reasons contain anything of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum VerifyError {
     /// More than [`MAX_TOKEN_BYTES`].
     #[error("the token is longer than 8 KiB")]
@@ -137,7 +141,7 @@ impl From<JsonError> for VerifyError {
 /// # Errors
 ///
 /// [`VerifyError`] with the first reason found, in the order of the token's own text: its form, its
-/// header, its signature, its claims.
+/// header, its signature, its claims. [`VerifyError::Expired`] comes last: nothing else is wrong then.
 pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: i64) -> Result<Claims, VerifyError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(VerifyError::TooLong);
@@ -156,8 +160,9 @@ pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: i64) -> Result<Cla
     }
 
     let claims = read_claims(&json::object(&decode(payload)?)?)?;
-    check_times(&claims, rules, now)?;
+    // Last, so that whoever reads "expired" knows that nothing else is wrong.
     check_parties(&claims, rules)?;
+    check_times(&claims, rules, now)?;
     Ok(claims)
 }
 
@@ -211,6 +216,9 @@ fn read_claims(claims: &Map<String, Value>) -> Result<Claims, VerifyError> {
         iss: text(claims, "iss")?,
         aud: audience(claims)?,
         jti: text(claims, "jti")?,
+        generation: generation(claims)?,
+        sid: session(claims)?,
+        email_verified: flag(claims, "email_verified")?,
     })
 }
 
@@ -234,6 +242,32 @@ fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, 
     }
 }
 
+/// A whole number that is the same in every JSON parser (RFC 7493 section 2.2).
+fn generation(claims: &Map<String, Value>) -> Result<u64, VerifyError> {
+    match claims.get("gen").map(Value::as_f64) {
+        None => Ok(0),
+        Some(Some(number)) if number.fract() == 0.0 && (0.0..=MAX_INTEGER).contains(&number) => {
+            Ok(number as u64)
+        }
+        Some(_) => Err(VerifyError::InvalidClaim("gen")),
+    }
+}
+
+fn session(claims: &Map<String, Value>) -> Result<Option<Uuid>, VerifyError> {
+    let Some(sid) = text(claims, "sid")? else {
+        return Ok(None);
+    };
+    canonical_uuid(&sid).map(Some).ok_or(VerifyError::InvalidClaim("sid"))
+}
+
+fn flag(claims: &Map<String, Value>, name: &'static str) -> Result<Option<bool>, VerifyError> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(_) => Err(VerifyError::InvalidClaim(name)),
+    }
+}
+
 /// One name or a list of names (RFC 7519 section 4.1.3).
 fn audience(claims: &Map<String, Value>) -> Result<Vec<String>, VerifyError> {
     let invalid = VerifyError::InvalidClaim("aud");
@@ -254,14 +288,13 @@ fn canonical_uuid(text: &str) -> Option<Uuid> {
 }
 
 pub(crate) fn check_times(claims: &Claims, rules: &Rules, now: i64) -> Result<(), VerifyError> {
-    let leeway = i64::try_from(rules.exp_leeway.as_secs()).unwrap_or(i64::MAX);
-    if claims.exp <= now.saturating_sub(leeway) {
-        return Err(VerifyError::Expired);
-    }
     let skew = i64::try_from(rules.clock_skew.as_secs()).unwrap_or(i64::MAX);
     let latest = now.saturating_add(skew);
     if claims.iat > latest || claims.nbf.is_some_and(|nbf| nbf > latest) {
         return Err(VerifyError::NotYetValid);
+    }
+    if claims.exp <= now.saturating_sub(rules.leeway_seconds()) {
+        return Err(VerifyError::Expired);
     }
     Ok(())
 }

@@ -27,11 +27,8 @@ static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
     KeySet::new(public.into_iter().chain([secret]).collect())
 });
 
-static RULES: LazyLock<Rules> = LazyLock::new(|| Rules {
-    issuer: Some(ISSUER.to_owned()),
-    audience: Some(AUDIENCE.to_owned()),
-    ..Rules::default()
-});
+static RULES: LazyLock<Rules> =
+    LazyLock::new(|| Rules::default().issuer(ISSUER).audience(AUDIENCE));
 
 fuzz_target!(|data: &[u8]| {
     let token = match data {

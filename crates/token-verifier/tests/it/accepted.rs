@@ -7,7 +7,8 @@ use token_verifier::{
 };
 
 use crate::forge::{
-    ISSUER, NOW, SECRET, STRANGER, SUB, claims, from_jwks, from_pem, from_secret, header, token,
+    self, ISSUER, NOW, SECRET, STRANGER, SUB, claims, from_jwks, from_pem, from_secret, header,
+    token,
 };
 
 #[track_caller]
@@ -56,11 +57,7 @@ fn all_claims_are_handed_over() {
     let token = signed(&claims(
         r#","nbf":1749999990,"iss":"https://a.example","aud":["x","latchkey"],"jti":"7","extra":{"a":[1]}"#,
     ));
-    let rules = Rules {
-        issuer: Some("https://a.example".to_owned()),
-        audience: Some("latchkey".to_owned()),
-        ..Rules::default()
-    };
+    let rules = Rules::default().issuer("https://a.example").audience("latchkey");
     let claims = accept(&token, &from_jwks(), &rules);
     assert_eq!(claims.nbf, Some(1_749_999_990));
     assert_eq!(claims.iss.as_deref(), Some("https://a.example"));
@@ -68,8 +65,38 @@ fn all_claims_are_handed_over() {
     assert_eq!(claims.jti.as_deref(), Some("7"));
 
     let one = signed(&claims_with_aud("\"latchkey\""));
-    let rules = Rules { audience: Some("latchkey".to_owned()), ..Rules::default() };
+    let rules = Rules::default().audience("latchkey");
     assert_eq!(accept(&one, &from_jwks(), &rules).aud, ["latchkey"]);
+}
+
+#[test]
+fn generation_session_and_verification_are_optional() {
+    let plain = accept(&signed(&claims("")), &from_jwks(), &Rules::default());
+    assert_eq!((plain.generation, plain.sid, plain.email_verified), (0, None, None));
+    for (generation, expected) in
+        [("0", 0), ("7", 7), ("7.0", 7), ("1e3", 1000), ("9007199254740991", 9_007_199_254_740_991)]
+    {
+        let token =
+            signed(&claims(&format!(r#","gen":{generation},"sid":"{SUB}","email_verified":true"#)));
+        let claims = accept(&token, &from_jwks(), &Rules::default());
+        assert_eq!(claims.generation, expected);
+        assert_eq!(claims.sid.map(|sid| sid.to_string()).as_deref(), Some(SUB));
+        assert_eq!(claims.email_verified, Some(true));
+    }
+}
+
+/// RFC 9864 gives EdDSA with Ed25519 a name of its own.
+#[test]
+fn ed25519_is_another_name_for_eddsa() {
+    let header = forge::header("Ed25519", &ISSUER.kid("EdDSA"));
+    let token = ISSUER.token_of("EdDSA", &header, &claims(""));
+    let mut jwks = ISSUER.jwks();
+    let keys = jwks["keys"].as_array_mut().unwrap();
+    keys.iter_mut().filter(|key| key["kty"] == "OKP").for_each(|key| key["alg"] = "Ed25519".into());
+    for keys in [from_jwks(), KeySet::from_jwks(jwks.to_string().as_bytes()).unwrap()] {
+        accept(&token, &keys, &Rules::default());
+        accept(&ISSUER.token("EdDSA"), &keys, &Rules::default());
+    }
 }
 
 fn claims_with_aud(aud: &str) -> String {
@@ -109,12 +136,12 @@ fn times_are_taken_up_to_their_edge() {
     let fraction = accept(&at(text(NOW), format!("{}.999", NOW + 1), ""), &from_jwks(), &rules);
     assert_eq!(fraction.exp, NOW + 1);
 
-    let rules = Rules { exp_leeway: Duration::from_secs(5), ..Rules::default() };
+    let rules = Rules::default().exp_leeway(Duration::from_secs(5));
     accept(&at(text(NOW - 9), text(NOW - 4), ""), &from_jwks(), &rules);
-    let rules = Rules { clock_skew: Duration::from_secs(90), ..Rules::default() };
+    let rules = Rules::default().clock_skew(Duration::from_secs(90));
     accept(&at(text(NOW + 90), text(NOW + 99), ""), &from_jwks(), &rules);
     // No setting makes the arithmetic overflow.
-    let rules = Rules { exp_leeway: Duration::MAX, clock_skew: Duration::MAX, ..Rules::default() };
+    let rules = Rules::default().exp_leeway(Duration::MAX).clock_skew(Duration::MAX);
     accept(&at(text(NOW + 90), text(1), ""), &from_jwks(), &rules);
 }
 

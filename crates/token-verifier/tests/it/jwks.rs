@@ -1,6 +1,6 @@
 //! The cache against a server on the loopback interface.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Router, routing::get};
 use futures_util::future::join_all;
-use http::{StatusCode, header::CACHE_CONTROL};
+use http::{HeaderMap, StatusCode, header::CACHE_CONTROL};
 use serde_json::{Value, json};
 use token_verifier::{AuthError, JwksCache, Rules, Verifier, VerifyError};
 use tokio::net::TcpListener;
@@ -22,6 +22,10 @@ use crate::forge::{ISSUER, NOW, STRANGER};
 #[derive(Clone)]
 struct Source {
     hits: Arc<AtomicUsize>,
+    /// How many requests had `Cache-Control: no-cache`.
+    past_caches: Arc<AtomicUsize>,
+    /// How long an answer takes, in milliseconds.
+    delay: Arc<AtomicU64>,
     answer: Arc<Mutex<(StatusCode, String)>>,
     url: String,
 }
@@ -37,17 +41,23 @@ impl Source {
     fn new(origin: &str, jwks: &Value) -> Self {
         Self {
             hits: Arc::default(),
+            past_caches: Arc::default(),
+            // Long enough for many requests to meet one fetch.
+            delay: Arc::new(AtomicU64::new(30)),
             answer: Arc::new(Mutex::new((StatusCode::OK, jwks.to_string()))),
             url: format!("{origin}/jwks.json"),
         }
     }
 
     fn serve(&self, listener: TcpListener) -> JoinHandle<()> {
-        async fn answer(State(source): State<Source>) -> Response {
+        async fn answer(State(source): State<Source>, headers: HeaderMap) -> Response {
+            if headers.get(CACHE_CONTROL).is_some_and(|value| value == "no-cache") {
+                source.past_caches.fetch_add(1, Ordering::SeqCst);
+            }
             source.hits.fetch_add(1, Ordering::SeqCst);
-            // Long enough for many requests to meet one fetch.
-            sleep(Duration::from_millis(30)).await;
+            let delay = source.delay.load(Ordering::SeqCst);
             let (status, body) = source.answer.lock().unwrap().clone();
+            sleep(Duration::from_millis(delay)).await;
             (status, [(CACHE_CONTROL, "public, max-age=300")], body).into_response()
         }
         async fn moved() -> Redirect {
@@ -178,7 +188,6 @@ async fn known_keys_outlive_every_failure_of_the_source() {
         (StatusCode::NO_CONTENT, String::new()),
         (StatusCode::OK, "<html>".to_owned()),
         (StatusCode::OK, r#"{"keys":1}"#.to_owned()),
-        (StatusCode::OK, format!("{good}{}", " ".repeat(256 * 1024))),
     ] {
         source.answers(status, body);
         let hits = source.hits();
@@ -190,6 +199,56 @@ async fn known_keys_outlive_every_failure_of_the_source() {
     // Back again, without any request asking for it.
     source.answers(StatusCode::OK, STRANGER.jwks().to_string());
     until(|| verifier.verify_cached(&STRANGER.token("EdDSA")).is_ok()).await;
+}
+
+/// Ten thousand keys of one issuer are a fault of that issuer. Whoever holds a token of one that is not
+/// known must not be told that the token is bad.
+#[tokio::test]
+async fn a_document_that_is_too_large_leaves_the_known_keys_and_blames_no_token() {
+    let source = Source::start(&ISSUER.jwks()).await;
+    let (_, verifier) = start(&source.url, Some(Duration::ZERO));
+    until(|| verifier.is_ready()).await;
+    source.answers(StatusCode::OK, format!("{}{}", ISSUER.jwks(), " ".repeat(256 * 1024)));
+    let token = STRANGER.token("EdDSA");
+    assert_eq!(verifier.verify(&token).await, Err(AuthError::KeysUnavailable));
+    assert_eq!(verifier.verify_cached(&token), Err(AuthError::KeysUnavailable));
+    verifier.verify(&ISSUER.token("EdDSA")).await.unwrap();
+    assert!(verifier.is_ready());
+
+    // Hundreds of keys are taken, the last of them too.
+    let filler = vec![ISSUER.jwks()["keys"][1].clone(); 300];
+    let last = STRANGER.jwks()["keys"].as_array().unwrap().clone();
+    let keys = [filler, last].concat();
+    source.answers(StatusCode::OK, json!({ "keys": keys }).to_string());
+    until(|| verifier.verify_cached(&token).is_ok()).await;
+    assert_eq!(verifier.verify(&ISSUER.token("RS256")).await, Err(UNKNOWN));
+}
+
+/// No fetch may be asked for so soon after the last, but one that is under way may bring the key.
+#[tokio::test]
+async fn a_token_of_a_key_that_is_a_second_old_waits_for_a_fetch_under_way() {
+    let source = Source::start(&ISSUER.jwks()).await;
+    let (_, verifier) = start(&source.url, None);
+    until(|| verifier.is_ready()).await;
+    // Uses up the one fetch in ten seconds. It fails, so that the cache tries again by itself.
+    source.answers(StatusCode::INTERNAL_SERVER_ERROR, "");
+    assert_eq!(verifier.verify(&STRANGER.token("EdDSA")).await, Err(UNKNOWN));
+    let hits = source.hits();
+    source.answers(StatusCode::OK, STRANGER.jwks().to_string());
+    source.delay.store(500, Ordering::SeqCst);
+    until(|| source.hits() > hits).await;
+    verifier.verify(&STRANGER.token("EdDSA")).await.unwrap();
+    assert_eq!(source.hits(), hits + 1);
+}
+
+#[tokio::test]
+async fn only_a_fetch_for_an_unknown_key_goes_past_caches_on_the_way() {
+    let source = Source::start(&ISSUER.jwks()).await;
+    let (_, verifier) = start(&source.url, Some(Duration::ZERO));
+    until(|| verifier.is_ready()).await;
+    assert_eq!(source.past_caches.load(Ordering::SeqCst), 0);
+    assert_eq!(verifier.verify(&STRANGER.token("EdDSA")).await, Err(UNKNOWN));
+    assert_eq!((source.hits(), source.past_caches.load(Ordering::SeqCst)), (2, 1));
 }
 
 #[tokio::test]

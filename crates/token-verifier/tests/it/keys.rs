@@ -150,6 +150,7 @@ fn a_set_keeps_what_is_usable_and_ignores_the_rest() {
     for text in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[]}x"#, r#"{"keys":[],"keys":[]}"#] {
         assert_eq!(KeySet::from_jwks(text.as_bytes()).unwrap_err(), KeyError::NotJwks, "{text}");
     }
+    // How many there may be is bounded by the size of a document that is fetched.
     let many = json!({"keys": vec![rsa; 65]}).to_string();
-    assert_eq!(KeySet::from_jwks(many.as_bytes()).unwrap_err(), KeyError::TooManyKeys { keys: 65 });
+    assert_eq!(KeySet::from_jwks(many.as_bytes()).unwrap().len(), 65);
 }

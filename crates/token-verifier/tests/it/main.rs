@@ -14,5 +14,7 @@ mod forge;
 mod forged;
 mod jwks;
 mod keys;
+mod revocations;
+mod revoked;
 mod vectors;
 mod verified;

@@ -91,12 +91,30 @@ struct ClaimsOfFile {
     aud: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     jti: Option<String>,
+    #[serde(rename = "gen", default)]
+    generation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
 }
 
 impl From<Claims> for ClaimsOfFile {
     fn from(claims: Claims) -> Self {
-        let Claims { sub, email, iat, exp, nbf, iss, aud, jti } = claims;
-        Self { sub: sub.to_string(), email, iat, exp, nbf, iss: iss.unwrap(), aud, jti }
+        let Claims { sub, email, iat, exp, nbf, iss, aud, jti, .. } = claims;
+        Self {
+            sub: sub.to_string(),
+            email,
+            iat,
+            exp,
+            nbf,
+            iss: iss.unwrap(),
+            aud,
+            jti,
+            generation: claims.generation,
+            sid: claims.sid.map(|sid| sid.to_string()),
+            email_verified: claims.email_verified,
+        }
     }
 }
 
@@ -151,7 +169,7 @@ fn text(vectors: &Vectors) -> String {
 }
 
 fn rules() -> Rules {
-    Rules { issuer: Some(ISS.to_owned()), audience: Some(AUD.to_owned()), ..Rules::default() }
+    Rules::default().issuer(ISS).audience(AUD)
 }
 
 fn vectors() -> Vectors {
@@ -305,6 +323,8 @@ fn good() -> Vec<(String, String)> {
         let nameless = signed_by(&NEXT, algorithm, &nameless, with(&[]));
         push(&format!("{algorithm}, no kid, the next key"), nameless);
     }
+    let fully_specified = header("Ed25519", &ISSUER.kid("EdDSA"));
+    push("Ed25519 for EdDSA", signed_by(&ISSUER, "EdDSA", &fully_specified, with(&[])));
     push("no typ", with_member(""));
     for typ in ["JWT", "AT+JWT", "application/at+jwt"] {
         push(&format!("typ {typ}"), with_member(&format!(r#","typ":"{typ}""#)));
@@ -325,6 +345,14 @@ fn good() -> Vec<(String, String)> {
     push("email of 254 bytes", &[("email", Some(&longest))]);
     push("sub of version 4", &[("sub", Some("\"f47ac10b-58cc-4372-a567-0e02b2c3d479\""))]);
     push("aud is a list", &[("aud", Some(r#"["other","latchkey"]"#))]);
+    let session = format!("\"{SUB}\"");
+    push(
+        "gen, sid and email_verified",
+        &[("gen", Some("7")), ("sid", Some(&session)), ("email_verified", Some("true"))],
+    );
+    push("gen 0, email_verified false", &[("gen", Some("0")), ("email_verified", Some("false"))]);
+    push("gen with a fraction of zero", &[("gen", Some("7.0"))]);
+    push("the largest gen", &[("gen", Some("9007199254740991"))]);
     push("exp in one second", &[("exp", Some(&after(1)))]);
     push("exp within the next second", &[("exp", Some(&(after(1) + ".999")))]);
     push("exp at the end of the year 9999", &[("exp", Some("253402300799"))]);
@@ -539,9 +567,11 @@ fn algorithms() -> Vec<Bad> {
     for alg in ["rs256", "HS512", "ES384"] {
         push(&format!("{alg:?}"), "unsupported_algorithm", with_header(&header(alg, &kid)));
     }
-    let fully_specified = header("Ed25519", &ISSUER.kid("EdDSA"));
-    let token = signed_by(&ISSUER, "EdDSA", &fully_specified, with(&[]));
-    push("Ed25519 for EdDSA", "unsupported_algorithm", token);
+    push(
+        "Ed25519 under the kid of RS256",
+        "algorithm_mismatch",
+        with_header(&header("Ed25519", &kid)),
+    );
     push("absent", "unsupported_algorithm", with_header(&format!(r#"{{"kid":"{kid}"}}"#)));
     for alg in ["null", r#"["RS256"]"#] {
         let token = with_header(&format!(r#"{{"alg":{alg},"kid":"{kid}"}}"#));
@@ -683,6 +713,16 @@ fn claims() -> Vec<Bad> {
         for value in ["null", "true", "-1", &quoted(&(NOW + 10).to_string())] {
             push("invalid_claim", name, Some(value));
         }
+    }
+    for generation in ["null", "true", "\"1\"", "-1", "0.5", "9007199254740992", "1e300"] {
+        push("invalid_claim", "gen", Some(generation));
+    }
+    for sid in ["", "session", "00000000-0000-0000-0000-000000000000", &SUB.to_ascii_uppercase()] {
+        push("invalid_claim", "sid", Some(&quoted(sid)));
+    }
+    push("invalid_claim", "sid", Some("1"));
+    for verified in ["null", "1", "\"true\""] {
+        push("invalid_claim", "email_verified", Some(verified));
     }
     for exp in ["253402300800", "99999999999999999999999999"] {
         push("invalid_claim", "exp", Some(exp));

@@ -126,7 +126,6 @@ fn confusion() -> Vec<Row> {
         "ES384",
         "ES512",
         "ES256K",
-        "Ed25519",
         "Ed448",
         "EDDSA",
         "rs256",

@@ -94,6 +94,20 @@ fn claim_types() -> Vec<Row> {
             rows.push(row(class, format!("{name} is {value}"), token, "bad_json"));
         }
     }
+    for value in ["null", "true", "\"1\"", "-1", "0.5", "9007199254740992", "1e300", "[]"] {
+        let token = with_claims(replaced("gen", Some(value)));
+        rows.push(row(class, format!("gen is {value}"), token, "invalid_claim"));
+    }
+    let nil = "\"00000000-0000-0000-0000-000000000000\"";
+    let (upper, plain) = (format!("\"{upper}\""), format!("\"{plain}\""));
+    for value in ["null", "1", "\"\"", "\"session\"", nil, &upper, &plain] {
+        let token = with_claims(replaced("sid", Some(value)));
+        rows.push(row(class, format!("sid is {value}"), token, "invalid_claim"));
+    }
+    for value in ["null", "1", "\"true\""] {
+        let token = with_claims(replaced("email_verified", Some(value)));
+        rows.push(row(class, format!("email_verified is {value}"), token, "invalid_claim"));
+    }
     for value in
         ["null", "1", "true", "{}", "[1]", r#"["latchkey",1]"#, r#"["latchkey",null]"#, "[[]]"]
     {
@@ -115,7 +129,7 @@ fn times() -> Vec<Row> {
     }
     let token = with_claims(replaced("exp", Some(&format!("{NOW}.999"))));
     rows.push(row(class, "exp within this second", token, "expired"));
-    let leeway = Rules { exp_leeway: Duration::from_secs(5), ..Rules::default() };
+    let leeway = Rules::default().exp_leeway(Duration::from_secs(5));
     let token = with_claims(replaced("exp", Some(&(NOW - 5).to_string())));
     rows.push(row(class, "exp at the leeway", token, "expired").under(leeway));
     for name in ["iat", "nbf"] {
@@ -124,7 +138,7 @@ fn times() -> Vec<Row> {
             rows.push(row(class, format!("{name} at {after}"), token, "not_yet_valid"));
         }
         let token = with_claims(replaced(name, Some(&(NOW + 1).to_string())));
-        let exact = Rules { clock_skew: Duration::ZERO, ..Rules::default() };
+        let exact = Rules::default().clock_skew(Duration::ZERO);
         rows.push(row(class, format!("{name}, no skew"), token, "not_yet_valid").under(exact));
     }
     let milliseconds = with_claims(replaced("iat", Some(&format!("{NOW}000"))));
@@ -134,11 +148,7 @@ fn times() -> Vec<Row> {
 
 fn parties() -> Vec<Row> {
     let class = "issuer and audience";
-    let rules = || Rules {
-        issuer: Some("https://auth.example".to_owned()),
-        audience: Some("latchkey".to_owned()),
-        ..Rules::default()
-    };
+    let rules = || Rules::default().issuer("https://auth.example").audience("latchkey");
     let mut rows = Vec::new();
     let mut push = |name: &str, more: &str, reason| {
         rows.push(row(class, name, with_claims(claims(more)), reason).under(rules()));

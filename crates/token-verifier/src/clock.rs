@@ -1,0 +1,12 @@
+//! What time it is, in whole seconds since the Unix epoch; passed in, so that tests can choose it.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(crate) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// A clock before 1970 reads as 1970, when no token of today is valid yet.
+pub(crate) fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
