@@ -5,6 +5,7 @@ mod database;
 mod keys;
 mod listeners;
 mod profiles;
+mod revocations;
 
 use service_kit::{
     runtime::{self, RuntimeSettings},
@@ -26,6 +27,7 @@ pub use self::{
     },
     listeners::{ADMIN_ADDR, GRPC_ADDR, HTTP_ADDR, ListenerSettings},
     profiles::{PROFILE_EMAIL_VISIBILITY, PROFILE_VISIBILITY, ProfileSettings},
+    revocations::{REVOCATIONS_MAX_AGE, REVOCATIONS_URL, RevocationSettings, Revocations},
 };
 
 /// Every setting of the user service.
@@ -37,6 +39,7 @@ pub const GROUPS: &[Group] = &[
     sql_kit::settings::PoolSettings::GROUP,
     KeySettings::GROUP,
     RuleSettings::GROUP,
+    RevocationSettings::GROUP,
     ProfileSettings::GROUP,
     AuthSettings::GROUP,
     TlsClientSettings::GROUP,
@@ -52,6 +55,8 @@ pub struct Settings {
     pub database: DatabaseSettings,
     /// Where the keys come from.
     pub keys: KeySource,
+    /// Which of the tokens that the keys have signed are revoked; `None` where nobody asks.
+    pub revocations: Option<Revocations>,
     /// What a token must have beside a good signature.
     pub rules: Rules,
     /// What is shown of profiles.
@@ -74,6 +79,7 @@ impl Settings {
         let addresses = ListenerSettings::read(source).into();
         let database = DatabaseSettings::read(&DATABASE_URL, source);
         let keys = keys::keys(source);
+        let revocations = revocations::revocations(source);
         let rules = RuleSettings::read(source).into();
         let profiles = ProfileSettings::read(source);
         let AuthSettings { url, service_token } = AuthSettings::read(source);
@@ -85,6 +91,7 @@ impl Settings {
             database,
             // Without a fault there is a source.
             keys: keys.ok_or_else(SettingsError::default)?,
+            revocations,
             rules,
             profiles,
             auth_grpc,

@@ -10,7 +10,7 @@ use service_kit::{
     context::RequestContext,
     error::{ApiError, Fault},
 };
-use token_verifier::{AuthError, Verifier};
+use token_verifier::{AuthError, Verifier, VerifyError};
 
 use crate::{
     domain::{Broken, Caller},
@@ -37,19 +37,22 @@ fn unauthenticated(error: AuthError) -> ApiError {
         AuthError::Ambiguous => {
             (Code::MalformedRequest, "there is more than one Authorization field")
         }
-        // Which check a token failed is for the log only.
-        AuthError::Malformed | AuthError::Invalid(_) => {
-            (Code::InvalidToken, "the token is not valid")
-        }
+        AuthError::Invalid(VerifyError::Expired) => (Code::TokenExpired, "the token has expired"),
+        AuthError::Revoked => (Code::TokenRevoked, "the token was revoked"),
         AuthError::KeysUnavailable => {
             (Code::SigningKeysUnavailable, "the signing keys have not arrived yet")
         }
+        AuthError::RevocationsStale => {
+            (Code::RevocationsStale, "the list of revoked tokens is not up to date")
+        }
+        // Which check a token failed is for the log only.
+        _ => (Code::InvalidToken, "the token is not valid"),
     };
     let refused = ApiError::new(code, text);
     match error.www_authenticate() {
         Some(challenge) => refused
             .header(http::header::WWW_AUTHENTICATE, http::HeaderValue::from_static(challenge)),
-        None if code == Code::SigningKeysUnavailable => {
+        None if code.http() == http::StatusCode::SERVICE_UNAVAILABLE => {
             refused.retry_after(std::time::Duration::from_secs(1))
         }
         None => refused,

@@ -12,6 +12,7 @@ pub mod page_token;
 pub mod reads;
 pub mod service;
 pub mod store;
+mod verification;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,11 +28,10 @@ use service_kit::{
     trace::Traces,
 };
 use sql_kit::DatabaseSettings;
-use token_verifier::{KeySet, Rules, Verifier};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{AuthGrpc, KeySource, Settings},
+    config::{AuthGrpc, Settings},
     deletions::{Accounts, outgoing},
     service::Service,
     store::{Store, StoreError},
@@ -109,7 +109,17 @@ impl App {
             Ok(Err(_)) | Err(_) => false,
         };
 
-        let verifier = verifier(settings.keys, settings.rules, &metrics, &shutdown);
+        let follows_revocations = settings.revocations.is_some();
+        let verifier = verification::verifier(
+            settings.keys,
+            settings.revocations,
+            settings.rules,
+            &metrics,
+            &shutdown,
+        );
+        let mut checks = verification::checks(&verifier, follows_revocations);
+        checks.push(database_check(store.clone(), Arc::clone(&service)));
+        checks.push(schema_check(store, Arc::clone(&service)));
         let plan = Plan {
             service: NAME,
             version: VERSION,
@@ -117,11 +127,7 @@ impl App {
             runtime: &settings.runtime,
             metrics,
             otlp,
-            checks: vec![
-                database_check(store.clone(), Arc::clone(&service)),
-                schema_check(store, Arc::clone(&service)),
-                signing_keys_check(verifier.clone()),
-            ],
+            checks,
             grpc_services: edge::grpc::SERVICES,
             descriptors: edge::grpc::DESCRIPTORS,
         };
@@ -190,41 +196,6 @@ fn open_store(settings: &DatabaseSettings, metrics: &Metrics) -> Result<Store, B
         .map_err(|error| BuildError::System(format!("DATABASE_URL: {error}")))
 }
 
-fn verifier(
-    keys: KeySource,
-    rules: Rules,
-    metrics: &Metrics,
-    shutdown: &CancellationToken,
-) -> Verifier {
-    if rules.issuer.is_none() || rules.audience.is_none() {
-        tracing::warn!(
-            service = NAME,
-            "JWT_ISSUER or JWT_AUDIENCE is not set: tokens that were made for others are taken"
-        );
-    }
-    match keys {
-        KeySource::Jwks(cache) => {
-            let keys = cache.clone();
-            let help = "Since the JWKS was last fetched";
-            metrics.gauge("user.jwks.age", help, Unit::Seconds, move || {
-                keys.age().map(|age| age.as_secs_f64())
-            });
-            tokio::spawn(cache.clone().run(shutdown.clone().cancelled_owned()));
-            Verifier::with_jwks(cache, rules)
-        }
-        KeySource::Given(key) => {
-            if key.algorithm() == token_verifier::Algorithm::Hs256 {
-                tracing::warn!(
-                    service = NAME,
-                    "JWT_SECRET: whoever can verify a token can forge one; for a proof of concept \
-                     only"
-                );
-            }
-            Verifier::with_keys(KeySet::new(vec![key]), rules)
-        }
-    }
-}
-
 fn accounts(
     auth: Option<AuthGrpc>,
     token: Option<&Secret>,
@@ -273,13 +244,6 @@ fn schema_check(store: Store, service: Arc<Service>) -> Check {
             service.is_prepared()
                 && matches!(store.check_migrated().await, Ok(()) | Err(StoreError::Newer(_)))
         }
-    })
-}
-
-fn signing_keys_check(verifier: Verifier) -> Check {
-    Check::new("signing_keys", move || {
-        let ready = verifier.is_ready();
-        async move { ready }
     })
 }
 

@@ -82,8 +82,16 @@ catalogue! {
         "Log in and send the access token as `Authorization: Bearer <token>`.";
     InvalidToken = "invalid_token", UNAUTHORIZED, Unauthenticated,
         "Invalid token",
-        "The token is malformed, expired, forged or not meant for this service.",
+        "The token is malformed, forged, not valid yet or not meant for this service.",
         "Log in again for a new access token.";
+    TokenExpired = "token_expired", UNAUTHORIZED, Unauthenticated,
+        "Token expired",
+        "The token is genuine, and its time is over.",
+        "Get a new access token with the refresh token, or log in again.";
+    TokenRevoked = "token_revoked", UNAUTHORIZED, Unauthenticated,
+        "Token revoked",
+        "The token's session was ended, or every token of its account: by a logout, a change of the password or the email, or an operator.",
+        "Forget the token and log in again.";
     InvalidCredentials = "invalid_credentials", UNAUTHORIZED, Unauthenticated,
         "Invalid credentials",
         "No account has this email and this password; which of the two is wrong is not told. Where the account is known and gives its current password once more, a wrong one has this code with 403 (7 on gRPC).",
@@ -163,6 +171,10 @@ catalogue! {
     SigningKeysUnavailable = "signing_keys_unavailable", SERVICE_UNAVAILABLE, Unavailable,
         "Signing keys unavailable",
         "The service has not received the keys that validate tokens yet.",
+        "Try again with increasing delays.";
+    RevocationsStale = "revocations_stale", SERVICE_UNAVAILABLE, Unavailable,
+        "Revocations stale",
+        "The service cannot tell which tokens are revoked: its list of them is older than `REVOCATIONS_MAX_AGE`, or has never arrived.",
         "Try again with increasing delays.";
     DeadlineExceeded = "deadline_exceeded", GATEWAY_TIMEOUT, DeadlineExceeded,
         "Deadline exceeded",

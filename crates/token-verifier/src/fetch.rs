@@ -194,12 +194,17 @@ fn parse(url: &str) -> Result<Uri, UrlError> {
     if !matches!(url.scheme_str(), Some("http" | "https")) {
         return Err(UrlError::Scheme);
     }
-    // The parser takes any digits.
+    if has_valid_port(authority) { Ok(url) } else { Err(UrlError::Port) }
+}
+
+/// Whether an authority without user information (RFC 3986 section 3.2) names no port, or one from 1
+/// to 65535. The parser of the `http` crate takes any digits.
+#[must_use]
+pub fn has_valid_port(authority: &http::uri::Authority) -> bool {
     let after_host = authority.as_str().get(authority.host().len()..).unwrap_or_default();
     match after_host.strip_prefix(':').map(str::parse::<u16>) {
-        None if after_host.is_empty() => Ok(url),
-        Some(Ok(port)) if port > 0 => Ok(url),
-        _ => Err(UrlError::Port),
+        None => after_host.is_empty(),
+        Some(port) => port.is_ok_and(|port| port > 0),
     }
 }
 

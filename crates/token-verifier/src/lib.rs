@@ -32,7 +32,7 @@ pub use crate::claims::Claims;
 #[cfg(feature = "jwks")]
 pub use crate::feed::{FeedOutcome, RevocationFeed, RevocationSource, revocations_beside};
 #[cfg(feature = "jwks")]
-pub use crate::fetch::UrlError;
+pub use crate::fetch::{UrlError, has_valid_port};
 #[cfg(feature = "jwks")]
 pub use crate::jwks::JwksCache;
 pub use crate::key::{Algorithm, KeyError, VerificationKey};

@@ -23,8 +23,8 @@ service_kit::settings! {
     "The auth service"
     /// TLS on the way to the auth service.
     pub struct TlsClientSettings {
-        /// The authorities, in PEM, that JWKS_URL and AUTH_GRPC_URL are checked with where they are
-        /// https. Unset: the system's.
+        /// The authorities, in PEM, that JWKS_URL, REVOCATIONS_URL and AUTH_GRPC_URL are checked with
+        /// where they are https. Unset: the system's.
         ca: Option<String> = optional TLS_CA_FILE(text);
         /// The client certificate that is presented at AUTH_GRPC_URL (mutual TLS), in PEM.
         cert: Option<String> = optional TLS_CLIENT_CERT_FILE(text);
@@ -88,7 +88,9 @@ fn endpoint(url: &str) -> Result<(Endpoint, bool), String> {
         Some("https") => true,
         _ => return Err(fault()),
     };
+    // The parser takes any digits as a port.
     let plain = uri.host().is_some_and(|host| !host.is_empty())
+        && uri.authority().is_some_and(token_verifier::has_valid_port)
         && uri.path().trim_start_matches('/').is_empty()
         && !url.contains('@');
     let authority = uri.authority().filter(|_| plain).ok_or_else(fault)?;

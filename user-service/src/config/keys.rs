@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use service_kit::settings::{Secret, Setting, Source, read_bytes, seconds, text};
-use token_verifier::{JwksCache, JwksError, Rules, VerificationKey};
+use token_verifier::{JwksCache, Rules, UrlError, VerificationKey};
 
 use super::TLS_CA_FILE;
 
@@ -39,7 +39,10 @@ service_kit::settings! {
 impl From<RuleSettings> for Rules {
     fn from(settings: RuleSettings) -> Self {
         let RuleSettings { issuer, audience, exp_leeway, clock_skew } = settings;
-        Self { issuer, audience, exp_leeway, clock_skew }
+        let mut rules = Self::default().exp_leeway(exp_leeway).clock_skew(clock_skew);
+        rules.issuer = issuer;
+        rules.audience = audience;
+        rules
     }
 }
 
@@ -84,7 +87,7 @@ pub(super) fn keys(source: &mut Source) -> Option<KeySource> {
         };
         match made {
             // Of another setting.
-            Err(JwksError::Authorities) => Ok(None),
+            Err(UrlError::Authorities) => Ok(None),
             Err(error) => Err(error.to_string()),
             Ok(cache) => Ok(Some(cache)),
         }

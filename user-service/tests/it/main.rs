@@ -17,6 +17,7 @@ mod parity;
 mod read_only;
 mod reads;
 mod rest;
+mod revocations;
 mod settings;
 mod store;
 mod visibility;

@@ -34,6 +34,12 @@ fn faults_name_their_variable_and_show_no_secret() {
         (config::DATABASE_URL, "postgres://user:hunter2@host:port/db"),
         (config::JWKS_URL, "ftp://host/jwks.json"),
         (config::JWKS_URL, "not a url"),
+        (config::JWKS_URL, "http://127.0.0.1:99999/x"),
+        (config::JWKS_URL, "https://host:0/jwks.json"),
+        (config::REVOCATIONS_URL, "on"),
+        (config::REVOCATIONS_URL, "http://127.0.0.1:65536/x"),
+        (config::REVOCATIONS_URL, "http://user:hunter2@host/x"),
+        (config::REVOCATIONS_MAX_AGE, "1m"),
         (config::JWT_PUBLIC_KEY_FILE, "/nowhere/hunter.pem"),
         (config::JWT_SECRET, "hunter2"),
         (config::JWT_EXP_LEEWAY, "-1"),
@@ -41,6 +47,7 @@ fn faults_name_their_variable_and_show_no_secret() {
         (config::PROFILE_EMAIL_VISIBILITY, "everyone"),
         (config::AUTH_GRPC_URL, "auth:50051"),
         (config::AUTH_GRPC_URL, "ftp://auth:50051"),
+        (config::AUTH_GRPC_URL, "http://auth:99999"),
         (config::AUTH_GRPC_URL, "http://user:hunter2@auth:50051"),
         (config::SERVICE_TOKEN, "hunter2"),
         (config::SERVICE_TOKEN, "hunter2 hunter2 hunter2 hunter2 hunter2"),
@@ -68,6 +75,27 @@ fn keys_come_from_one_place() {
     assert!(told.contains("JWT_SECRET: cannot be given together with JWKS_URL"), "{told}");
     assert!(matches!(read(&both[1..]).unwrap().keys, config::KeySource::Given(_)));
     assert!(matches!(read(&both[..1]).unwrap().keys, config::KeySource::Jwks(_)));
+}
+
+#[test]
+fn revocations_are_beside_the_keys_and_off_where_those_are_given() {
+    let followed = |given: &[(Setting, &str)]| {
+        read(given).unwrap().revocations.map(|revocations| format!("{:?}", revocations.feed))
+    };
+    let beside = followed(&[(config::JWKS_URL, "http://auth:3000/keys/jwks.json")]).unwrap();
+    assert!(beside.contains("\"http://auth:3000/keys/revocations\""), "{beside}");
+    assert!(followed(&[]).unwrap().contains("\"http://127.0.0.1:3000/.well-known/revocations\""));
+    assert!(followed(&[(config::REVOCATIONS_URL, "off")]).is_none());
+    assert!(followed(&[(config::JWT_SECRET, SECRET)]).is_none());
+    let own = [(config::JWT_SECRET, SECRET), (config::REVOCATIONS_URL, "https://a/r")];
+    assert!(followed(&own).unwrap().contains("\"https://a/r\""));
+
+    let limited = read(&[(config::REVOCATIONS_MAX_AGE, "30")]).unwrap().revocations.unwrap();
+    assert_eq!(limited.max_age, Some(std::time::Duration::from_secs(30)));
+    assert_eq!(read(&[]).unwrap().revocations.unwrap().max_age, None);
+    let pointless = [(config::REVOCATIONS_URL, "off"), (config::REVOCATIONS_MAX_AGE, "30")];
+    let told = read(&pointless).unwrap_err();
+    assert!(told.contains("REVOCATIONS_MAX_AGE: "), "{told}");
 }
 
 #[test]

@@ -164,9 +164,16 @@ impl Person {
         if let Some(email) = email {
             claims["email"] = email.into();
         }
+        Self::of(&claims)
+    }
+
+    /// With a token of these claims.
+    pub(crate) fn of(claims: &Value) -> Self {
+        let id = claims["sub"].as_str().unwrap().parse().unwrap();
+        let email = claims["email"].as_str().unwrap_or_default().to_owned();
         let key = EncodingKey::from_secret(SECRET.as_bytes());
-        let token = jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap();
-        Self { id, email: email.unwrap_or_default().to_owned(), token }
+        let token = jsonwebtoken::encode(&Header::default(), claims, &key).unwrap();
+        Self { id, email, token }
     }
 
     pub(crate) fn path(&self) -> String {
@@ -182,7 +189,7 @@ impl Person {
     }
 }
 
-fn unix_now() -> i64 {
+pub(crate) fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(since.as_secs()).unwrap()
 }

@@ -1,0 +1,61 @@
+//! The list of tokens that were revoked.
+
+use std::time::Duration;
+
+use service_kit::settings::{Source, read_bytes, seconds, text};
+use token_verifier::{RevocationFeed, UrlError, revocations_beside};
+
+use super::{JWKS_URL, JWT_PUBLIC_KEY_FILE, JWT_SECRET, TLS_CA_FILE};
+
+service_kit::settings! {
+    "Verification of tokens"
+    /// The list of revoked tokens.
+    pub struct RevocationSettings {
+        /// Where the list of revoked tokens is published, or off. Unset: by the name revocations beside
+        /// JWKS_URL, and off where keys do not come from there.
+        url: Option<String> = optional REVOCATIONS_URL(text);
+        /// How old the list of revoked tokens may become before no token is taken, in seconds, 0 to 86400.
+        /// It is renewed every 2 s. 0: any age.
+        max_age: Duration = value REVOCATIONS_MAX_AGE("0", seconds(0, 86_400));
+    }
+}
+
+/// Which tokens are revoked.
+#[derive(Debug)]
+pub struct Revocations {
+    /// Where the list comes from.
+    pub feed: RevocationFeed,
+    /// How old it may become before no token is taken.
+    pub max_age: Option<Duration>,
+}
+
+/// Reads where the list is. That of the issuer of the keys is beside them; a key that is given in a file or
+/// as a secret says nothing of its issuer.
+pub(super) fn revocations(source: &mut Source) -> Option<Revocations> {
+    let RevocationSettings { url, max_age } = RevocationSettings::read(source);
+    let max_age = Some(max_age).filter(|limit| !limit.is_zero());
+    let authorities = source.optional(&TLS_CA_FILE, read_bytes);
+    let feed = |url: &str| match &authorities {
+        Some(pem) => RevocationFeed::trusting(url, pem),
+        None => RevocationFeed::new(url),
+    };
+    let feed = match url.as_deref() {
+        Some("off") => None,
+        Some(url) => match feed(url) {
+            Ok(feed) => Some(feed),
+            // Of another setting, which is told where the keys are read.
+            Err(UrlError::Authorities) => return None,
+            Err(error) => {
+                source.fault(&REVOCATIONS_URL, error);
+                return None;
+            }
+        },
+        None if source.is_set(&JWT_PUBLIC_KEY_FILE) || source.is_set(&JWT_SECRET) => None,
+        // What is wrong with JWKS_URL is told where the keys are read.
+        None => source.value(&JWKS_URL, |url| Ok(feed(&revocations_beside(url)).ok())),
+    };
+    if feed.is_none() && max_age.is_some() {
+        source.fault(&REVOCATIONS_MAX_AGE, "is given, but no list of revoked tokens is followed");
+    }
+    feed.map(|feed| Revocations { feed, max_age })
+}
