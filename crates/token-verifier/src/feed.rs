@@ -90,7 +90,7 @@ impl RevocationFeed {
     ///
     /// [`UrlError`] if the URL cannot be used, or if it is `https` and the system has no roots.
     pub fn new(url: &str) -> Result<Self, UrlError> {
-        Ok(Self::of(Source::Http(HttpSource::new(url, None)?)))
+        Ok(Self::of(Source::Http(Box::new(HttpSource::new(url, None)?))))
     }
 
     /// As [`RevocationFeed::new`], but certificates are checked against the authorities in `pem` alone.
@@ -99,7 +99,7 @@ impl RevocationFeed {
     ///
     /// [`UrlError`] if the URL cannot be used or `pem` holds no authority's certificate.
     pub fn trusting(url: &str, pem: &[u8]) -> Result<Self, UrlError> {
-        Ok(Self::of(Source::Http(HttpSource::new(url, Some(pem))?)))
+        Ok(Self::of(Source::Http(Box::new(HttpSource::new(url, Some(pem))?))))
     }
 
     /// Follows a list without HTTP, where the issuer is in the same process.

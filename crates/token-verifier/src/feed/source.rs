@@ -83,7 +83,7 @@ pub(super) struct Fetched {
 }
 
 pub(super) enum Source {
-    Http(HttpSource),
+    Http(Box<HttpSource>),
     Own(Arc<dyn RevocationSource>),
 }
 

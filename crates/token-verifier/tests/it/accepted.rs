@@ -7,8 +7,7 @@ use token_verifier::{
 };
 
 use crate::forge::{
-    self, ISSUER, NOW, SECRET, STRANGER, SUB, claims, from_jwks, from_pem, from_secret, header,
-    token,
+    ISSUER, NOW, SECRET, STRANGER, SUB, claims, from_jwks, from_pem, from_secret, header, token,
 };
 
 #[track_caller]
@@ -88,7 +87,7 @@ fn generation_session_and_verification_are_optional() {
 /// RFC 9864 gives EdDSA with Ed25519 a name of its own.
 #[test]
 fn ed25519_is_another_name_for_eddsa() {
-    let header = forge::header("Ed25519", &ISSUER.kid("EdDSA"));
+    let header = header("Ed25519", &ISSUER.kid("EdDSA"));
     let token = ISSUER.token_of("EdDSA", &header, &claims(""));
     let mut jwks = ISSUER.jwks();
     let keys = jwks["keys"].as_array_mut().unwrap();
