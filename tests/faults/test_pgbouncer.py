@@ -62,7 +62,7 @@ class PgBouncer(FaultTest):
         where = folder / "pgbouncer.ini"
         where.write_text(
             f"[databases]\n{databases}"
-            f"{(settings.EXAMPLES / 'pgbouncer.ini').read_text()}"
+            f"{(settings.EXAMPLES / 'pgbouncer/pgbouncer.ini').read_text()}"
             f"listen_addr = 127.0.0.1\nlisten_port = {self.address.split(':')[1]}\n"
             f"unix_socket_dir =\nauth_file = {roles}\n"
         )

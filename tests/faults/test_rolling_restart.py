@@ -64,7 +64,7 @@ class RollingRestart(FaultTest):
 
     def haproxy(self, environment):
         proxy = Process(
-            ["haproxy", "-db", "-f", settings.EXAMPLES / "haproxy.cfg"],
+            ["haproxy", "-db", "-f", settings.EXAMPLES / "haproxy/haproxy.cfg"],
             settings.WORK / self.name("haproxy.log"),
             environment,
         )

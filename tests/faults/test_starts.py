@@ -19,7 +19,7 @@ class Starts(FaultTest):
     def assert_migrated_once(self, server):
         for service, database in (("auth-service", "auth"), ("user-service", "users")):
             versions = server.query("SELECT version FROM _sqlx_migrations", database).split()
-            folder = settings.EXAMPLES.parent.parent / service / "migrations/postgres"
+            folder = settings.ROOT / service / "migrations/postgres"
             self.assertEqual(len(list(folder.glob("*.sql"))), len(versions))
             self.assertEqual(len(set(versions)), len(versions), versions)
             done = server.query("SELECT bool_and(success) FROM _sqlx_migrations", database)

@@ -12,5 +12,6 @@ POSTGRES_USER = os.environ["FAULTS_POSTGRES_USER"]
 WORK = pathlib.Path(os.environ["FAULTS_WORK"])
 # The ports that these tests may use: other tests that run at the same time have others.
 PORTS = range(*map(int, os.environ.get("FAULTS_PORTS", "20000-32000").split("-")))
-# Where the examples of configuration are.
-EXAMPLES = pathlib.Path(__file__).resolve().parent.parent
+# The root of the repository, and the examples of configuration in it.
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+EXAMPLES = ROOT / "deploy"
