@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use service_kit::{probe, settings::Source, shutdown, telemetry::LogOutput};
-use sql_kit::DatabaseSettings;
+use sql_kit::command::{migrate, migrate_command};
 
-use crate::{App, calibrate, config, keys_command};
+use crate::{App, NAME, calibrate, config, keys_command, store};
 
 /// What a subcommand may fail with. Its text is for the person at the terminal.
 pub type Failure = Box<dyn std::error::Error>;
@@ -16,7 +16,7 @@ pub type Failure = Box<dyn std::error::Error>;
 pub fn all() -> Vec<Command> {
     vec![
         Command::new("serve").about("Serve until SIGTERM (the default)"),
-        Command::new("migrate").about("Migrate the database and exit"),
+        migrate_command(),
         probe::command(),
         Command::new("calibrate")
             .about("Measure what hashing costs on this machine, and recommend settings")
@@ -84,10 +84,10 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
             probe::healthcheck(&addresses, source, flags).await?;
         }
         "migrate" => {
-            // It needs the database and no other secret.
-            let settings = DatabaseSettings::read(&config::DATABASE_URL, source);
+            // It needs the database and no other setting.
+            let database = source.value(&config::DATABASE_URL, str::parse);
             source.finish()?;
-            crate::migrate(&settings).await?;
+            Box::pin(migrate(NAME, &database, &store::MIGRATIONS, flags)).await?;
         }
         "keys" => keys_command::run(config::Settings::read(source)?, flags).await?,
         _ => {

@@ -31,7 +31,7 @@ use service_kit::{
     otlp::{Otlp, OtlpError},
     server::{Plan, Server},
 };
-use sql_kit::DatabaseSettings;
+use sql_kit::{DatabaseSettings, Starting};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -52,8 +52,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the start waits for the database before it listens anyway. In this time whatever makes
 /// the start impossible, such as a wrong encryption key, ends it.
 const START_PATIENCE: Duration = Duration::from_secs(4);
-/// How long to wait before the database is tried again.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the schemes of the stored hashes are looked at, and old counts of attempts removed.
 const WORK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -93,8 +91,8 @@ impl BuildError {
 #[derive(Debug)]
 pub struct App {
     server: Server,
-    preparation: Preparation,
-    prepared: bool,
+    preparation: Arc<Preparation>,
+    starting: Starting<BuildError>,
 }
 
 impl App {
@@ -131,18 +129,22 @@ impl App {
             Refusals::observed_by(&metrics),
             settings.password_rules,
         ));
-        let preparation = Preparation {
+        let preparation = Arc::new(Preparation {
             store: store.clone(),
             service: Arc::clone(&service),
             keys: keys(&store, settings.keys),
             sealer: settings.sealer,
             migrate: settings.database.pool.migrate_on_start,
-        };
-        let prepared = match tokio::time::timeout(START_PATIENCE, preparation.run()).await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) if !error.is_transient() => return Err(error),
-            Ok(Err(_)) | Err(_) => false,
-        };
+        });
+        let prepared = Arc::clone(&preparation);
+        let mut starting = Starting::begin(
+            move || {
+                let preparation = Arc::clone(&prepared);
+                async move { preparation.run().await }
+            },
+            BuildError::is_transient,
+        );
+        starting.wait(START_PATIENCE).await?;
 
         let plan = Plan {
             service: NAME,
@@ -169,7 +171,7 @@ impl App {
         )
         .await
         .map_err(BuildError::System)?;
-        Ok(Self { server, preparation, prepared })
+        Ok(Self { server, preparation, starting })
     }
 
     /// Its addresses and its health.
@@ -185,21 +187,9 @@ impl App {
     ///
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
-        let Self { server, preparation, prepared } = self;
-        server.run(preparation.keep(prepared), preparation.store.close()).await
+        let Self { server, preparation, starting } = self;
+        server.run(preparation.keep(starting), preparation.store.close()).await
     }
-}
-
-/// Runs the migrations and returns: the `migrate` subcommand.
-///
-/// # Errors
-///
-/// Where the database cannot be migrated.
-pub async fn migrate(settings: &DatabaseSettings) -> Result<(), BuildError> {
-    let store = open_store(settings, &Metrics::default())?;
-    store.migrate().await?;
-    store.close().await;
-    Ok(())
 }
 
 /// The keys in the database, for the `keys` subcommand; `None` where they are given in the settings.
@@ -291,6 +281,11 @@ struct Preparation {
 
 impl Preparation {
     async fn run(&self) -> Result<(), BuildError> {
+        // This sets the clock. What takes no writes may be a standby that is about to be promoted.
+        match self.store.ping().await {
+            Ok(()) | Err(StoreError::ReadOnly) => {}
+            Err(error) => return Err(error.into()),
+        }
         if self.migrate {
             self.store.migrate().await?;
         } else {
@@ -319,15 +314,9 @@ impl Preparation {
 
     /// Prepares, if that has not been done, and then keeps everything current. Returns only what
     /// makes going on impossible.
-    async fn keep(&self, prepared: bool) -> BuildError {
-        if !prepared {
-            tracing::warn!(service = NAME, "the database is away: waiting for it");
-            while let Err(error) = self.run().await {
-                if !error.is_transient() {
-                    return error;
-                }
-                tokio::time::sleep(RETRY_INTERVAL).await;
-            }
+    async fn keep(&self, starting: Starting<BuildError>) -> BuildError {
+        if let Err(error) = starting.finish().await {
+            return error;
         }
         let work = async {
             loop {

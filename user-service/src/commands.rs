@@ -2,9 +2,12 @@
 
 use clap::{ArgMatches, Command};
 use service_kit::{probe, settings::Source, shutdown, telemetry::LogOutput};
-use sql_kit::DatabaseSettings;
+use sql_kit::{
+    DatabaseSettings,
+    command::{migrate, migrate_command},
+};
 
-use crate::{App, config};
+use crate::{App, NAME, config, store};
 
 /// What a subcommand may fail with. Its text is for the person at the terminal.
 pub type Failure = Box<dyn std::error::Error>;
@@ -14,7 +17,7 @@ pub type Failure = Box<dyn std::error::Error>;
 pub fn all() -> Vec<Command> {
     vec![
         Command::new("serve").about("Serve until SIGTERM (the default)"),
-        Command::new("migrate").about("Migrate the database and exit"),
+        migrate_command(),
         probe::command(),
         outbox::command::command(
             "outbox",
@@ -45,14 +48,17 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
                 probe::AddressSettings { admin: &config::ADMIN_ADDR, http: &config::HTTP_ADDR };
             probe::healthcheck(&addresses, source, flags).await?;
         }
-        "migrate" | "outbox" => {
-            // They need the database and no other secret.
+        "migrate" => {
+            // It needs the database and no other setting.
+            let database = source.value(&config::DATABASE_URL, str::parse);
+            source.finish()?;
+            Box::pin(migrate(NAME, &database, &store::MIGRATIONS, flags)).await?;
+        }
+        "outbox" => {
+            // It needs the database and no other secret.
             let settings = DatabaseSettings::read(&config::DATABASE_URL, source);
             source.finish()?;
-            match name {
-                "migrate" => crate::migrate(&settings).await?,
-                _ => crate::outbox_command(&settings, flags).await?,
-            }
+            crate::outbox_command(&settings, flags).await?;
         }
         _ => {
             let settings = config::Settings::read(source)?;

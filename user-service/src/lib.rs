@@ -27,7 +27,7 @@ use service_kit::{
     settings::Secret,
     trace::Traces,
 };
-use sql_kit::DatabaseSettings;
+use sql_kit::{DatabaseSettings, Starting};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -45,8 +45,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the start waits for the database before it listens anyway. In this time whatever makes
 /// the start impossible, such as a database of a newer version, ends it.
 const START_PATIENCE: Duration = Duration::from_secs(4);
-/// How long to wait before the database is tried again.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the service does not start, or ends.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +67,8 @@ pub enum BuildError {
 #[derive(Debug)]
 pub struct App {
     server: Server,
-    background: Background,
+    background: Arc<Background>,
+    starting: Starting<StoreError>,
 }
 
 impl App {
@@ -92,7 +91,7 @@ impl App {
         let accounts =
             accounts(settings.auth_grpc, settings.service_token.as_ref(), Traces::new(&otlp))?;
         let backlog = Backlog::new(store.outbox().clone(), &metrics);
-        let mut background = Background {
+        let background = Arc::new(Background {
             worker: accounts.map(|accounts| {
                 Worker::new(store.outbox().clone(), backlog.clone(), outgoing::SETTINGS, accounts)
             }),
@@ -100,14 +99,16 @@ impl App {
             store: store.clone(),
             service: Arc::clone(&service),
             migrate: settings.database.pool.migrate_on_start,
-            prepared: false,
-        };
-        background.prepared = match tokio::time::timeout(START_PATIENCE, background.prepare()).await
-        {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) if !error.is_transient() => return Err(error.into()),
-            Ok(Err(_)) | Err(_) => false,
-        };
+        });
+        let prepared = Arc::clone(&background);
+        let mut starting = Starting::begin(
+            move || {
+                let background = Arc::clone(&prepared);
+                async move { background.prepare().await }
+            },
+            StoreError::is_transient,
+        );
+        starting.wait(START_PATIENCE).await?;
 
         let follows_revocations = settings.revocations.is_some();
         let verifier = verification::verifier(
@@ -141,7 +142,7 @@ impl App {
         )
         .await
         .map_err(BuildError::System)?;
-        Ok(Self { server, background })
+        Ok(Self { server, background, starting })
     }
 
     /// Its addresses and its health.
@@ -157,21 +158,9 @@ impl App {
     ///
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
-        let Self { server, background } = self;
-        Ok(server.run(background.run(), background.close()).await?)
+        let Self { server, background, starting } = self;
+        Ok(server.run(background.run(starting), background.close()).await?)
     }
-}
-
-/// Runs the migrations and returns: the `migrate` subcommand.
-///
-/// # Errors
-///
-/// Where the database cannot be migrated.
-pub async fn migrate(settings: &DatabaseSettings) -> Result<(), BuildError> {
-    let store = open_store(settings, &Metrics::default())?;
-    store.migrate().await?;
-    store.close().await;
-    Ok(())
 }
 
 /// Lists, retries or discards deletions: the `outbox` subcommand.
@@ -231,7 +220,11 @@ fn observe_connections(store: &Store, most: u32, metrics: &Metrics) {
 fn database_check(store: Store, service: Arc<Service>) -> Check {
     Check::new("database", move || {
         let (store, service) = (store.clone(), Arc::clone(&service));
-        async move { service.is_prepared() && store.ping().await.is_ok() }
+        // A database that takes no writes can still be read, and reads are answered.
+        async move {
+            service.is_prepared()
+                && matches!(store.ping().await, Ok(()) | Err(StoreError::ReadOnly))
+        }
     })
 }
 
@@ -255,11 +248,15 @@ struct Background {
     service: Arc<Service>,
     worker: Option<Worker<Accounts>>,
     migrate: bool,
-    prepared: bool,
 }
 
 impl Background {
     async fn prepare(&self) -> Result<(), StoreError> {
+        // This sets the clock. What takes no writes can be read.
+        match self.store.ping().await {
+            Ok(()) | Err(StoreError::ReadOnly) => {}
+            Err(error) => return Err(error),
+        }
         if self.migrate {
             self.store.migrate().await?;
         } else {
@@ -270,15 +267,9 @@ impl Background {
 
     /// Prepares, if that has not been done, and then delivers. Returns only what makes going on
     /// impossible.
-    async fn run(&self) -> StoreError {
-        if !self.prepared {
-            tracing::warn!(service = NAME, "the database is away: waiting for it");
-            while let Err(error) = self.prepare().await {
-                if !error.is_transient() {
-                    return error;
-                }
-                tokio::time::sleep(RETRY_INTERVAL).await;
-            }
+    async fn run(&self, starting: Starting<StoreError>) -> StoreError {
+        if let Err(error) = starting.finish().await {
+            return error;
         }
         let deliver = async {
             if let Some(worker) = &self.worker {

@@ -32,7 +32,8 @@ macro_rules! migrations {
     };
 }
 
-static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| Migrations {
+/// The migrations of both engines.
+pub static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| Migrations {
     postgres: migrations!("postgres"),
     sqlite: migrations!("sqlite"),
 });

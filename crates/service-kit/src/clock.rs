@@ -13,8 +13,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// Clones share the offset.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
-    /// In microseconds.
+    /// How far the clock that is followed is ahead, in microseconds.
     offset: Arc<AtomicI64>,
+    /// How far a test has moved it, in microseconds.
+    advanced: Arc<AtomicI64>,
 }
 
 impl Clock {
@@ -22,21 +24,23 @@ impl Clock {
     /// stored is then exactly what was answered.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
-        let now = machine_micros().saturating_add(self.offset.load(Relaxed));
+        let offset = self.offset.load(Relaxed).saturating_add(self.advanced.load(Relaxed));
+        let now = machine_micros().saturating_add(offset);
         DateTime::from_timestamp_micros(now).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    /// Takes over the time of another clock, which said `time` just now.
-    pub fn follow(&self, time: DateTime<Utc>) {
-        self.offset.store(time.timestamp_micros().saturating_sub(machine_micros()), Relaxed);
+    /// Follows another clock, which is `ahead` of the machine's.
+    pub fn set_offset(&self, ahead: TimeDelta) {
+        self.offset.store(ahead.num_microseconds().unwrap_or_default(), Relaxed);
     }
 
-    /// Moves the clock, forwards or backwards. For tests that would otherwise have to wait.
+    /// Moves the clock, forwards or backwards, beside what it follows. For tests that would otherwise
+    /// have to wait.
     pub fn advance(&self, by: TimeDelta) {
-        self.offset.fetch_add(by.num_microseconds().unwrap_or(i64::MAX / 4), Relaxed);
+        self.advanced.fetch_add(by.num_microseconds().unwrap_or(i64::MAX / 4), Relaxed);
     }
 
-    /// How far the clock is ahead of the machine's.
+    /// How far the clock that is followed is ahead of the machine's.
     #[must_use]
     pub fn offset(&self) -> TimeDelta {
         TimeDelta::microseconds(self.offset.load(Relaxed))
@@ -56,10 +60,12 @@ mod tests {
         let clock = Clock::default();
         assert!((Utc::now() - clock.now()).abs() < TimeDelta::seconds(5));
         let other = clock.clone();
-        clock.follow(Utc::now() + TimeDelta::hours(3));
+        clock.set_offset(TimeDelta::hours(3));
         assert!((other.now() - Utc::now() - TimeDelta::hours(3)).abs() < TimeDelta::seconds(5));
         clock.advance(TimeDelta::hours(-3));
-        assert!(other.offset().abs() < TimeDelta::seconds(5));
+        assert!((other.now() - Utc::now()).abs() < TimeDelta::seconds(5));
+        clock.set_offset(TimeDelta::zero());
+        assert!((other.now() - Utc::now() + TimeDelta::hours(3)).abs() < TimeDelta::seconds(5));
         assert_eq!(clock.now().timestamp_subsec_nanos() % 1000, 0);
     }
 }

@@ -1,6 +1,10 @@
 //! Errors of a database, reduced to what a service can act on.
 
+use std::io;
+
 use sqlx::migrate::MigrateError;
+
+use crate::postgres::ConnectError;
 
 /// What went wrong in a store. The cause is logged where it is mapped and goes no further: its text
 /// may quote data.
@@ -9,6 +13,10 @@ pub enum StoreError {
     /// The database cannot be reached, does not answer, or refuses for now. It may pass.
     #[error("the database is unavailable")]
     Unavailable,
+    /// The database answers but takes no writes: a standby, say, or a file that may only be read. It may
+    /// pass.
+    #[error("the database takes no writes")]
+    ReadOnly,
     /// The database was migrated by a newer version of the service.
     #[error(
         "the database has migration {0}, which this version does not know: it was made by a newer \
@@ -21,11 +29,22 @@ pub enum StoreError {
     /// A migration that was applied differs from ours.
     #[error("migration {0} in the database is not the one of this version")]
     Altered(i64),
+    /// A migration failed.
+    #[error("migration {version} failed: {said}")]
+    Migration {
+        /// Its number.
+        version: i64,
+        /// What the database said.
+        said: String,
+    },
     /// The role of the URL lacks a right.
     #[error(
         "the role of the URL may not do what was asked: grant it the rights, or migrate as another"
     )]
     Denied,
+    /// The database is there, and cannot be used as it is.
+    #[error("{0}")]
+    Unusable(String),
     /// A fault of ours.
     #[error("the database refused an operation")]
     Internal,
@@ -35,14 +54,24 @@ impl StoreError {
     /// Whether another try, later, may succeed.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable)
+        matches!(self, Self::Unavailable | Self::ReadOnly)
     }
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        if let sqlx::Error::Configuration(error) = &error {
+            return Self::Unusable(error.to_string());
+        }
+        if is_read_only(&error) {
+            tracing::warn!("the database takes no writes");
+            return Self::ReadOnly;
+        }
         if is_unavailable(&error) {
-            tracing::warn!(%error, "the database is unavailable");
+            // Whoever has tried to connect has said so already, with more words and fewer lines.
+            if !is_connect_error(&error) {
+                tracing::warn!(%error, "the database is unavailable");
+            }
             return Self::Unavailable;
         }
         // Only the code of a database's own error is safe to log: its text can quote a row.
@@ -50,6 +79,10 @@ impl From<sqlx::Error> for StoreError {
             Some(error) if error.code().is_some_and(|code| code == "42501") => {
                 tracing::error!(code = "42501", "the database denied an operation");
                 return Self::Denied;
+            }
+            Some(error) if error.code().is_some_and(|code| is_damaged(&code)) => {
+                tracing::error!(code = error.code().as_deref(), "{DAMAGED}");
+                return Self::Unusable(DAMAGED.to_owned());
             }
             Some(error) => {
                 tracing::error!(
@@ -67,7 +100,14 @@ impl From<MigrateError> for StoreError {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Execute(error) => error.into(),
-            MigrateError::ExecuteMigration(error, _) => error.into(),
+            MigrateError::ExecuteMigration(error, version) => match error.as_database_error() {
+                // A migration is ours, and its error quotes no row.
+                Some(said) if !is_unavailable(&error) && !is_read_only(&error) => {
+                    let code = said.code().unwrap_or_default();
+                    Self::Migration { version, said: format!("{} ({code})", said.message()) }
+                }
+                _ => error.into(),
+            },
             MigrateError::VersionMissing(version) => Self::Newer(version),
             MigrateError::VersionMismatch(version) => Self::Altered(version),
             error => {
@@ -78,11 +118,112 @@ impl From<MigrateError> for StoreError {
     }
 }
 
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| codes.contains(&&*code))
+}
+
 /// Whether the server has given up a transaction in favour of another one, and says to try again: a
 /// serialization failure or a deadlock (PostgreSQL, appendix A, class 40).
 pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| ["40001", "40P01"].contains(&&*code))
+    has_code(error, &["40001", "40P01"])
+}
+
+/// Whether somebody else's lock was in the way: no lock in time, or a deadlock.
+pub(crate) fn is_blocked(error: &sqlx::Error) -> bool {
+    has_code(error, &["55P03", "40P01"])
+}
+
+/// Whether another process holds the lock of a SQLite file.
+pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
+    sqlite_code(error).is_some_and(|code| [5, 6].contains(&code))
+}
+
+/// Whether the server, or the file, takes no writes.
+pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
+    has_code(error, &["25006"]) || sqlite_code(error) == Some(8)
+}
+
+/// Whether a connection that had been made is lost: broken, or ended by the server.
+pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => !is_connect_error(error),
+        sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // Shutdown, crash, the database dropped, the session's time over; a proxy that lost its server.
+            code.len() == 5
+                && (code.starts_with("57P")
+                    || code.starts_with("08")
+                    || ["25P03"].contains(&&*code))
+        }),
+        _ => false,
+    }
+}
+
+/// An error of a connection that was lost while a write was made durable: it may be, or not.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}, while a write was made durable: it may be, or not")]
+struct Undecided(sqlx::Error);
+
+/// Marks an error as one after which an operation must not be repeated, where that is so.
+pub(crate) fn undecided(error: sqlx::Error) -> sqlx::Error {
+    if is_lost(&error) { sqlx::Error::Io(io::Error::other(Undecided(error))) } else { error }
+}
+
+/// Whether the operation left nothing behind and may succeed on another connection.
+pub(crate) fn may_be_repeated(error: &sqlx::Error) -> bool {
+    let is_undecided = match error {
+        sqlx::Error::Io(error) => {
+            error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Undecided>)
+        }
+        _ => false,
+    };
+    is_read_only(error) || is_lost(error) && !is_undecided
+}
+
+fn is_connect_error(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Io(error) = error else { return false };
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<ConnectError>)
+}
+
+const DAMAGED: &str = "the file is damaged, or is no SQLite database: restore it from a backup, or correct \
+                       its name in DATABASE_URL";
+
+/// What SQLite says of a file that cannot be used, and what to do.
+pub(crate) fn said_by_sqlite(error: &sqlx::Error) -> String {
+    let said = error
+        .as_database_error()
+        .map_or_else(|| error.to_string(), |error| error.message().to_owned());
+    match sqlite_code(error) {
+        Some(11 | 26) => format!("{said}; {DAMAGED}"),
+        Some(8 | 14) => format!("{said}; let this user read and write the file and its folder"),
+        Some(5 | 6) => format!("{said}; another process has the lock of the file"),
+        _ => said,
+    }
+}
+
+/// What a SQLite file cannot be opened for, with its name.
+pub(crate) fn cannot_open(file: &std::path::Path, error: &io::Error) -> io::Error {
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => "; let this user write to the folder",
+        _ => "",
+    };
+    io::Error::new(
+        error.kind(),
+        format!("cannot make the file {}: {error}{advice}", file.display()),
+    )
+}
+
+/// The lowest byte of an extended result code of SQLite is the primary one.
+fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code()?;
+    // Those of Postgres have five characters.
+    (code.len() < 5).then(|| code.parse::<u32>().ok())?.map(|code| code & 0xff)
+}
+
+/// SQLite: the file is malformed, or none of SQLite's.
+fn is_damaged(code: &str) -> bool {
+    code.len() < 5 && code.parse::<u32>().is_ok_and(|code| [11, 26].contains(&(code & 0xff)))
 }
 
 fn is_unavailable(error: &sqlx::Error) -> bool {
@@ -107,10 +248,9 @@ fn is_unavailable_code(code: &str) -> bool {
             || code.starts_with("53") // insufficient resources: disk full, too many connections
             || code.starts_with("57P") // shutdown, crash, cannot connect now
             || code.starts_with("58") // system error, such as I/O
-            || ["25006", "28000", "28P01", "3D000", "40001", "40P01", "55P03", "57014"]
+            || ["25P03", "28000", "28P01", "3D000", "40001", "40P01", "55P03", "57014"]
                 .contains(&code);
     }
-    // The lowest byte of an extended result code is the primary one: busy, locked, read-only, I/O
-    // error, full, cannot open, protocol.
-    code.parse::<u32>().is_ok_and(|code| [5, 6, 8, 10, 13, 14, 15].contains(&(code & 0xff)))
+    // Busy, locked, I/O error, full, cannot open, protocol.
+    code.parse::<u32>().is_ok_and(|code| [5, 6, 10, 13, 14, 15].contains(&(code & 0xff)))
 }

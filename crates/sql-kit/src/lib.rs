@@ -1,14 +1,17 @@
 //! What the stores of both services share: connection pools whose waits are bounded, embedded
 //! migrations, and the few kinds of error that a service tells apart. It holds no query.
 
+mod clock;
+pub mod command;
 mod error;
-mod hosts;
 mod migrate;
 mod observe;
 mod postgres;
 pub mod settings;
 mod sql;
 mod sqlite;
+mod start;
+mod url;
 mod value;
 
 use std::time::Duration;
@@ -16,14 +19,19 @@ use std::time::Duration;
 use crate::settings::{PoolMode, PoolSettings};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 pub use error::StoreError;
-pub use migrate::{MigrationSource, migrator};
-pub use postgres::{Lease, Postgres};
-use service_kit::metrics::{Durations, Metrics};
+pub use migrate::{Migrated, MigrationSource, MigrationState, migrator};
+use postgres::{Lease, Postgres};
+use service_kit::{
+    clock::Clock,
+    metrics::{Durations, Metrics, Unit as MetricUnit},
+};
 pub use settings::DatabaseSettings;
 pub use sql::{Kind, Migrations, Sql, Statement, Unit};
-pub use sqlite::{Sqlite, sqlite_time};
+use sqlite::Sqlite;
 pub use sqlx::Error as SqlError;
-use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
+use sqlx::sqlite::SqliteConnectOptions;
+pub use start::Starting;
+pub use url::Servers;
 pub use value::{Column, Row, Value};
 
 /// How long one operation on the database may take in all. A database that hangs, rather than
@@ -44,14 +52,39 @@ pub struct PoolOptions {
     pub transaction_pooling: bool,
     /// Where the durations of operations are noted.
     pub durations: Durations,
+    /// The clock that follows the database's.
+    pub clock: Clock,
 }
 
 impl PoolOptions {
+    /// The pool of a command that one person has called, for a moment.
+    #[must_use]
+    pub fn for_command(application: &'static str) -> Self {
+        let metrics = Metrics::default();
+        Self {
+            application,
+            max_connections: 2,
+            acquire_timeout: OPERATION_TIMEOUT,
+            transaction_pooling: false,
+            durations: metrics.durations("db.client.operation.duration", "", "db.system.name", &[]),
+            clock: Clock::default(),
+        }
+    }
+
     /// The pool of the service `application`, as its settings say.
     #[must_use]
     pub fn new(application: &'static str, settings: &PoolSettings, metrics: &Metrics) -> Self {
         let help = "Duration of operations on the database, with the wait for a connection";
+        let clock = Clock::default();
+        let ahead = clock.clone();
+        metrics.gauge(
+            "db.client.clock.offset",
+            "How far the database's clock is ahead of this machine's",
+            MetricUnit::Seconds,
+            move || Some(ahead.offset().as_seconds_f64()),
+        );
         Self {
+            clock,
             application,
             max_connections: settings.max_connections,
             acquire_timeout: settings.acquire_timeout,
@@ -76,9 +109,9 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Those of a pool, of which `kept` wait elsewhere.
-    fn of<DB: sqlx::Database>(pool: &sqlx::Pool<DB>, kept: usize) -> Self {
-        let idle = u32::try_from(pool.num_idle().saturating_add(kept)).unwrap_or(u32::MAX);
+    /// Those of a pool of sqlx.
+    fn of<DB: sqlx::Database>(pool: &sqlx::Pool<DB>) -> Self {
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
         Self { idle, used: pool.size().saturating_sub(idle) }
     }
 
@@ -93,9 +126,24 @@ impl Connections {
 #[derive(Clone)]
 pub enum Database {
     /// `postgres://` or `postgresql://`: the servers, of which one is the primary.
-    Postgres(Vec<PgConnectOptions>),
+    Postgres(Servers),
     /// `sqlite:`, a file or `sqlite::memory:`.
     Sqlite(Box<SqliteConnectOptions>),
+}
+
+impl Database {
+    /// Engine, address and name, without a credential, for messages.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Postgres(servers) => {
+                let addresses: Vec<String> = servers.iter().map(url::address).collect();
+                let name = servers.first().map(url::database).unwrap_or_default();
+                format!("Postgres at {}, database \"{name}\"", addresses.join(" and "))
+            }
+            Self::Sqlite(options) => format!("SQLite at {}", options.get_filename().display()),
+        }
+    }
 }
 
 /// The engine only: the options print the password.
@@ -111,11 +159,14 @@ impl std::fmt::Debug for Database {
 impl std::str::FromStr for Database {
     type Err = String;
 
-    /// Chooses the engine by the scheme. The error does not repeat the URL, which may hold a
-    /// password.
+    /// Chooses the engine by the scheme. What a Postgres URL leaves open is as libpq's environment
+    /// variables say (`PGUSER`, `PGPASSWORD`, `PGSSLMODE`, …). The error does not repeat the URL, which may
+    /// hold a password.
     fn from_str(url: &str) -> Result<Self, String> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Ok(Self::Postgres(hosts::parse(url)?))
+            #[expect(clippy::disallowed_methods, reason = "they are libpq's, not settings of ours")]
+            let servers = url::read(url, |name| std::env::var(name).ok())?;
+            Ok(Self::Postgres(servers))
         } else if url.starts_with("sqlite:") {
             let options = url.parse().map_err(|_| "is not a valid SQLite URL".to_owned())?;
             Ok(Self::Sqlite(Box::new(options)))

@@ -1,19 +1,32 @@
 //! Migrations, embedded in the binary.
 
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
+
+use std::time::Duration;
+
+pub(crate) use sqlx::migrate::Migrator;
 use sqlx::{
     SqlSafeStr as _,
-    migrate::{Migration, MigrationType, Migrator},
+    migrate::{Migrate, Migration, MigrationType},
 };
 
 use crate::StoreError;
 
 /// Where sqlx notes the migrations that were run.
 pub(crate) const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+/// The number and the name of those that were.
+pub(crate) const SELECT_APPLIED: &str =
+    "SELECT version, description FROM _sqlx_migrations WHERE success ORDER BY version";
+/// How a migration begins that cannot run in a transaction, such as `CREATE INDEX CONCURRENTLY`. It is one
+/// statement.
+const NO_TRANSACTION: &str = "-- no-transaction";
 
 /// The number, name and text of one migration.
 pub type MigrationSource = (i64, &'static str, &'static str);
 
-/// A migrator that knows `migrations` and refuses a database that knows more.
+/// A migrator that knows `migrations` and refuses a database that knows more. A migration whose first
+/// line is `-- no-transaction` runs outside a transaction, and has one statement.
 #[must_use]
 pub fn migrator(migrations: &[MigrationSource]) -> Migrator {
     Migrator::with_migrations(
@@ -25,20 +38,116 @@ pub fn migrator(migrations: &[MigrationSource]) -> Migrator {
                     (*name).into(),
                     MigrationType::Simple,
                     sql.into_sql_str(),
-                    false,
+                    sql.starts_with(NO_TRANSACTION),
                 )
             })
             .collect(),
     )
 }
 
+/// A migration that was run just now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    /// Its number.
+    pub version: i64,
+    /// Its name.
+    pub name: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A migration that a database has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub(crate) version: i64,
+    pub(crate) name: String,
+}
+
+pub(crate) fn applied(rows: Vec<(i64, String)>) -> Vec<Applied> {
+    rows.into_iter().map(|(version, name)| Applied { version, name }).collect()
+}
+
+/// What is to be said of a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationState {
+    /// Its number.
+    pub version: i64,
+    /// Its name.
+    pub name: String,
+    /// Whether the database has it.
+    pub is_applied: bool,
+    /// Whether this version of the service has it; else a newer one has made it.
+    pub is_known: bool,
+}
+
+/// All migrations, those of the database and ours.
+pub(crate) fn states(migrator: &Migrator, applied: Vec<Applied>) -> Vec<MigrationState> {
+    let ours = migrator.iter().map(|migration| MigrationState {
+        version: migration.version,
+        name: migration.description.to_string(),
+        is_applied: applied.iter().any(|applied| applied.version == migration.version),
+        is_known: true,
+    });
+    let mut states: Vec<_> = ours.collect();
+    states.extend(
+        applied.into_iter().filter(|applied| !migrator.version_exists(applied.version)).map(
+            |Applied { version, name }| MigrationState {
+                version,
+                name,
+                is_applied: true,
+                is_known: false,
+            },
+        ),
+    );
+    states.sort_by_key(|state| state.version);
+    states
+}
+
 /// Compares the migrations that a database has with those that it should have.
-pub(crate) fn compare(migrator: &Migrator, applied: &[i64]) -> Result<(), StoreError> {
-    if let Some(unknown) = applied.iter().find(|version| !migrator.version_exists(**version)) {
-        return Err(StoreError::Newer(*unknown));
+pub(crate) fn compare(migrator: &Migrator, applied: &[Applied]) -> Result<(), StoreError> {
+    if let Some(unknown) = applied.iter().find(|applied| !migrator.version_exists(applied.version))
+    {
+        return Err(StoreError::Newer(unknown.version));
     }
-    match migrator.iter().find(|migration| !applied.contains(&migration.version)) {
+    let is_applied = |version| applied.iter().any(|applied| applied.version == version);
+    match migrator.iter().find(|migration| !is_applied(migration.version)) {
         Some(missing) => Err(StoreError::NotMigrated(missing.version)),
         None => Ok(()),
     }
+}
+
+/// The migrations that a database lacks, in their order.
+async fn missing<'m>(
+    connection: &mut impl Migrate,
+    migrator: &'m Migrator,
+) -> Result<Vec<&'m Migration>, StoreError> {
+    let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await?;
+    let mut missing = Vec::new();
+    if let Some(unknown) = applied.iter().find(|applied| !migrator.version_exists(applied.version))
+    {
+        return Err(StoreError::Newer(unknown.version));
+    }
+    for migration in migrator.iter() {
+        match applied.iter().find(|applied| applied.version == migration.version) {
+            Some(applied) if applied.checksum != migration.checksum => {
+                return Err(StoreError::Altered(migration.version));
+            }
+            Some(_) => {}
+            None => missing.push(migration),
+        }
+    }
+    Ok(missing)
+}
+
+/// Runs one migration and says so.
+async fn apply(
+    connection: &mut impl Migrate,
+    migration: &Migration,
+) -> Result<Migrated, sqlx::migrate::MigrateError> {
+    let (version, name) = (migration.version, migration.description.to_string());
+    tracing::info!(version, name, "migrating the database");
+    let took = connection.apply(MIGRATIONS_TABLE, migration).await?;
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(event = "database.migrated", version, name, took_ms, "migrated the database");
+    Ok(Migrated { version, name, took })
 }

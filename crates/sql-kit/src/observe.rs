@@ -20,25 +20,22 @@ impl Observer {
         Self { durations, system }
     }
 
-    /// Does one operation, and gives it up after [`OPERATION_TIMEOUT`].
+    /// Does one operation, and gives it up after [`OPERATION_TIMEOUT`]: the result is then `None`.
     pub(crate) async fn bounded<T>(
         &self,
         operation: impl Future<Output = Result<T, sqlx::Error>>,
-    ) -> Result<T, StoreError> {
+    ) -> Option<Result<T, StoreError>> {
         let span = trace::child("database", SpanKind::Client);
         span.set("db.system.name", self.system);
         let started = Instant::now();
         let result = tokio::time::timeout(OPERATION_TIMEOUT, operation).await;
         self.durations.observe(self.system, started.elapsed());
-        let result = match result {
-            Ok(result) => result.map_err(StoreError::from),
-            Err(_) => {
-                let seconds = OPERATION_TIMEOUT.as_secs();
-                tracing::warn!(seconds, "the database does not answer");
-                Err(StoreError::Unavailable)
-            }
-        };
-        if result.is_err() {
+        let result = result.ok().map(|result| result.map_err(StoreError::from));
+        if result.is_none() {
+            let seconds = OPERATION_TIMEOUT.as_secs();
+            tracing::warn!(seconds, "the database does not answer");
+        }
+        if !matches!(result, Some(Ok(_))) {
             span.fail();
         }
         result

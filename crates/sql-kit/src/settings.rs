@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use service_kit::settings::{Group, Setting, Source, boolean, number, seconds};
 
-use crate::Database;
+use crate::{Database, url};
 
 /// How a proxy before Postgres gives out servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,15 +60,8 @@ impl DatabaseSettings {
     pub fn note(&self, service: &'static str) {
         match &self.database {
             Database::Postgres(servers) => {
-                let hosts: Vec<_> = servers
-                    .iter()
-                    .map(|server| match server.get_socket() {
-                        Some(socket) => socket.display().to_string(),
-                        None => format!("{}:{}", server.get_host(), server.get_port()),
-                    })
-                    .collect();
-                let first = servers.first();
-                let name = first.and_then(|one| one.get_database().or(Some(one.get_username())));
+                let hosts: Vec<_> = servers.iter().map(url::address).collect();
+                let name = servers.first().map(url::database);
                 tracing::info!(
                     service,
                     engine = "postgresql",
@@ -84,9 +77,9 @@ impl DatabaseSettings {
         }
     }
 
-    /// Reads them; `url` is the service's `DATABASE_URL`.
-    pub fn read(url: &Setting, source: &mut Source) -> Self {
-        let database = source.value(url, str::parse);
+    /// Reads them; `setting` is the service's `DATABASE_URL`.
+    pub fn read(setting: &Setting, source: &mut Source) -> Self {
+        let database = source.value(setting, str::parse);
         let pool = PoolSettings::read(source);
         if pool.mode == PoolMode::Transaction && pool.migrate_on_start {
             // The lock under which migrations run belongs to a session.

@@ -1,18 +1,26 @@
 //! A database of either engine, and units of work on it. A statement is written once where both
 //! engines read it alike, and twice where they do not ([`Statement`]).
 
-use std::io;
+use std::{io, time::Duration};
 
 use service_kit::clock::Clock;
 use sqlx::{Sqlite as SqliteEngine, Transaction, migrate::Migrator, pool::PoolConnection};
 
 use crate::{
-    Connections, Database, Lease, PoolOptions, Postgres, Sqlite, StoreError, error,
+    Connections, Database, Lease, Migrated, MigrationState, PoolOptions, Postgres, Sqlite,
+    StoreError,
+    clock::Readings,
+    error,
+    migrate::{self, Applied},
     value::{PgQuery, Row, Value, bind_postgres, bind_sqlite},
 };
 
-/// How often an operation is repeated that the server gave up in favour of another one.
-const RETRIES: u32 = 5;
+/// How often an operation is repeated that the server gave up in favour of another one, with growing
+/// pauses. [`crate::OPERATION_TIMEOUT`] holds for all of them together.
+const CONFLICTS: u32 = 12;
+/// How often an operation is repeated whose connection turned out to be dead, or to be to a server that
+/// takes no writes. After the first time the others that were made before are not used any more.
+const LOST: u32 = 2;
 
 /// The text of a statement, with placeholders `$1`, `$2`, ….
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +48,7 @@ impl From<&'static str> for Statement {
 pub struct Sql {
     engine: Engine,
     clock: Clock,
+    readings: Readings,
 }
 
 #[derive(Debug, Clone)]
@@ -55,14 +64,17 @@ impl Sql {
     ///
     /// Where the folder of a SQLite file cannot be made.
     pub fn open(database: &Database, options: PoolOptions) -> io::Result<Self> {
+        let clock = options.clock.clone();
         let engine = match database {
-            Database::Postgres(hosts) => Engine::Postgres(Postgres::open(hosts.clone(), options)),
+            Database::Postgres(servers) => {
+                Engine::Postgres(Postgres::open(servers.clone(), options))
+            }
             Database::Sqlite(file) => Engine::Sqlite(Sqlite::open((**file).clone(), options)?),
         };
-        Ok(Self { engine, clock: Clock::default() })
+        Ok(Self { engine, clock, readings: Readings::default() })
     }
 
-    /// The database's clock: on Postgres the server's as of the last [`Sql::ping`], on SQLite the
+    /// The database's clock: on Postgres the server's as of the last few [`Sql::ping`], on SQLite the
     /// machine's.
     #[must_use]
     pub const fn clock(&self) -> &Clock {
@@ -81,10 +93,18 @@ impl Sql {
         F: Future<Output = Result<T, sqlx::Error>>,
     {
         let repeated = async {
-            let mut left = RETRIES;
+            let (mut conflicts, mut lost) = (0, 0);
             loop {
                 match operation().await {
-                    Err(error) if left > 0 && error::is_conflict(&error) => left -= 1,
+                    Err(error) if conflicts < CONFLICTS && error::is_conflict(&error) => {
+                        conflicts += 1;
+                        // Those that collided should not collide again at once.
+                        tokio::time::sleep(Duration::from_millis(u64::from(conflicts * 2))).await;
+                    }
+                    Err(error) if lost < LOST && error::may_be_repeated(&error) => {
+                        lost += 1;
+                        self.judge(&error);
+                    }
                     result => return result,
                 }
             }
@@ -92,6 +112,14 @@ impl Sql {
         match &self.engine {
             Engine::Postgres(database) => database.bounded(repeated).await,
             Engine::Sqlite(database) => database.bounded(repeated).await,
+        }
+    }
+
+    /// Draws the conclusions of an error for the other connections.
+    fn judge(&self, error: &sqlx::Error) {
+        match &self.engine {
+            Engine::Postgres(database) => database.judge(error),
+            Engine::Sqlite(database) => database.judge(error),
         }
     }
 
@@ -105,12 +133,27 @@ impl Sql {
             (Engine::Postgres(database), Kind::Transaction) => {
                 Inner::Postgres(database.transaction().await?)
             }
+            (Engine::Postgres(database), Kind::Read) => Inner::Postgres(database.lease().await?),
             // A statement is a transaction of its own.
-            (Engine::Postgres(database), _) => Inner::Postgres(database.lease().await?),
+            (Engine::Postgres(database), Kind::WriteOne) => {
+                Inner::Postgres(database.lease_to_write().await?)
+            }
             (Engine::Sqlite(database), Kind::Read) => Inner::Reader(database.read().await?),
             (Engine::Sqlite(database), _) => Inner::Writer(database.write().await?),
         };
         Ok(Unit { inner, kind, is_abandoned: false })
+    }
+
+    /// Tries whether the database can be reached.
+    ///
+    /// # Errors
+    ///
+    /// Which it is, what it says, and what to do.
+    pub async fn reach(&self) -> Result<(), String> {
+        match &self.engine {
+            Engine::Postgres(database) => database.reach().await.map_err(|error| error.to_string()),
+            Engine::Sqlite(database) => database.reach().await,
+        }
     }
 
     /// Runs the migrations that are missing. Safe when several replicas do it at once.
@@ -119,10 +162,49 @@ impl Sql {
     ///
     /// [`StoreError::Newer`] for a database that knows more migrations than we do.
     pub async fn migrate(&self, migrations: &Migrations) -> Result<(), StoreError> {
+        self.run_migrations(migrations).await.map(drop)
+    }
+
+    /// Runs the migrations that are missing, and tells which. They take as long as they take.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sql::migrate`].
+    pub async fn run_migrations(
+        &self,
+        migrations: &Migrations,
+    ) -> Result<Vec<Migrated>, StoreError> {
         match &self.engine {
-            Engine::Postgres(database) => database.migrate(&migrations.postgres).await,
-            Engine::Sqlite(database) => database.migrate(&migrations.sqlite).await,
+            // Large futures, and seldom needed.
+            Engine::Postgres(database) => {
+                Box::pin(database.run_migrations(&migrations.postgres)).await
+            }
+            Engine::Sqlite(database) => Box::pin(database.run_migrations(&migrations.sqlite)).await,
         }
+    }
+
+    /// The migrations of the database and ours, by their numbers.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be asked.
+    pub async fn migration_states(
+        &self,
+        migrations: &Migrations,
+    ) -> Result<Vec<MigrationState>, StoreError> {
+        let (ours, applied) = self.applied(migrations).await?;
+        Ok(migrate::states(ours, applied))
+    }
+
+    /// Our migrations for the engine, and those that the database has.
+    async fn applied<'m>(
+        &self,
+        migrations: &'m Migrations,
+    ) -> Result<(&'m Migrator, Vec<Applied>), StoreError> {
+        Ok(match &self.engine {
+            Engine::Postgres(database) => (&migrations.postgres, database.applied().await?),
+            Engine::Sqlite(database) => (&migrations.sqlite, database.applied().await?),
+        })
     }
 
     /// Checks that the database has our migrations, no fewer and no more.
@@ -131,22 +213,22 @@ impl Sql {
     ///
     /// [`StoreError::NotMigrated`] or [`StoreError::Newer`].
     pub async fn check_migrated(&self, migrations: &Migrations) -> Result<(), StoreError> {
-        match &self.engine {
-            Engine::Postgres(database) => database.check_migrated(&migrations.postgres).await,
-            Engine::Sqlite(database) => database.check_migrated(&migrations.sqlite).await,
-        }
+        let (ours, applied) = self.applied(migrations).await?;
+        migrate::compare(ours, &applied)
     }
 
-    /// Asks the database for a sign of life, and on Postgres for its time.
+    /// Asks the database for a sign of life, and on Postgres for its time. On Postgres this has a
+    /// connection of its own, outside the pool.
     ///
     /// # Errors
     ///
-    /// Where there is none.
+    /// Where there is none, and [`StoreError::ReadOnly`] where the database answers but takes no writes.
     pub async fn ping(&self) -> Result<(), StoreError> {
         match &self.engine {
             Engine::Postgres(database) => {
-                self.clock.follow(database.ping().await?);
-                Ok(())
+                let (reading, is_read_only) = database.look().await?;
+                self.readings.take(reading, &self.clock);
+                if is_read_only { Err(StoreError::ReadOnly) } else { Ok(()) }
             }
             Engine::Sqlite(database) => database.ping().await,
         }
@@ -231,7 +313,7 @@ macro_rules! operation {
                 $body
             }
             .await;
-            let result = result?;
+            let result = unit.outcome(result)?;
             unit.end().await?;
             Ok(result)
         })
@@ -361,6 +443,21 @@ impl Unit {
         }
     }
 
+    /// What to make of the result of the statements: where the connection is lost, a statement that is
+    /// a transaction of its own may have been carried out or not.
+    ///
+    /// # Errors
+    ///
+    /// Those of the statements.
+    #[doc(hidden)]
+    pub fn outcome<T>(&self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        match self.kind {
+            // Behind a proxy that pools by transaction there is one to commit.
+            Kind::WriteOne => result.map_err(error::undecided),
+            Kind::Read | Kind::Transaction => result,
+        }
+    }
+
     /// Ends an operation, and makes durable what it wrote.
     ///
     /// # Errors
@@ -375,7 +472,7 @@ impl Unit {
                 lease.done();
                 Ok(())
             }
-            Inner::Postgres(lease) => lease.commit().await,
+            Inner::Postgres(lease) => lease.commit().await.map_err(error::undecided),
             Inner::Reader(_) => Ok(()),
             Inner::Writer(transaction) => transaction.commit().await,
         }

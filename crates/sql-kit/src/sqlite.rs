@@ -1,29 +1,41 @@
 //! SQLite: one writer, several readers.
 
-use std::{fs, path::Path, time::Duration};
-
-use chrono::{DateTime, Utc};
-use sqlx::{
-    Connection as _, Row as _, Sqlite as Engine, SqlitePool, Transaction,
-    migrate::Migrator,
-    pool::PoolConnection,
-    sqlite::{
-        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-    },
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
-use crate::{Connections, PoolOptions, StoreError, migrate::MIGRATIONS_TABLE, observe::Observer};
+use sqlx::{
+    Connection as _, Sqlite as Engine, SqlitePool, Transaction,
+    migrate::Migrator,
+    pool::PoolConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::{
+    Connections, PoolOptions, StoreError, error,
+    migrate::{self, Applied, MIGRATIONS_TABLE, Migrated},
+    observe::Observer,
+};
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long to wait before the lock is asked for again under which another process migrates.
+const MIGRATION_PAUSE: Duration = Duration::from_millis(200);
 
 /// A SQLite database. SQLite lets one connection write at a time; a pool of one queues our writers
 /// in order, where competing connections would fail with "busy".
 #[derive(Debug, Clone)]
-pub struct Sqlite {
+pub(crate) struct Sqlite {
     read: SqlitePool,
     write: SqlitePool,
     observer: Observer,
+    /// The file, if it is not in memory.
+    file: Option<PathBuf>,
+    /// Connections of this time and before are not used any more: the file could only be read then.
+    distrusted: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Sqlite {
@@ -32,7 +44,10 @@ impl Sqlite {
     /// # Errors
     ///
     /// Those of the file system.
-    pub fn open(connect: SqliteConnectOptions, options: PoolOptions) -> std::io::Result<Self> {
+    pub(crate) fn open(
+        connect: SqliteConnectOptions,
+        options: PoolOptions,
+    ) -> std::io::Result<Self> {
         let in_memory = connect.get_filename() == Path::new(":memory:")
             || connect.get_filename().to_string_lossy().starts_with("file:sqlx-in-memory-");
         let connect = connect
@@ -42,18 +57,23 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             // What was answered must survive a loss of power, not only of the process.
             .synchronous(SqliteSynchronous::Full);
-        if !in_memory {
-            create_private(connect.get_filename())?;
+        let file = (!in_memory).then(|| connect.get_filename().to_path_buf());
+        if let Some(file) = &file {
+            create_private(file).map_err(|error| error::cannot_open(file, &error))?;
         }
+        let distrusted = Arc::<Mutex<Option<Instant>>>::default();
         let pool = |size| {
+            let distrusted = Arc::clone(&distrusted);
             SqlitePoolOptions::new()
                 .max_connections(size)
                 .min_connections(u32::from(in_memory))
                 .acquire_timeout(options.acquire_timeout)
                 // Where a commit fails, as on a full disk, SQLite rolls back by itself; sqlx then believes
                 // in a transaction that has ended, and could never begin another one.
-                .before_acquire(|connection, _| {
-                    let usable = !connection.is_in_transaction();
+                .before_acquire(move |connection, about| {
+                    let distrusted = *distrusted.lock().unwrap_or_else(PoisonError::into_inner);
+                    let is_young = distrusted.is_none_or(|at| about.age < at.elapsed());
+                    let usable = is_young && !connection.is_in_transaction();
                     Box::pin(async move { Ok(usable) })
                 })
                 .idle_timeout(None)
@@ -67,7 +87,8 @@ impl Sqlite {
         } else {
             pool(options.max_connections).connect_lazy_with(connect)
         };
-        Ok(Self { read, write, observer: Observer::new(options.durations, "sqlite") })
+        let observer = Observer::new(options.durations, "sqlite");
+        Ok(Self { read, write, observer, file, distrusted })
     }
 
     /// Does one operation: observed, and given up after [`crate::OPERATION_TIMEOUT`].
@@ -75,11 +96,21 @@ impl Sqlite {
     /// # Errors
     ///
     /// Those of the operation, and [`StoreError::Unavailable`] when it takes too long.
-    pub async fn bounded<T>(
+    pub(crate) async fn bounded<T>(
         &self,
         operation: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, StoreError> {
-        self.observer.bounded(operation).await
+        let judged = async { operation.await.inspect_err(|error| self.judge(error)) };
+        self.observer.bounded(judged).await.unwrap_or(Err(StoreError::Unavailable))
+    }
+
+    /// Draws the conclusions of an error for the other connections: SQLite opens a file that may not be
+    /// written to for reading alone, and stays with that.
+    pub(crate) fn judge(&self, error: &sqlx::Error) {
+        if error::is_read_only(error) {
+            let now = Some(Instant::now());
+            *self.distrusted.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        }
     }
 
     /// Borrows a connection that only reads, for one operation inside [`Sqlite::bounded`].
@@ -87,7 +118,7 @@ impl Sqlite {
     /// # Errors
     ///
     /// Where none is free in time.
-    pub async fn read(&self) -> Result<PoolConnection<Engine>, sqlx::Error> {
+    pub(crate) async fn read(&self) -> Result<PoolConnection<Engine>, sqlx::Error> {
         self.read.acquire().await
     }
 
@@ -96,83 +127,113 @@ impl Sqlite {
     /// # Errors
     ///
     /// Where the writer is not free in time.
-    pub async fn write(&self) -> Result<Transaction<'static, Engine>, sqlx::Error> {
+    pub(crate) async fn write(&self) -> Result<Transaction<'static, Engine>, sqlx::Error> {
         // A deferred transaction that starts with a read can fail to become a writer.
         self.write.begin_with("BEGIN IMMEDIATE").await
     }
 
-    /// Runs the migrations that are missing.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Newer`] for a database that knows more migrations than we do.
-    pub async fn migrate(&self, migrator: &Migrator) -> Result<(), StoreError> {
+    /// Tries to open the file.
+    pub(crate) async fn reach(&self) -> Result<(), String> {
+        let opened = async {
+            let mut connection = self.read.acquire().await?;
+            sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut *connection).await
+        };
+        let Err(error) = opened.await else { return Ok(()) };
+        let place = self.file.as_deref().map_or("in memory".into(), Path::to_string_lossy);
+        Err(format!("SQLite at {place}: {}", error::said_by_sqlite(&error)))
+    }
+
+    /// Runs the migrations that are missing, and tells which.
+    pub(crate) async fn run_migrations(
+        &self,
+        migrator: &Migrator,
+    ) -> Result<Vec<Migrated>, StoreError> {
+        // Where nothing is missing nothing is written.
+        if migrate::compare(migrator, &self.applied().await?).is_ok() {
+            return Ok(Vec::new());
+        }
         // The migrator has no lock of its own for SQLite: two processes would collide.
-        let mut transaction = self.write().await?;
-        migrator.run_direct(None, &mut *transaction, false).await?;
-        Ok(transaction.commit().await?)
-    }
-
-    /// Checks that exactly the migrations of `migrator` have been run.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::NotMigrated`] or [`StoreError::Newer`].
-    pub async fn check_migrated(&self, migrator: &Migrator) -> Result<(), StoreError> {
-        let applied = self
-            .bounded(async {
-                let mut connection = self.read().await?;
-                let exists =
-                    sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?")
-                        .bind(MIGRATIONS_TABLE)
-                        .fetch_optional(&mut *connection)
-                        .await?;
-                if exists.is_none() {
-                    return Ok(Vec::new());
+        let mut transaction = loop {
+            match self.write().await {
+                Err(error) if error::is_busy(&error) => {
+                    tracing::info!("another process has the lock of the file: waiting for it");
+                    tokio::time::sleep(MIGRATION_PAUSE).await;
                 }
-                sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
-                    .fetch_all(&mut *connection)
-                    .await
-            })
-            .await?;
-        crate::migrate::compare(migrator, &applied)
+                result => break result.inspect_err(|error| self.judge(error))?,
+            }
+        };
+        let migrated = migrate::sqlite::run(&mut transaction, migrator).await?;
+        transaction.commit().await?;
+        Ok(migrated)
     }
 
-    /// Checks that the file can be read.
+    /// The migrations that the database has.
+    pub(crate) async fn applied(&self) -> Result<Vec<Applied>, StoreError> {
+        self.bounded(async {
+            let mut connection = self.read().await?;
+            let exists =
+                sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?")
+                    .bind(MIGRATIONS_TABLE)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+            if exists.is_none() {
+                return Ok(Vec::new());
+            }
+            let rows = sqlx::query_as(migrate::SELECT_APPLIED).fetch_all(&mut *connection).await?;
+            Ok(migrate::applied(rows))
+        })
+        .await
+    }
+
+    /// Checks that the file can be read and written.
     ///
     /// # Errors
     ///
-    /// Where it cannot.
-    pub async fn ping(&self) -> Result<(), StoreError> {
+    /// Where it cannot be read, and [`StoreError::ReadOnly`] where it can only be read.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
         self.bounded(async {
             let mut connection = self.read().await?;
             sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut *connection).await?;
             Ok(())
         })
-        .await
+        .await?;
+        if self.file.as_deref().is_none_or(is_writable) {
+            Ok(())
+        } else {
+            Err(StoreError::ReadOnly)
+        }
     }
 
     /// How many connections read.
     #[must_use]
-    pub fn connections(&self) -> Connections {
-        Connections::of(&self.read, 0)
+    pub(crate) fn connections(&self) -> Connections {
+        Connections::of(&self.read)
     }
 
     /// Closes all connections, which folds the write-ahead log into the file.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.read.close().await;
         self.write.close().await;
     }
 }
 
-/// Reads a time that is stored in microseconds since 1970.
-///
-/// # Errors
-///
-/// Where the column is missing or holds no time.
-pub fn sqlite_time(row: &SqliteRow, column: &str) -> Result<DateTime<Utc>, sqlx::Error> {
-    DateTime::from_timestamp_micros(row.try_get(column)?)
-        .ok_or_else(|| sqlx::Error::Decode("a stored time is out of range".into()))
+/// Whether this process may write to the file, and make the log beside it. The system is asked: to open
+/// and close the file would drop the locks that SQLite has on it in this process.
+fn is_writable(file: &Path) -> bool {
+    use rustix::{
+        fs::{Access, AtFlags, CWD, accessat},
+        io::Errno,
+    };
+
+    let may_write = |path: &Path| {
+        let answer = accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS);
+        // What an old system cannot tell is no refusal.
+        !matches!(answer, Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT))
+    };
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    may_write(file) && (Path::new(&log).exists() || may_write(folder.unwrap_or(Path::new("."))))
 }
 
 /// Makes the file and its folder where they do not exist, for their owner alone: password hashes and

@@ -129,7 +129,7 @@ async fn without_migrating_at_start_an_empty_database_ends_it() {
         let shutdown = tokio_util::sync::CancellationToken::new();
         let refused = App::build(settings(&database.url, &given), shutdown).await.unwrap_err();
         assert!(refused.to_string().contains("migrate subcommand"), "{refused}");
-        user_service::migrate(&settings(&database.url, &[]).database).await.unwrap();
+        open_store(&database).migrate().await.unwrap();
         let service = Running::start_on(&database, &given).await;
         service.stop().await;
     }

@@ -1,0 +1,66 @@
+//! The `migrate` subcommand of both services.
+
+use clap::{ArgMatches, Command};
+
+use crate::{Database, MigrationState, Migrations, PoolOptions, Sql, StoreError};
+
+/// The name of the subcommand that changes nothing.
+const STATUS: &str = "status";
+
+/// The subcommand.
+#[must_use]
+pub fn migrate_command() -> Command {
+    Command::new("migrate")
+        .about("Migrate the database and exit; needs DATABASE_URL alone")
+        .subcommand(Command::new(STATUS).about("List the migrations and their states"))
+}
+
+/// Why a command could not do its work, in words for whoever has called it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("DATABASE_URL: {0}")]
+pub struct CommandError(String);
+
+/// Runs the migrations that are missing, or lists them where `flags` say so, and says on stdout what it
+/// did.
+///
+/// # Errors
+///
+/// Where the database cannot be reached or migrated: which it is, what it says and what to do.
+#[expect(clippy::print_stdout, reason = "it is what the command was called for")]
+pub async fn migrate(
+    application: &'static str,
+    database: &Database,
+    migrations: &Migrations,
+    flags: &ArgMatches,
+) -> Result<(), CommandError> {
+    let place = database.describe();
+    let named = |error: StoreError| CommandError(format!("{place}: {error}"));
+    let sql = Sql::open(database, PoolOptions::for_command(application))
+        .map_err(|error| CommandError(error.to_string()))?;
+    sql.reach().await.map_err(CommandError)?;
+    println!("{place}");
+    if flags.subcommand_matches(STATUS).is_some() {
+        for MigrationState { version, name, is_applied, is_known } in
+            sql.migration_states(migrations).await.map_err(named)?
+        {
+            let state = match (is_applied, is_known) {
+                (true, true) => "applied",
+                (true, false) => "applied by a newer version",
+                (false, _) => "pending",
+            };
+            println!("{version:>4} {name:<24} {state}");
+        }
+    } else {
+        let migrated = sql.run_migrations(migrations).await.map_err(named)?;
+        for one in &migrated {
+            println!("applied {} {} in {:.1} s", one.version, one.name, one.took.as_secs_f64());
+        }
+        match migrated.len() {
+            0 => println!("nothing to do: no migration is missing"),
+            1 => println!("1 migration applied"),
+            number => println!("{number} migrations applied"),
+        }
+    }
+    sql.close().await;
+    Ok(())
+}

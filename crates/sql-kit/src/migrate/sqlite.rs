@@ -1,0 +1,22 @@
+//! Migrations of SQLite.
+
+use sqlx::{
+    SqliteConnection,
+    migrate::{Migrate as _, Migrator},
+};
+
+use super::{MIGRATIONS_TABLE, Migrated, apply, missing};
+use crate::StoreError;
+
+/// Runs the migrations that are missing, in a transaction that has begun and that the caller commits.
+pub(crate) async fn run(
+    connection: &mut SqliteConnection,
+    migrator: &Migrator,
+) -> Result<Vec<Migrated>, StoreError> {
+    connection.ensure_migrations_table(MIGRATIONS_TABLE).await?;
+    let mut migrated = Vec::new();
+    for migration in missing(connection, migrator).await? {
+        migrated.push(apply(connection, migration).await?);
+    }
+    Ok(migrated)
+}

@@ -1,0 +1,292 @@
+//! Making one connection to Postgres: which server, with or without TLS, what is set for the session,
+//! and what an error means.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    Connection as _, PgConnection, Row as _,
+    postgres::{PgConnectOptions, PgRow, PgSslMode},
+};
+
+use super::connect_error::{ConnectError, Phase};
+use crate::url::{Servers, address, is_local};
+
+/// What is set for each session, in place of what the database, the role or the server may have as
+/// their defaults, and what has to be known about the server.
+///
+/// - `statement_timeout` and `idle_in_transaction_session_timeout`: the server gives up what we have given
+///   up (see [`crate::OPERATION_TIMEOUT`]), and a session that has lost its client does not hold its locks.
+/// - `default_transaction_isolation`: the statements are written for READ COMMITTED.
+/// - `synchronous_commit`: what was answered is durable. Stricter values than `on` stay.
+/// - `search_path`: the schema that holds our tables, or is the first to create them in, and nothing else:
+///   a table of the same name in another schema, or a temporary one, is never taken for ours.
+const SET_SESSION: &str = "SELECT
+    current_setting('transaction_read_only') = 'on' AS is_read_only,
+    current_setting('server_encoding') AS encoding,
+    set_config('statement_timeout', '5000', false),
+    set_config('lock_timeout', '0', false),
+    set_config('idle_in_transaction_session_timeout', '10000', false),
+    set_config('default_transaction_isolation', 'read committed', false),
+    set_config('default_transaction_deferrable', 'off', false),
+    set_config('standard_conforming_strings', 'on', false),
+    set_config('transform_null_equals', 'off', false),
+    set_config('row_security', 'on', false),
+    set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+        WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false),
+    set_config('search_path', coalesce(
+        (SELECT quote_ident(n.nspname) FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.oid = to_regclass('_sqlx_migrations')),
+        (SELECT quote_ident(name) FROM unnest(current_schemas(false)) WITH ORDINALITY AS s (name, place)
+            WHERE name !~ '^pg_' ORDER BY place LIMIT 1),
+        current_setting('search_path')) || ', pg_temp', false)";
+
+/// Has the server look whether its client is still there: while a statement runs (PostgreSQL 14) and on
+/// an idle connection, where the system and the version have the setting.
+const WATCH_CLIENT: &str = "SELECT set_config(name, CASE name
+        WHEN 'client_connection_check_interval' THEN '2000'
+        WHEN 'tcp_keepalives_idle' THEN '30'
+        WHEN 'tcp_keepalives_interval' THEN '10'
+        WHEN 'tcp_keepalives_count' THEN '3' END, false)
+    FROM pg_catalog.pg_settings
+    WHERE name IN ('client_connection_check_interval', 'tcp_keepalives_idle',
+        'tcp_keepalives_interval', 'tcp_keepalives_count')";
+
+/// What has to be known where a proxy gives us another server for each transaction.
+const LOOK_AT_SERVER: &str =
+    "SELECT current_setting('transaction_read_only') = 'on' AS is_read_only,
+    current_setting('server_encoding') AS encoding";
+
+/// An error to connect is logged again after this time, while nothing else has happened.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A connection, and what is known about it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) connection: PgConnection,
+    /// Which of the servers it is to.
+    pub(super) server: usize,
+    /// When making it began. What was learnt about the server later than that is not true of it.
+    pub(super) began: Instant,
+    /// When it was last used.
+    pub(super) used: Instant,
+    /// Whether the server took no writes when it was made.
+    pub(super) is_read_only: bool,
+}
+
+impl Session {
+    /// Ends it politely, in the background.
+    pub(super) fn close(self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(Duration::from_secs(1), self.connection.close()));
+        }
+    }
+}
+
+/// Makes connections. Clones share what they know.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    servers: Arc<Servers>,
+    /// The server that is used now.
+    present: Arc<AtomicUsize>,
+    /// Whether a proxy gives us a server for a transaction only.
+    is_pooled: bool,
+    reported: Arc<Mutex<BTreeMap<String, Instant>>>,
+    /// Whether it was looked at whether connections are encrypted.
+    is_looked_at: Arc<AtomicBool>,
+}
+
+impl Connector {
+    pub(super) fn new(mut servers: Servers, application: &str, is_pooled: bool) -> Self {
+        servers.list = servers
+            .list
+            .into_iter()
+            .map(|server| {
+                let server = match server.get_application_name() {
+                    Some(_) => server,
+                    None => server.application_name(application),
+                };
+                if is_pooled { server.statement_cache_capacity(0) } else { server }
+            })
+            .collect();
+        Self {
+            servers: Arc::new(servers),
+            present: Arc::default(),
+            is_pooled,
+            reported: Arc::default(),
+            is_looked_at: Arc::default(),
+        }
+    }
+
+    pub(super) fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// The place of the server that is used now.
+    pub(super) fn present(&self) -> usize {
+        self.present.load(Relaxed)
+    }
+
+    /// Uses another server from now on.
+    pub(super) fn move_to(&self, place: usize) {
+        self.present.store(place, Relaxed);
+    }
+
+    /// That the server which is used now takes no writes, as an error.
+    pub(super) fn read_only(&self) -> ConnectError {
+        let server = self.servers.get(self.present());
+        server.map_or_else(ConnectError::no_server, ConnectError::read_only)
+    }
+
+    /// That there was no answer in time, as an error.
+    pub(super) fn no_answer(&self) -> ConnectError {
+        let error = io::Error::from(io::ErrorKind::TimedOut).into();
+        let server = self.servers.get(self.present());
+        server.map_or_else(ConnectError::no_server, |server| {
+            ConnectError::new(server, Phase::Connect, &error)
+        })
+    }
+
+    /// Connects to the server that is used now, and logs an error.
+    pub(super) async fn connect(&self) -> Result<Session, ConnectError> {
+        // A large future, and seldom needed.
+        let result = Box::pin(self.connect_quietly()).await;
+        self.report(result.as_ref().err());
+        result
+    }
+
+    /// Connects to the server that is used now.
+    pub(super) async fn connect_quietly(&self) -> Result<Session, ConnectError> {
+        let place = self.present();
+        let Some(server) = self.servers.get(place) else {
+            return Err(ConnectError::no_server());
+        };
+        let connected = async {
+            let began = Instant::now();
+            let mut connection = open(server).await.map_err(|error| (Phase::Connect, error))?;
+            let (is_read_only, encoding) =
+                self.prepare(&mut connection).await.map_err(|error| (Phase::Prepare, error))?;
+            if !is_local(server) && !self.is_looked_at.swap(true, Relaxed) {
+                warn_of_plaintext(server, &mut connection).await;
+            }
+            Ok((Session { connection, server: place, began, used: began, is_read_only }, encoding))
+        };
+        let result = match self.servers.connect_timeout {
+            Some(limit) => match tokio::time::timeout(limit, connected).await {
+                Ok(result) => result,
+                Err(_) => Err((Phase::Connect, io::Error::from(io::ErrorKind::TimedOut).into())),
+            },
+            None => connected.await,
+        };
+        match result {
+            Ok((_, encoding)) if encoding != "UTF8" => {
+                Err(ConnectError::encoding(server, &encoding))
+            }
+            // Another one may be the primary.
+            Ok((session, _)) if session.is_read_only && self.servers.must_write => {
+                session.close();
+                Err(ConnectError::read_only(server))
+            }
+            Ok((session, _)) => Ok(session),
+            Err((phase, error)) => Err(ConnectError::new(server, phase, &error)),
+        }
+    }
+
+    /// Sets what the session needs. Returns whether the server takes no writes, and its encoding.
+    async fn prepare(&self, connection: &mut PgConnection) -> Result<(bool, String), sqlx::Error> {
+        let statement = if self.is_pooled { LOOK_AT_SERVER } else { SET_SESSION };
+        let row: PgRow =
+            sqlx::query(statement).persistent(false).fetch_one(&mut *connection).await?;
+        if !self.is_pooled {
+            let watched = sqlx::query(WATCH_CLIENT).persistent(false).execute(connection).await;
+            // Not every system can.
+            if let Err(sqlx::Error::Database(error)) = &watched {
+                let code = error.code();
+                tracing::debug!(code = code.as_deref(), "the server does not watch its clients");
+            } else {
+                watched?;
+            }
+        }
+        Ok((row.try_get("is_read_only")?, row.try_get("encoding")?))
+    }
+
+    /// Logs each error once a minute at most, and that it is over.
+    fn report(&self, error: Option<&ConnectError>) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(error) => {
+                let text = error.to_string();
+                if reported.get(&text).is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
+                    tracing::warn!(event = "database.unreachable", "{text}");
+                    reported.insert(text, Instant::now());
+                }
+            }
+            None if !reported.is_empty() => {
+                reported.clear();
+                tracing::info!(event = "database.reached", "connected to the database");
+            }
+            None => {}
+        }
+    }
+}
+
+/// Connects, with or without TLS as `sslmode` says: `prefer` goes on without where TLS fails, `allow`
+/// tries with TLS where the server wants it.
+pub(super) async fn open(server: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let first = PgConnection::connect_with(server).await;
+    let (Err(error), Some(other)) = (&first, other_mode(server.get_ssl_mode())) else {
+        return first;
+    };
+    let may_help = match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
+        // pg_hba.conf has no entry for a connection with TLS, or without.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "28000"),
+        _ => false,
+    };
+    if !may_help {
+        return first;
+    }
+    // The first error says more where neither works.
+    PgConnection::connect_with(&server.clone().ssl_mode(other)).await.or(first)
+}
+
+const fn other_mode(mode: PgSslMode) -> Option<PgSslMode> {
+    match mode {
+        PgSslMode::Prefer => Some(PgSslMode::Disable),
+        PgSslMode::Allow => Some(PgSslMode::Require),
+        _ => None,
+    }
+}
+
+/// Warns where a connection over a network is not encrypted.
+async fn warn_of_plaintext(server: &PgConnectOptions, connection: &mut PgConnection) {
+    let is_encrypted =
+        sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+            .persistent(false)
+            .fetch_optional(connection)
+            .await;
+    // A server that is only like Postgres may not tell.
+    if let Ok(Some(false)) = is_encrypted {
+        tracing::warn!(
+            event = "database.plaintext",
+            "{} is reached without encryption: whoever is in between reads everything; add \
+             sslmode=verify-full and sslrootcert to DATABASE_URL",
+            describe(server)
+        );
+    }
+}
+
+/// Where a server is, for messages: address, database and role.
+pub(super) fn describe(server: &PgConnectOptions) -> String {
+    let (address, name) = (address(server), crate::url::database(server));
+    format!("Postgres at {address}, database \"{name}\", as \"{}\"", server.get_username())
+}

@@ -1,0 +1,108 @@
+//! What has to be done with a database before the first request.
+
+use std::{fmt, pin::Pin, time::Duration};
+
+/// How long to wait before the database is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A preparation that has begun: it is tried again for as long as the database is away, and never begun
+/// anew for the time that it takes, such as that of a long migration. It goes on while it is waited for.
+pub struct Starting<E>(Option<Preparation<E>>);
+
+type Preparation<E> = Pin<Box<dyn Future<Output = Result<(), E>> + Send>>;
+
+impl<E> fmt::Debug for Starting<E> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Starting").field("is_over", &self.0.is_none()).finish()
+    }
+}
+
+impl<E: 'static> Starting<E> {
+    /// Begins. `is_transient` says after which errors there is another try.
+    pub fn begin<F>(
+        prepare: impl Fn() -> F + Send + 'static,
+        is_transient: impl Fn(&E) -> bool + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Send,
+    {
+        Self(Some(Box::pin(async move {
+            let mut is_told = false;
+            loop {
+                match prepare().await {
+                    Err(error) if is_transient(&error) => {}
+                    result => return result,
+                }
+                if !is_told {
+                    tracing::warn!("the database is away: waiting for it");
+                    is_told = true;
+                }
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+        })))
+    }
+
+    /// Waits for a while. Where it is not over then, it goes on in [`Starting::finish`].
+    ///
+    /// # Errors
+    ///
+    /// The error that makes a start impossible.
+    pub async fn wait(&mut self, patience: Duration) -> Result<(), E> {
+        let Some(preparation) = &mut self.0 else { return Ok(()) };
+        match tokio::time::timeout(patience, preparation).await {
+            Ok(result) => {
+                self.0 = None;
+                result
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Waits until it is over.
+    ///
+    /// # Errors
+    ///
+    /// The error that makes a start impossible.
+    pub async fn finish(self) -> Result<(), E> {
+        match self.0 {
+            Some(preparation) => preparation.await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_takes_long_is_begun_once_and_what_fails_for_now_again() {
+        let begun = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&begun);
+        let mut starting = Starting::begin(
+            move || {
+                let number = count.fetch_add(1, Relaxed);
+                async move {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if number == 0 { Err("away") } else { Ok(()) }
+                }
+            },
+            |error| *error == "away",
+        );
+        starting.wait(Duration::from_millis(50)).await.unwrap();
+        starting.wait(Duration::from_millis(1)).await.unwrap();
+        assert_eq!(begun.load(Relaxed), 1);
+        starting.finish().await.unwrap();
+        assert_eq!(begun.load(Relaxed), 2);
+
+        let mut failing = Starting::begin(|| async { Err("for good") }, |error| *error == "away");
+        assert_eq!(failing.wait(Duration::from_secs(1)).await, Err("for good"));
+        failing.finish().await.unwrap();
+    }
+}

@@ -1,0 +1,188 @@
+//! The reading of a Postgres URL with libpq's meaning (PostgreSQL documentation, "Connection URIs" and
+//! "Parameter Key Words"): what `psql` takes means the same here, and what cannot be honoured is refused
+//! by name rather than ignored.
+
+mod parameters;
+mod tls;
+
+use std::{collections::BTreeMap, fmt, ops::Deref, time::Duration};
+
+use sqlx::postgres::PgConnectOptions;
+
+pub(crate) use self::parameters::read;
+
+/// The servers of one Postgres database, of which one at a time is the primary.
+#[derive(Clone)]
+pub struct Servers {
+    pub(crate) list: Vec<PgConnectOptions>,
+    /// Whether only a server that takes writes is of use (`target_session_attrs`).
+    pub(crate) must_write: bool,
+    /// How long making one connection may take (`connect_timeout`).
+    pub(crate) connect_timeout: Option<Duration>,
+}
+
+impl Deref for Servers {
+    type Target = [PgConnectOptions];
+
+    fn deref(&self) -> &[PgConnectOptions] {
+        &self.list
+    }
+}
+
+/// The addresses only: the options print the password.
+impl fmt::Debug for Servers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.list.iter().map(address)).finish()
+    }
+}
+
+/// Where a server listens: host and port, or the folder of its socket.
+pub(crate) fn address(server: &PgConnectOptions) -> String {
+    let (host, port) = (host(server), server.get_port());
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The host, or the folder of the socket.
+pub(crate) fn host(server: &PgConnectOptions) -> String {
+    match server.get_socket() {
+        Some(folder) => folder.display().to_string(),
+        None => server.get_host().to_owned(),
+    }
+}
+
+/// The name of the database; the server takes the role's where none is given.
+pub(crate) fn database(server: &PgConnectOptions) -> &str {
+    server.get_database().unwrap_or_else(|| server.get_username())
+}
+
+/// Whether the server is on this machine.
+pub(crate) fn is_local(server: &PgConnectOptions) -> bool {
+    let host = host(server);
+    host.starts_with('/')
+        || host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// What a URL says, by libpq's key words.
+pub(super) type Given = BTreeMap<String, String>;
+
+/// Takes a URL apart: `postgresql://[user[:password]@][host[:port]][,…][/dbname][?name=value[&…]]`.
+pub(super) fn split(url: &str) -> Result<Given, String> {
+    let rest = url
+        .strip_prefix("postgresql://")
+        .or_else(|| url.strip_prefix("postgres://"))
+        .ok_or("must start with postgres:// or postgresql://")?;
+    let mut given = Given::new();
+
+    // Credentials reach to the first @ that no slash precedes.
+    let authority = rest.find('/').unwrap_or(rest.len());
+    let rest = match rest[..authority].find('@') {
+        Some(at) => {
+            let credentials = &rest[..at];
+            let (user, password) = match credentials.split_once(':') {
+                Some((user, password)) => (user, password),
+                None => (credentials, ""),
+            };
+            insert(&mut given, "user", &decode(user, "user")?);
+            insert(&mut given, "password", &decode(password, "password")?);
+            &rest[at + 1..]
+        }
+        None => rest,
+    };
+
+    let (hosts, ports, rest) = split_hosts(rest)?;
+    insert(&mut given, "host", &decode(&hosts, "host")?);
+    insert(&mut given, "port", &decode(&ports, "port")?);
+
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    insert(&mut given, "dbname", &decode(path.strip_prefix('/').unwrap_or(path), "name")?);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').ok_or("has a parameter without a value")?;
+        if value.contains('=') {
+            return Err("has a parameter with two values".to_owned());
+        }
+        let (name, value) = (decode(name, "name of a parameter")?, decode(value, "parameter")?);
+        match (&*name, &*value) {
+            // As libpq does for URLs that were written for JDBC.
+            ("ssl", "true") => given.insert("sslmode".to_owned(), "require".to_owned()),
+            _ => given.insert(name, value),
+        };
+    }
+    Ok(given)
+}
+
+/// An empty part of a URL is none.
+fn insert(given: &mut Given, name: &str, value: &str) {
+    if !value.is_empty() {
+        given.insert(name.to_owned(), value.to_owned());
+    }
+}
+
+/// The hosts and the ports, separated by commas, and what follows them.
+fn split_hosts(mut rest: &str) -> Result<(String, String, &str), String> {
+    let (mut hosts, mut ports) = (Vec::new(), Vec::new());
+    loop {
+        if let Some(inner) = rest.strip_prefix('[') {
+            let (host, after) = inner.split_once(']').ok_or("has a [ without its ]")?;
+            if host.is_empty() || !(after.is_empty() || after.starts_with([':', '/', '?', ','])) {
+                return Err("has a malformed IPv6 address".to_owned());
+            }
+            hosts.push(host);
+            rest = after;
+        } else {
+            let (host, after) =
+                rest.split_at(rest.find([':', '/', '?', ',']).unwrap_or(rest.len()));
+            if host.contains('@') {
+                return Err(
+                    "has two @ before its host: write the one in the user or the password as \
+                            %40"
+                    .to_owned(),
+                );
+            }
+            hosts.push(host);
+            rest = after;
+        }
+        let port = rest.strip_prefix(':').unwrap_or("");
+        let (port, _) = port.split_at(port.find(['/', '?', ',']).unwrap_or(port.len()));
+        rest = rest.strip_prefix(':').map_or(rest, |after| &after[port.len()..]);
+        ports.push(port);
+        match rest.strip_prefix(',') {
+            Some(after) => rest = after,
+            None => break,
+        }
+    }
+    // Where no host has a port, none is given.
+    let ports =
+        if ports.iter().all(|port| port.is_empty()) { String::new() } else { ports.join(",") };
+    Ok((hosts.join(","), ports, rest))
+}
+
+/// Decodes what is percent-encoded (RFC 3986, section 2.1). A plus sign means itself.
+fn decode(text: &str, part: &str) -> Result<String, String> {
+    let malformed = || {
+        format!(
+            "has a malformed percent-encoding in its {part}: write a % that stands for itself as %25"
+        )
+    };
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |digit: Option<u8>| char::from(digit?).to_digit(16);
+        let (high, low) = (digit(rest.next()), digit(rest.next()));
+        let (Some(high), Some(low)) = (high, low) else {
+            return Err(malformed());
+        };
+        match u8::try_from(high * 16 + low) {
+            Ok(byte) if byte != 0 => bytes.push(byte),
+            _ => return Err(malformed()),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| malformed())
+}
+
+#[cfg(test)]
+mod tests;
