@@ -60,8 +60,6 @@ impl Service {
     ///
     /// Where the database is away.
     pub async fn prepare(&self) -> Result<(), StoreError> {
-        // Times are the database's from the first request on.
-        self.store.ping().await?;
         let mut fresh = [0; page_token::KEY_BYTES];
         aws_lc_rs::rand::fill(&mut fresh).map_err(|_| StoreError::Internal)?;
         let key = self.store.shared_secret(PAGE_KEY, &fresh).await?;
