@@ -12,7 +12,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = env::var_os("CARGO_FEATURE_SERVER").is_some();
 
     let packages: [(&str, &[&str]); 2] = [
-        ("auth_v1", &["auth/v1/auth_service.proto", "auth/v1/account_service.proto"]),
+        (
+            "auth_v1",
+            &[
+                "auth/v1/account_service.proto",
+                "auth/v1/auth_service.proto",
+                "auth/v1/session_service.proto",
+            ],
+        ),
         ("user_v1", &["user/v1/user.proto", "user/v1/user_service.proto"]),
     ];
     for (name, files) in packages {

@@ -5,6 +5,7 @@ mod keys;
 mod listeners;
 mod passwords;
 mod services;
+mod sessions;
 mod throttle;
 
 use std::{sync::Arc, time::Duration};
@@ -30,6 +31,10 @@ pub use self::{
         PASSWORD_MIN_LENGTH, PasswordSettings,
     },
     services::{SERVICE_TOKEN, SERVICE_TOKEN_PREVIOUS, ServiceSettings},
+    sessions::{
+        REFRESH_RETRY_WINDOW, REFRESH_TOKENS, REFRESHES_PER_MINUTE, SESSION_IDLE_TIMEOUT,
+        SESSION_LIFETIME, SESSIONS_PER_ACCOUNT, SessionSettings,
+    },
     throttle::{
         LOGIN_FAILURE_WINDOW, LOGIN_FAILURES_PER_ACCOUNT, LOGIN_FAILURES_PER_PAIR,
         LOGINS_PER_MINUTE, LimitSettings, REGISTRATIONS_PER_MINUTE,
@@ -41,6 +46,7 @@ use crate::{
     password::{Memory, Scheme},
     resources,
     service::Limits,
+    sessions::SessionRules,
     token::Issuer,
 };
 
@@ -55,6 +61,7 @@ pub const GROUPS: &[Group] = &[
     TokenSettings::GROUP,
     PasswordSettings::GROUP,
     LimitSettings::GROUP,
+    SessionSettings::GROUP,
     ServiceSettings::GROUP,
     runtime::LogSettings::GROUP,
 ];
@@ -86,6 +93,8 @@ pub struct Settings {
     pub hash_queue_timeout: Duration,
     /// The limits on logins and registrations.
     pub limits: Limits,
+    /// What sessions are allowed.
+    pub sessions: SessionRules,
     /// What other services present: one of these.
     pub service_tokens: Vec<Secret>,
     /// What every service has.
@@ -109,6 +118,7 @@ impl Settings {
         let hash_workers = passwords.workers(resources::memory_limit(), source);
         passwords.check(source);
         let limits = LimitSettings::read(source).into();
+        let sessions = SessionSettings::read(source).rules(sealer.is_some(), source);
         let service_tokens = ServiceSettings::read(source).tokens(source);
         let runtime = RuntimeSettings::read(source);
         source.finish()?;
@@ -126,6 +136,7 @@ impl Settings {
             hash_queue_timeout: passwords.queue_timeout,
             password_rules: passwords.rules(),
             limits,
+            sessions,
             service_tokens,
             runtime,
         })

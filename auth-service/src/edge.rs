@@ -2,3 +2,30 @@
 
 pub mod grpc;
 pub mod rest;
+
+use http::{HeaderMap, header};
+use service_kit::{error::Fault, json::fault};
+use uuid::Uuid;
+
+use crate::{error::Error, service::Service};
+
+/// The program that sent a request with these header fields or metadata.
+fn user_agent(headers: &HeaderMap) -> String {
+    let agent = headers.get(header::USER_AGENT).map(|agent| agent.as_bytes());
+    String::from_utf8_lossy(agent.unwrap_or_default()).into_owned()
+}
+
+/// What is wrong with asking for a refresh token where there are none.
+fn offline_access_fault(service: &Service, offline_access: bool) -> Option<Fault> {
+    (offline_access && !service.offers_refresh_tokens()).then(|| {
+        fault("offline_access", "not_supported", "refresh tokens are off (REFRESH_TOKENS)")
+    })
+}
+
+/// Reads the id of an account or a session.
+fn id(text: &str) -> Result<Uuid, Error> {
+    Uuid::try_parse(text).ok().filter(|id| id.to_string() == *text).ok_or_else(|| {
+        let rule = "must be a UUID in lower case with hyphens";
+        Error::Invalid(vec![fault("id", "not_a_uuid", rule)])
+    })
+}

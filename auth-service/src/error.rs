@@ -25,6 +25,27 @@ pub enum Error {
     /// No account has this email and password.
     #[error("no account has this email and password")]
     InvalidCredentials,
+    /// A refresh token is malformed, forged, expired or withdrawn, or its session has ended.
+    #[error("the refresh token is not valid")]
+    InvalidRefreshToken,
+    /// The caller has no session with this id.
+    #[error("there is no session with this id")]
+    SessionNotFound,
+    /// The request carries no access token.
+    #[error("a bearer token is needed")]
+    Unauthenticated,
+    /// The request carries more than one.
+    #[error("there is more than one Authorization field")]
+    AmbiguousCredentials,
+    /// The access token is not valid.
+    #[error("the token is not valid")]
+    InvalidToken,
+    /// The access token was valid until its time was over.
+    #[error("the token has expired")]
+    TokenExpired,
+    /// The access token was valid until it was revoked.
+    #[error("the token was revoked")]
+    TokenRevoked,
     /// The caller is not a service that we know.
     #[error("a valid service token is needed")]
     UnknownService,
@@ -73,6 +94,14 @@ impl From<HashError> for Error {
 /// no scheme is registered; `Bearer` is what the caller is about to obtain.
 const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Bearer realm="latchkey""#);
 
+/// The same for a token that was presented (RFC 6750, section 3.1).
+const TOKEN_CHALLENGE: HeaderValue =
+    HeaderValue::from_static(r#"Bearer realm="latchkey", error="invalid_token""#);
+
+fn refused_token(code: Code, text: String) -> ApiError {
+    ApiError::new(code, text).header(WWW_AUTHENTICATE, TOKEN_CHALLENGE)
+}
+
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let text = error.to_string();
@@ -82,6 +111,17 @@ impl From<Error> for ApiError {
             Error::InvalidCredentials => {
                 Self::new(Code::InvalidCredentials, text).header(WWW_AUTHENTICATE, CHALLENGE)
             }
+            Error::InvalidRefreshToken => {
+                Self::new(Code::InvalidRefreshToken, text).header(WWW_AUTHENTICATE, CHALLENGE)
+            }
+            Error::SessionNotFound => Self::new(Code::SessionNotFound, text),
+            Error::Unauthenticated => {
+                Self::new(Code::Unauthenticated, text).header(WWW_AUTHENTICATE, CHALLENGE)
+            }
+            Error::AmbiguousCredentials => Self::new(Code::MalformedRequest, text),
+            Error::InvalidToken => refused_token(Code::InvalidToken, text),
+            Error::TokenExpired => refused_token(Code::TokenExpired, text),
+            Error::TokenRevoked => refused_token(Code::TokenRevoked, text),
             Error::UnknownService => Self::new(Code::Unauthenticated, text),
             Error::TooManyAttempts(exhausted) => limited(Code::TooManyAttempts, text, exhausted),
             Error::TooManyRequests(exhausted) => limited(Code::TooManyRequests, text, exhausted),

@@ -18,6 +18,7 @@ pub mod password;
 pub mod resources;
 mod root_secret;
 pub mod service;
+pub mod sessions;
 pub mod store;
 pub mod throttle;
 pub mod token;
@@ -26,6 +27,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use error::Error;
 use service_kit::{
+    clock::Clock,
     health::Check,
     metrics::{Metrics, Unit},
     otlp::{Otlp, OtlpError},
@@ -39,7 +41,8 @@ use crate::{
     hashing::Hashing,
     keys::{KeyRing, KeysError, ManagedKeys, Sealer},
     root_secret::RootSecret,
-    service::Service,
+    service::{Refreshes, Service},
+    sessions::RefreshTokenKey,
     store::{Store, StoreError},
     throttle::{Refusals, SubjectKey},
 };
@@ -128,6 +131,8 @@ impl App {
             settings.limits,
             Refusals::observed_by(&metrics),
             settings.password_rules,
+            settings.sessions,
+            Refreshes::observed_by(&metrics),
         ));
         let preparation = Arc::new(Preparation {
             store: store.clone(),
@@ -172,6 +177,12 @@ impl App {
         .await
         .map_err(BuildError::System)?;
         Ok(Self { server, preparation, starting })
+    }
+
+    /// The clock that it goes by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        self.preparation.store.clock()
     }
 
     /// Its addresses and its health.
@@ -305,6 +316,10 @@ impl Preparation {
                 return Err(BuildError::System("no KEY_ENCRYPTION_KEY".to_owned()));
             }
         };
+        if let Some(root) = &loaded {
+            let key = RefreshTokenKey::new(&root.derive("refresh tokens")[..]);
+            self.service.use_refresh_token_key(key);
+        }
         self.service.use_subject_key(SubjectKey::new(&root.derive("subjects of attempts")[..]));
         // A failure only means a little less equal work until the next look.
         let _ = self.service.refresh_work().await;

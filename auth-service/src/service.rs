@@ -1,24 +1,32 @@
 //! Every rule of the auth service, once, by subject. The edges call it and add nothing of their own.
 
 mod accounts;
+mod caller;
 mod login;
 mod registration;
+mod revocations;
+mod sessions;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Instant,
 };
 
 use service_kit::client_address::Network;
 use sql_kit::read;
 
-pub use self::login::Issued;
+pub use self::{
+    caller::Caller,
+    login::{Credentials, Issued, IssuedRefresh},
+    sessions::{Refreshes, outcome},
+};
 use crate::{
     domain::PasswordRules,
     error::Error,
     hashing::Hashing,
     keys::KeyRing,
     password::{Scheme, Work},
+    sessions::{RefreshTokenKey, SessionRules},
     store::{Store, accounts as rows},
     throttle::{FailureLimits, NetworkLimit, Refusals, SubjectKey, Throttle},
     token::Issuer,
@@ -35,6 +43,10 @@ pub struct Service {
     refusals: Refusals,
     throttle: Arc<Throttle>,
     password_rules: PasswordRules,
+    sessions: SessionRules,
+    refreshes: Refreshes,
+    /// Known once the database has been seen, if there is a `KEY_ENCRYPTION_KEY`.
+    refresh_tokens: OnceLock<RefreshTokenKey>,
     /// Nothing until they have been loaded.
     keys: RwLock<Option<Arc<KeyRing>>>,
     /// What a failing login costs; see [`Work`].
@@ -56,6 +68,7 @@ impl Service {
     /// The service on `store`. It issues no token before [`Service::publish_keys`], and checks no
     /// password before [`Service::use_subject_key`].
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the service, made elsewhere")]
     pub fn new(
         store: Store,
         hashing: Hashing,
@@ -64,6 +77,8 @@ impl Service {
         limits: Limits,
         refusals: Refusals,
         password_rules: PasswordRules,
+        sessions: SessionRules,
+        refreshes: Refreshes,
     ) -> Self {
         let throttle = Arc::new(Throttle::new(
             store.clone(),
@@ -82,6 +97,9 @@ impl Service {
             refusals,
             throttle,
             password_rules,
+            sessions,
+            refreshes,
+            refresh_tokens: OnceLock::new(),
             keys,
             work,
         }
@@ -96,6 +114,15 @@ impl Service {
     /// Takes up the key under which attempts are counted.
     pub fn use_subject_key(&self, key: SubjectKey) {
         self.throttle.use_key(key);
+    }
+
+    /// Takes up the key of the refresh tokens. The first one stays.
+    pub fn use_refresh_token_key(&self, key: RefreshTokenKey) {
+        let _ = self.refresh_tokens.set(key);
+    }
+
+    fn refresh_token_key(&self) -> Option<&RefreshTokenKey> {
+        self.refresh_tokens.get()
     }
 
     /// Takes up the present signing keys.
@@ -123,8 +150,14 @@ impl Service {
 
     /// Removes the rows that no longer count.
     pub async fn prune(&self) {
-        if let Err(error) = self.store.prune_attempts(self.store.now()).await {
-            tracing::warn!(%error, "cannot prune the counted attempts");
+        let now = self.store.now();
+        let pruned = async {
+            self.store.prune_attempts(now).await?;
+            self.store.prune_sessions(now).await?;
+            self.store.prune_revocations(now).await
+        };
+        if let Err(error) = pruned.await {
+            tracing::warn!(%error, "cannot remove the rows that no longer count");
         }
     }
 

@@ -5,7 +5,9 @@
 pub mod accounts;
 pub mod attempts;
 pub mod keys;
+pub mod revocations;
 pub mod secrets;
+pub mod sessions;
 
 use std::{io, ops::Deref, sync::LazyLock};
 
@@ -13,7 +15,7 @@ use chrono::{DateTime, Utc};
 use sql_kit::{Database, Migrations, PoolOptions, Sql, migrator};
 pub use sql_kit::{StoreError, Unit};
 
-pub use self::{accounts::AccountRecord, keys::KeyRecord};
+pub use self::{accounts::AccountRecord, keys::KeyRecord, sessions::SessionRecord};
 
 macro_rules! migrations {
     ($engine:literal) => {

@@ -34,6 +34,8 @@ OUT_OF_REACH = {
     "overloaded",
     "database_unavailable",
     "signing_keys_unavailable",
+    # It takes the lifetime of a token.
+    "token_expired",
     ("getHealth", 503),
     ("getReadiness", 503),
 }
@@ -169,7 +171,9 @@ class Api:
         """What every operation answers alike."""
         for operation, (method, path, _) in self.operations.items():
             to = targets.get(operation, "")
-            headers = authorization if path.startswith("/users") else {}
+            described = self.document["paths"][path][method.lower()]
+            is_protected = path.startswith("/users") or bool(described.get("security"))
+            headers = authorization if is_protected else {}
             self.send(operation, 400, "malformed_request", to=to, query="a=1&a=2", headers=headers)
             _, answer = self.send(
                 operation, 405, "method_not_allowed", to=to, method="TRACE", headers=headers
@@ -238,7 +242,10 @@ def check_auth(auth: Api, limited: str) -> list[threading.Thread]:
     wrong = json.dumps({**person.credentials, "password": "wrong horse"})
     auth.send("login", 401, "invalid_credentials", headers=JSON, body=wrong)
     auth.send("getDocsFile", 404, "not_found", to="other.js")
-    auth.check_every_operation({"getDocsFile": "start.js"}, {})
+    session = check_sessions(auth, limited)
+    auth.check_every_operation(
+        {"getDocsFile": "start.js", "endSession": NOBODY}, session.authorization
+    )
 
     there = {"headers": JSON, "url": limited}
     auth.send("register", 201, **there, body=person.body)
@@ -247,7 +254,37 @@ def check_auth(auth: Api, limited: str) -> list[threading.Thread]:
     auth.send("login", 401, "invalid_credentials", **there, body=wrong)
     auth.send("login", 429, "too_many_attempts", **there, body=person.body)
     auth.send("login", 429, "too_many_requests", **there, body=person.body)
-    return [*auth.check_body("register", {}), *auth.check_body("login", {})]
+    operations = ("register", "login", "refresh", "logout")
+    return [stall for operation in operations for stall in auth.check_body(operation, {})]
+
+
+def check_sessions(auth: Api, limited: str) -> Person:
+    """Everything about sessions. Returns somebody whose token is good."""
+    auth.check_examples("refresh")
+    auth.check_examples("logout")
+    person = Person(auth)
+    offline = json.dumps({**person.credentials, "offline_access": True})
+    tokens, _ = auth.send("login", 200, note="(offline_access)", headers=JSON, body=offline)
+    body = json.dumps({"refresh_token": tokens["refresh_token"]})
+    auth.send("refresh", 200, headers=JSON, body=body)
+    mine = {"headers": {"Authorization": "Bearer " + tokens["access_token"]}}
+    sessions, _ = auth.send("listSessions", 200, **mine)
+    auth.send("endSession", 400, "validation_failed", note="(id)", to="1", **mine)
+    auth.send("endSession", 404, "session_not_found", to=NOBODY, **mine)
+    auth.send("endSession", 204, to=sessions["sessions"][0]["id"], **mine)
+    auth.send("endAllSessions", 204, headers=person.authorization)
+    for operation in ("listSessions", "endSession", "endAllSessions"):
+        auth.send(operation, 401, "unauthenticated", to=NOBODY)
+        broken = {"Authorization": "Bearer x"}
+        auth.send(operation, 401, "invalid_token", to=NOBODY, headers=broken)
+        auth.send(operation, 401, "token_revoked", to=NOBODY, **mine)
+    auth.send("getRevocations", 200)
+    unknown = {"headers": JSON, "body": '{"refresh_token":"x"}', "url": limited}
+    auth.send("refresh", 401, "invalid_refresh_token", **unknown)
+    auth.send("refresh", 401, "invalid_refresh_token", **unknown)
+    auth.send("refresh", 429, "too_many_requests", **unknown)
+    auth.send("logout", 204, headers=JSON, body=body)
+    return Person(auth)
 
 
 def check_user(user: Api, auth: Api) -> list[threading.Thread]:

@@ -243,7 +243,11 @@ fn profile(runtime: &Runtime) {
 
 fn login(runtime: &Runtime) {
     use auth_service::{
-        NAME, config, edge::rest::router, service::Service, store::Store, throttle::SubjectKey,
+        NAME, config,
+        edge::rest::router,
+        service::{Refreshes, Service},
+        store::Store,
+        throttle::SubjectKey,
     };
 
     let mut source = Source::default();
@@ -264,6 +268,8 @@ fn login(runtime: &Runtime) {
         settings.limits,
         Refusals::observed_by(&metrics),
         settings.password_rules,
+        settings.sessions,
+        Refreshes::observed_by(&metrics),
     );
     service.use_subject_key(SubjectKey::new(b"secret"));
     service.publish_keys(KeyRing::of_one(SigningKey::from_pem(ES256).unwrap(), Vec::new()));

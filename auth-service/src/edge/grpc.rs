@@ -1,5 +1,7 @@
 //! gRPC: the services of `auth.v1`.
 
+mod sessions;
+
 use std::sync::Arc;
 
 use latchkey_contracts::auth::v1::{
@@ -7,25 +9,26 @@ use latchkey_contracts::auth::v1::{
     IntrospectTokenResponse, LoginRequest, LoginResponse, RegisterRequest, RegisterResponse,
     account_service_server::{AccountService, AccountServiceServer},
     auth_service_server::{AuthService, AuthServiceServer},
+    session_service_server::SessionServiceServer,
 };
 use prost_types::Timestamp;
 use service_kit::{
-    client_address::network, code::Code, error::ApiError, json::fault, settings::Secret,
-    tls::ClientCertificate,
+    client_address::network, code::Code, error::ApiError, settings::Secret, tls::ClientCertificate,
 };
 use subtle::{Choice, ConstantTimeEq as _};
 use token_verifier::{AuthError, bearer_token};
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use crate::{
     domain::{AccountId, Registration},
+    edge,
     error::Error,
-    service::Service,
+    service::{Credentials, Service},
 };
 
 /// The names of the services, for health.
-pub const SERVICES: &[&str] = &["auth.v1.AuthService", "auth.v1.AccountService"];
+pub const SERVICES: &[&str] =
+    &["auth.v1.AuthService", "auth.v1.AccountService", "auth.v1.SessionService"];
 /// What reflection describes beside the health service.
 pub const DESCRIPTORS: &[u8] = FILE_DESCRIPTOR_SET;
 
@@ -37,6 +40,7 @@ pub fn add_services(
 ) {
     let api = Api { service, service_tokens: service_tokens.into() };
     routes.add_service(AuthServiceServer::new(api.clone()));
+    routes.add_service(SessionServiceServer::new(api.clone()));
     routes.add_service(AccountServiceServer::new(api));
 }
 
@@ -64,6 +68,10 @@ impl Api {
         };
         if known { Ok(()) } else { Err(refused(Error::UnknownService)) }
     }
+}
+
+fn seconds(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
 fn refused(error: Error) -> Status {
@@ -102,17 +110,30 @@ impl AuthService for Api {
         request: Request<LoginRequest>,
     ) -> Result<Response<LoginResponse>, Status> {
         let network = network(request.extensions());
-        let LoginRequest { email, password } = request.into_inner();
+        let agent = edge::user_agent(request.metadata().as_ref());
+        let LoginRequest { email, password, offline_access } = request.into_inner();
         // JSON with one is refused as a whole; so is this.
         if email.contains('\0') || password.contains('\0') {
             let text = "a string contains a NUL character";
             return Err(ApiError::new(Code::MalformedRequest, text).into());
         }
-        let issued = self.service.login(&email, &password, network).await.map_err(refused)?;
+        if let Some(fault) = edge::offline_access_fault(&self.service, offline_access) {
+            return Err(refused(Error::Invalid(vec![fault])));
+        }
+        let credentials = Credentials {
+            email: &email,
+            password: &password,
+            offline_access: offline_access.then_some(&agent),
+        };
+        let issued = self.service.login(credentials, network).await.map_err(refused)?;
+        let (refresh_token, refresh_token_expires_in) =
+            issued.refresh.map(|refresh| (refresh.token, refresh.expires_in)).unzip();
         Ok(Response::new(LoginResponse {
             access_token: issued.access_token,
             token_type: "Bearer".to_owned(),
-            expires_in: i64::try_from(issued.expires_in).unwrap_or(i64::MAX),
+            expires_in: seconds(issued.expires_in),
+            refresh_token: refresh_token.unwrap_or_default(),
+            refresh_token_expires_in: seconds(refresh_token_expires_in.unwrap_or_default()),
         }))
     }
 
@@ -144,12 +165,7 @@ impl AccountService for Api {
         request: Request<DeleteAccountRequest>,
     ) -> Result<Response<DeleteAccountResponse>, Status> {
         self.admit_service(&request)?;
-        let text = &request.get_ref().id;
-        let id =
-            Uuid::try_parse(text).ok().filter(|id| id.to_string() == *text).ok_or_else(|| {
-                let rule = "must be a UUID in lower case with hyphens";
-                refused(Error::Invalid(vec![fault("id", "not_a_uuid", rule)]))
-            })?;
+        let id = edge::id(&request.get_ref().id).map_err(refused)?;
         self.service.delete_account(AccountId(id)).await.map_err(refused)?;
         Ok(Response::new(DeleteAccountResponse {}))
     }

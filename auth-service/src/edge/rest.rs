@@ -1,21 +1,29 @@
 //! REST: JSON in, JSON or a problem out.
 
+mod sessions;
+mod well_known;
+
 use std::sync::Arc;
 
 use axum::{
     Json, Router,
     extract::{Request, State},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use chrono::{DateTime, SecondsFormat, Utc};
-use http::{StatusCode, header};
+use http::StatusCode;
 use serde::Serialize;
 use service_kit::{
     api_docs, client_address::network, edge::Edge, error::ApiError, health::Health, json, rest,
 };
 
-use crate::{domain::Registration, error::Error, keys::JWKS_MAX_AGE, service::Service};
+use crate::{
+    domain::Registration,
+    edge,
+    error::Error,
+    service::{Credentials, Issued, Service},
+};
 
 type Api = State<Arc<Service>>;
 
@@ -24,7 +32,12 @@ pub fn router(shared: &Edge, service: Arc<Service>, health: &Health) -> Router {
     let routes = Router::new()
         .route("/auth/register", post(register))
         .route("/auth/login", post(login))
-        .route("/.well-known/jwks.json", get(jwks))
+        .route("/auth/refresh", post(sessions::refresh))
+        .route("/auth/logout", post(sessions::logout))
+        .route("/auth/sessions", get(sessions::list).delete(sessions::end_all))
+        .route("/auth/sessions/{id}", delete(sessions::end))
+        .route("/.well-known/jwks.json", get(well_known::jwks))
+        .route("/.well-known/revocations", get(well_known::revocations))
         .with_state(service)
         .merge(health.routes())
         .merge(api_docs::routes(include_str!("../../openapi.json")));
@@ -66,30 +79,45 @@ struct Token {
     access_token: String,
     token_type: &'static str,
     expires_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token_expires_in: Option<u64>,
+}
+
+impl From<Issued> for Token {
+    fn from(issued: Issued) -> Self {
+        let (token, expires_in) =
+            issued.refresh.map(|refresh| (refresh.token, refresh.expires_in)).unzip();
+        Self {
+            access_token: issued.access_token,
+            token_type: "Bearer",
+            expires_in: issued.expires_in,
+            refresh_token: token,
+            refresh_token_expires_in: expires_in,
+        }
+    }
 }
 
 async fn login(State(service): Api, request: Request) -> Result<Response, ApiError> {
     let network = network(request.extensions());
+    let agent = edge::user_agent(request.headers());
     let mut fields = json::read(request, &["application/json"]).await?;
     let mut faults = Vec::new();
     let email = fields.required_string("email", &mut faults);
     let password = fields.required_string("password", &mut faults);
+    let offline_access = fields.optional_bool("offline_access", &mut faults).unwrap_or(false);
     fields.finish(&mut faults);
+    faults.extend(edge::offline_access_fault(&service, offline_access));
     let credentials = email.zip(password).filter(|_| faults.is_empty());
     let (email, password) = credentials.ok_or(Error::Invalid(faults))?;
-    let issued = service.login(&email, &password, network).await?;
-    let body = Token {
-        access_token: issued.access_token,
-        token_type: "Bearer",
-        expires_in: issued.expires_in,
+    let credentials = Credentials {
+        email: &email,
+        password: &password,
+        offline_access: offline_access.then_some(&agent),
     };
-    Ok((rest::no_store(), Json(body)).into_response())
-}
-
-async fn jwks(State(service): Api) -> Result<Response, ApiError> {
-    let ring = service.keys().ok_or(Error::DatabaseUnavailable)?;
-    let cache = format!("public, max-age={JWKS_MAX_AGE}");
-    Ok(([(header::CACHE_CONTROL, cache)], Json(ring.verification().to_jwks())).into_response())
+    let issued = service.login(credentials, network).await?;
+    Ok((rest::no_store(), Json(Token::from(issued))).into_response())
 }
 
 /// RFC 3339 in UTC, to the microsecond.

@@ -1,9 +1,9 @@
 //! Accounts after registration: introspection of their tokens, deletion.
 
 use sql_kit::{read, transaction};
-use token_verifier::{Claims, Rules};
+use token_verifier::Claims;
 
-use super::Service;
+use super::{Service, revocations::end_all};
 use crate::{
     domain::AccountId,
     error::Error,
@@ -11,24 +11,14 @@ use crate::{
 };
 
 impl Service {
-    /// The claims of a token if it is active (RFC 7662, section 2.2): valid now, and of an account
-    /// that exists.
+    /// The claims of a token if it is active (RFC 7662, section 2.2): valid now, not revoked, and of an
+    /// account that exists.
     ///
     /// # Errors
     ///
     /// Where the database is away.
     pub async fn introspect(&self, token: &str) -> Result<Option<Claims>, Error> {
-        let ring = self.loaded_keys()?;
-        let rules = Rules::default()
-            .issuer(self.issuer.issuer.clone())
-            .audience(self.issuer.audience.clone());
-        let now = self.store.now().timestamp();
-        let Ok(claims) = token_verifier::verify(token, ring.verification(), &rules, now) else {
-            return Ok(None);
-        };
-        let id = AccountId(claims.sub);
-        let account = read!(self.store, |unit| accounts::by_id(unit, id).await).await?;
-        Ok(account.is_some().then_some(claims))
+        Ok(self.judge(token).await?.ok().map(|(claims, _)| claims))
     }
 
     /// Deletes an account, and in the same transaction all that is known of it; one that does not
@@ -45,6 +35,7 @@ impl Service {
                 return Ok(());
             };
             let subject = self.throttle.subject(found.email.as_str())?;
+            let until = self.revoked_until();
             let deleted = transaction!(self.store, |unit| {
                 // In the order in which a login takes them.
                 attempts::lock(unit, &subject).await?;
@@ -56,6 +47,7 @@ impl Service {
                     return Ok(false);
                 }
                 attempts::forget(unit, &subject).await?;
+                end_all(unit, id, None, until).await?;
                 accounts::delete(unit, id).await
             });
             if deleted.await? {

@@ -11,7 +11,8 @@ use crate::{
     domain::{Email, Password},
     error::Error,
     password::Checked,
-    store::{AccountRecord, Store, accounts},
+    sessions::RefreshToken,
+    store::{AccountRecord, SessionRecord, Store, accounts},
     throttle::Permit,
     token::Grant,
 };
@@ -23,10 +24,33 @@ pub struct Issued {
     pub access_token: String,
     /// Its lifetime, in seconds.
     pub expires_in: u64,
+    /// The refresh token of its session, if it has one.
+    pub refresh: Option<IssuedRefresh>,
+}
+
+/// A refresh token and its lifetime.
+#[derive(Debug)]
+pub struct IssuedRefresh {
+    /// The token.
+    pub token: String,
+    /// Until when it is good, in seconds from now.
+    pub expires_in: u64,
+}
+
+/// What a client logs in with, as it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a> {
+    /// The email.
+    pub email: &'a str,
+    /// The password.
+    pub password: &'a str,
+    /// Whether a session is to be begun, and by which program (its `User-Agent`).
+    pub offline_access: Option<&'a str>,
 }
 
 impl Service {
-    /// Checks an email and a password, as they came, and issues an access token.
+    /// Checks an email and a password and issues an access token; with `offline_access` a refresh token
+    /// too.
     ///
     /// # Errors
     ///
@@ -34,25 +58,34 @@ impl Service {
     /// throttling, overload, or the database.
     pub async fn login(
         &self,
-        email: &str,
-        password: &str,
+        credentials: Credentials<'_>,
         network: Network,
     ) -> Result<Issued, Error> {
         self.loaded_keys()?;
         self.admit(&self.limits.logins, network)?;
+        let Credentials { email, password, offline_access } = credentials;
         let account = self.check_password(email, Password::normalize(password), network).await?;
         let Some(account) = account else {
             let (account, code) = (access::noted_account(), "invalid_credentials");
             tracing::info!(event = "login.failed", account, %network, code, "login failed");
             return Err(Error::InvalidCredentials);
         };
-        let issued = self.issue(&account)?;
+        let session = match offline_access {
+            Some(agent) => Some(self.begin_session(&account, network, agent).await?),
+            None => None,
+        };
+        let issued = self.issue(&account, session.as_ref())?;
         tracing::info!(event = "login.ok", account = %account.id, %network, "login ok");
         Ok(issued)
     }
 
-    /// Issues an access token for an account.
-    pub(super) fn issue(&self, account: &AccountRecord) -> Result<Issued, Error> {
+    /// Issues an access token for an account, and the current refresh token of its session, if there is
+    /// one.
+    pub(super) fn issue(
+        &self,
+        account: &AccountRecord,
+        session: Option<&SessionRecord>,
+    ) -> Result<Issued, Error> {
         let now = self.store.now();
         let ring = self.loaded_keys()?;
         let key = ring.active(now).ok_or(Error::DatabaseUnavailable)?;
@@ -60,13 +93,26 @@ impl Service {
             account: account.id,
             email: &account.email,
             generation: account.generation,
-            session: None,
+            session: session.map(|session| session.id),
         };
         let access_token = self.issuer.issue(grant, key, now).map_err(|error| {
             tracing::error!(%error, "signing failed");
             Error::Internal
         })?;
-        Ok(Issued { access_token, expires_in: self.issuer.ttl.as_secs() })
+        let refresh = match session {
+            Some(session) => {
+                // A session is begun only where there is a key.
+                let key = self.refresh_token_key().ok_or(Error::Internal)?;
+                let number = session.position.current;
+                let left = (session.expires_at - now).num_milliseconds();
+                Some(IssuedRefresh {
+                    token: key.write(RefreshToken { session: session.id, number }),
+                    expires_in: u64::try_from(left).unwrap_or(0).div_ceil(1000),
+                })
+            }
+            None => None,
+        };
+        Ok(Issued { access_token, expires_in: self.issuer.ttl.as_secs(), refresh })
     }
 
     /// The account with this email, if the password is its own. The attempt counts in the throttle,

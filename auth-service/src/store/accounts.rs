@@ -23,7 +23,7 @@ pub struct AccountRecord {
     pub generation: i64,
 }
 
-fn account(row: &Row) -> Result<AccountRecord, sqlx::Error> {
+pub(super) fn account(row: &Row) -> Result<AccountRecord, sqlx::Error> {
     let email: String = row.get("email")?;
     Ok(AccountRecord {
         id: AccountId(row.get("id")?),

@@ -28,7 +28,7 @@ fn registration(email: &str, password: &str) -> RegisterRequest {
 }
 
 fn login(email: &str, password: &str) -> LoginRequest {
-    LoginRequest { email: email.to_owned(), password: password.to_owned() }
+    LoginRequest { email: email.to_owned(), password: password.to_owned(), ..Default::default() }
 }
 
 #[tokio::test]

@@ -112,7 +112,11 @@ async fn the_log_of_a_call_says_the_same_and_probes_are_logged_at_debug() {
     let rest = service.client().await;
     let listening = service.find(|line| line["message"] == "listening").await;
     let grpc = listening["grpc"].as_str().unwrap().parse().unwrap();
-    let request = LoginRequest { email: "a@b.com".to_owned(), password: "x".to_owned() };
+    let request = LoginRequest {
+        email: "a@b.com".to_owned(),
+        password: "x".to_owned(),
+        ..Default::default()
+    };
     AuthServiceClient::new(test_kit::channel(grpc).await).login(request).await.unwrap_err();
     let line = service.find(|line| line["endpoint"] == "/auth.v1.AuthService/Login").await;
     assert_eq!(line["code"], "invalid_credentials", "{line}");

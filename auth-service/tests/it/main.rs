@@ -14,6 +14,7 @@ mod openapi;
 mod probes;
 mod process;
 mod rest;
+mod sessions;
 mod start;
 mod stopping;
 mod store;

@@ -27,13 +27,14 @@ async fn every_example_works_as_it_says() {
         part["content"][media_type]["examples"].as_object().cloned().unwrap_or_default()
     };
     let mut tried = 0;
-    for path in ["/auth/register", "/auth/login"] {
+    for path in ["/auth/register", "/auth/login", "/auth/refresh", "/auth/logout"] {
         let operation = &document["paths"][path]["post"];
         for (name, example) in examples(&operation["requestBody"], "application/json") {
             let answer = service.rest.post(path, &example["value"]).await;
             let response = &operation["responses"][answer.status.as_str()];
             let expected = examples(response, answer.header("content-type"));
-            let expected = &expected[name.as_str()]["value"];
+            // An answer without a body has no example.
+            let expected = expected.get(&name).map_or(&Value::Null, |example| &example["value"]);
             // What differs from one answer to the next is only there or not.
             let names = |value: &Value| {
                 value.as_object().map(|object| object.keys().cloned().collect::<Vec<_>>())
@@ -48,5 +49,5 @@ async fn every_example_works_as_it_says() {
             tried += 1;
         }
     }
-    assert_eq!(tried, 4);
+    assert_eq!(tried, 9);
 }

@@ -20,6 +20,7 @@ pub(crate) struct Running {
     pub(crate) grpc: std::net::SocketAddr,
     pub(crate) admin: Option<std::net::SocketAddr>,
     pub(crate) database: TestDatabase,
+    clock: service_kit::clock::Clock,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), auth_service::BuildError>>,
 }
@@ -61,10 +62,16 @@ impl Running {
         let app = App::build(settings, shutdown.clone()).await.unwrap();
         let (http, grpc) = (app.server().http_address(), app.server().grpc_address());
         let rest = Client::new(http);
+        let clock = app.clock().clone();
         let (health, admin) = (app.server().health().clone(), app.server().admin_address());
         let task = tokio::spawn(app.run());
         health.ready().await;
-        Self { rest, http, grpc, admin, database, shutdown, task }
+        Self { rest, http, grpc, admin, database, clock, shutdown, task }
+    }
+
+    /// Moves the clock that the service goes by.
+    pub(crate) fn advance_clock(&self, by: chrono::TimeDelta) {
+        self.clock.advance(by);
     }
 
     /// Starts a second service on the same database.

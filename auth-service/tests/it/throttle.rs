@@ -57,6 +57,7 @@ async fn after_enough_failures_even_the_right_password_is_refused() {
             let mut request = tonic::Request::new(LoginRequest {
                 email: email.to_owned(),
                 password: PASSWORD.to_owned(),
+                ..Default::default()
             });
             request.metadata_mut().insert("x-forwarded-for", "1.1.1.1".parse().unwrap());
             let status = client.login(request).await.unwrap_err();
@@ -187,6 +188,7 @@ async fn leaving_after_a_password_is_looked_at_saves_no_failure() {
                 let mut request = tonic::Request::new(LoginRequest {
                     email: "a@b.com".to_owned(),
                     password: "wrong".to_owned(),
+                    ..Default::default()
                 });
                 request.metadata_mut().insert("x-forwarded-for", "1.1.1.1".parse().unwrap());
                 request.set_timeout(limit);

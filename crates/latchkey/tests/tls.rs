@@ -96,7 +96,11 @@ async fn an_account_lives_and_is_deleted_over_mutual_tls() {
     let (email, password) = ("a@b.com".to_owned(), "S3cureP@ss".to_owned());
     let person = RegisterRequest { email: email.clone(), password: password.clone() };
     let id = client.register(person).await.unwrap().into_inner().id;
-    let issued = client.login(LoginRequest { email, password }).await.unwrap().into_inner();
+    let issued = client
+        .login(LoginRequest { email, password, ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner();
     let token = issued.access_token;
     let path = format!("/users/{id}");
     let own = async |method| send(users.request(method, &path).bearer_auth(&token)).await;

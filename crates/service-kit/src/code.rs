@@ -92,6 +92,10 @@ catalogue! {
         "Token revoked",
         "The token's session was ended, or every token of its account: by a logout, a change of the password or the email, or an operator.",
         "Forget the token and log in again.";
+    InvalidRefreshToken = "invalid_refresh_token", UNAUTHORIZED, Unauthenticated,
+        "Invalid refresh token",
+        "The refresh token is malformed, forged, expired or withdrawn, or its session has ended. Which of these it is, is not told.",
+        "Log in again.";
     InvalidCredentials = "invalid_credentials", UNAUTHORIZED, Unauthenticated,
         "Invalid credentials",
         "No account has this email and this password; which of the two is wrong is not told. Where the account is known and gives its current password once more, a wrong one has this code with 403 (7 on gRPC).",
@@ -124,6 +128,10 @@ catalogue! {
         "Mail disabled",
         "The service sends no mail, so it has no links to reset a password or to confirm an email.",
         "Offer something else, or have the operator set `SMTP_URL`.";
+    SessionNotFound = "session_not_found", NOT_FOUND, NotFound,
+        "Session not found",
+        "The caller has no session with this id: it has ended, never was, or is somebody else's.",
+        "Treat the session as ended.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Unimplemented,
         "Method not allowed",
         "The path exists, the method does not.",

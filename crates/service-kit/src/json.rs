@@ -157,6 +157,17 @@ impl Fields {
         }
     }
 
+    /// Takes a member that may be there and then is a boolean.
+    pub fn optional_bool(&mut self, name: &str, faults: &mut Vec<Fault>) -> Option<bool> {
+        match self.members.remove(name)? {
+            Value::Bool(value) => Some(value),
+            _ => {
+                faults.push(fault(name, "not_a_boolean", "must be true or false"));
+                None
+            }
+        }
+    }
+
     /// Takes a member, whatever it is.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name)

@@ -1,0 +1,95 @@
+//! `auth.v1.SessionService`.
+
+use chrono::{DateTime, Utc};
+use latchkey_contracts::auth::v1::{
+    EndAllSessionsRequest, EndAllSessionsResponse, EndSessionRequest, EndSessionResponse,
+    ListSessionsRequest, ListSessionsResponse, LogoutRequest, LogoutResponse, RefreshRequest,
+    RefreshResponse, Session, session_service_server::SessionService,
+};
+use prost_types::Timestamp;
+use service_kit::client_address::network;
+use tonic::{Request, Response, Status};
+
+use super::{Api, refused, seconds};
+use crate::{edge, service::Caller, store::SessionRecord};
+
+impl Api {
+    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        self.service.authenticate(request.metadata().as_ref()).await.map_err(refused)
+    }
+}
+
+#[tonic::async_trait]
+impl SessionService for Api {
+    async fn refresh(
+        &self,
+        request: Request<RefreshRequest>,
+    ) -> Result<Response<RefreshResponse>, Status> {
+        let network = network(request.extensions());
+        let token = request.into_inner().refresh_token;
+        let issued = self.service.refresh(&token, network).await.map_err(refused)?;
+        let (refresh_token, refresh_token_expires_in) =
+            issued.refresh.map(|refresh| (refresh.token, refresh.expires_in)).unzip();
+        Ok(Response::new(RefreshResponse {
+            access_token: issued.access_token,
+            token_type: "Bearer".to_owned(),
+            expires_in: seconds(issued.expires_in),
+            refresh_token: refresh_token.unwrap_or_default(),
+            refresh_token_expires_in: seconds(refresh_token_expires_in.unwrap_or_default()),
+        }))
+    }
+
+    async fn logout(
+        &self,
+        request: Request<LogoutRequest>,
+    ) -> Result<Response<LogoutResponse>, Status> {
+        let token = request.into_inner().refresh_token;
+        self.service.logout(&token).await.map_err(refused)?;
+        Ok(Response::new(LogoutResponse {}))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let sessions = self.service.list_sessions(&caller).await.map_err(refused)?;
+        let sessions = sessions.into_iter().map(|record| session(record, &caller)).collect();
+        Ok(Response::new(ListSessionsResponse { sessions }))
+    }
+
+    async fn end_session(
+        &self,
+        request: Request<EndSessionRequest>,
+    ) -> Result<Response<EndSessionResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let id = edge::id(&request.get_ref().id).map_err(refused)?;
+        self.service.end_session(&caller, id).await.map_err(refused)?;
+        Ok(Response::new(EndSessionResponse {}))
+    }
+
+    async fn end_all_sessions(
+        &self,
+        request: Request<EndAllSessionsRequest>,
+    ) -> Result<Response<EndAllSessionsResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        self.service.end_all_sessions(&caller).await.map_err(refused)?;
+        Ok(Response::new(EndAllSessionsResponse {}))
+    }
+}
+
+fn session(record: SessionRecord, caller: &Caller) -> Session {
+    Session {
+        current: caller.session == Some(record.id),
+        id: record.id.to_string(),
+        created_at: Some(timestamp(record.created_at)),
+        last_used_at: Some(timestamp(record.last_used_at)),
+        expires_at: Some(timestamp(record.expires_at)),
+        network: record.network,
+        user_agent: record.user_agent,
+    }
+}
+
+fn timestamp(time: DateTime<Utc>) -> Timestamp {
+    Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
+}

@@ -1,0 +1,84 @@
+//! Sessions over REST.
+
+use axum::{
+    Json,
+    extract::{Path, Request, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use service_kit::{client_address::network, error::ApiError, json, rest};
+
+use super::{Api, Token, timestamp};
+use crate::{edge, error::Error};
+
+/// The body of a refresh and a logout.
+async fn refresh_token(request: Request) -> Result<String, ApiError> {
+    let mut fields = json::read(request, &["application/json"]).await?;
+    let mut faults = Vec::new();
+    let token = fields.required_string("refresh_token", &mut faults);
+    fields.finish(&mut faults);
+    Ok(token.filter(|_| faults.is_empty()).ok_or(Error::Invalid(faults))?)
+}
+
+pub(super) async fn refresh(State(service): Api, request: Request) -> Result<Response, ApiError> {
+    let network = network(request.extensions());
+    let token = refresh_token(request).await?;
+    let issued = service.refresh(&token, network).await?;
+    Ok((rest::no_store(), Json(Token::from(issued))).into_response())
+}
+
+pub(super) async fn logout(State(service): Api, request: Request) -> Result<Response, ApiError> {
+    let token = refresh_token(request).await?;
+    service.logout(&token).await?;
+    Ok((StatusCode::NO_CONTENT, rest::no_store()).into_response())
+}
+
+#[derive(Serialize)]
+struct Sessions {
+    sessions: Vec<Session>,
+}
+
+#[derive(Serialize)]
+struct Session {
+    id: String,
+    created_at: String,
+    last_used_at: String,
+    expires_at: String,
+    network: String,
+    user_agent: String,
+    current: bool,
+}
+
+pub(super) async fn list(State(service): Api, headers: HeaderMap) -> Result<Response, ApiError> {
+    let caller = service.authenticate(&headers).await?;
+    let sessions = service.list_sessions(&caller).await?;
+    let sessions = sessions.into_iter().map(|session| Session {
+        current: caller.session == Some(session.id),
+        id: session.id.to_string(),
+        created_at: timestamp(session.created_at),
+        last_used_at: timestamp(session.last_used_at),
+        expires_at: timestamp(session.expires_at),
+        network: session.network,
+        user_agent: session.user_agent,
+    });
+    Ok((rest::no_store(), Json(Sessions { sessions: sessions.collect() })).into_response())
+}
+
+pub(super) async fn end(
+    State(service): Api,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let caller = service.authenticate(&headers).await?;
+    // What cannot be decoded is no UUID either.
+    let id = edge::id(&id.map(|Path(id)| id).unwrap_or_default())?;
+    service.end_session(&caller, id).await?;
+    Ok((StatusCode::NO_CONTENT, rest::no_store()).into_response())
+}
+
+pub(super) async fn end_all(State(service): Api, headers: HeaderMap) -> Result<Response, ApiError> {
+    let caller = service.authenticate(&headers).await?;
+    service.end_all_sessions(&caller).await?;
+    Ok((StatusCode::NO_CONTENT, rest::no_store()).into_response())
+}

@@ -1,0 +1,54 @@
+//! What verifiers fetch: the keys and the revocations.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use service_kit::error::ApiError;
+
+use super::Api;
+use crate::{error::Error, keys::JWKS_MAX_AGE};
+
+/// How long a page of the feed may be kept: a revocation is to arrive within five seconds.
+const REVOCATIONS_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=2");
+
+pub(super) async fn jwks(State(service): Api) -> Result<Response, ApiError> {
+    let ring = service.keys().ok_or(Error::DatabaseUnavailable)?;
+    let cache = format!("public, max-age={JWKS_MAX_AGE}");
+    Ok(([(header::CACHE_CONTROL, cache)], Json(ring.verification().to_jwks())).into_response())
+}
+
+pub(super) async fn revocations(
+    State(service): Api,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let query = uri.query().unwrap_or_default().as_bytes();
+    let after = form_urlencoded::parse(query).find(|(name, _)| name == "after");
+    let page = service.revocations(after.as_ref().map(|(_, cursor)| cursor.as_ref())).await?;
+    let body = serde_json::to_vec(&page).map_err(|_| Error::Internal)?;
+    let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest(&SHA256, &body).as_ref()[..18]));
+    let fields = [
+        (header::CACHE_CONTROL, REVOCATIONS_CACHE),
+        (header::ETAG, HeaderValue::from_str(&tag).map_err(|_| Error::Internal)?),
+    ];
+    if names(&headers, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
+    }
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((fields, json, body).into_response())
+}
+
+/// Whether `If-None-Match` names this tag (RFC 9110, section 13.1.2: weak comparison).
+fn names(headers: &HeaderMap, tag: &str) -> bool {
+    let lines = headers.get_all(header::IF_NONE_MATCH).iter();
+    lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
+}

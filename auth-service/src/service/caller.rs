@@ -1,0 +1,89 @@
+//! Who calls: the account that an access token speaks for.
+
+use http::HeaderMap;
+use service_kit::access;
+use sql_kit::{Unit, read};
+use token_verifier::{AuthError, Claims, Rules, VerifyError, bearer_token};
+use uuid::Uuid;
+
+use super::Service;
+use crate::{
+    domain::AccountId,
+    error::Error,
+    store::{AccountRecord, accounts, sessions},
+};
+
+/// The account that calls, and the session of its token.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The account, as it is now.
+    pub account: AccountRecord,
+    /// The session that the token belongs to; nothing for a login without `offline_access`.
+    pub session: Option<Uuid>,
+}
+
+impl Service {
+    /// Who sent a request with these header fields (RFC 6750, section 2.1).
+    ///
+    /// # Errors
+    ///
+    /// Without a token, with one that is not valid, has expired or was revoked; where the database is
+    /// away.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Error> {
+        let presented = bearer_token(headers).map_err(|error| match error {
+            AuthError::Missing => Error::Unauthenticated,
+            AuthError::Ambiguous => Error::AmbiguousCredentials,
+            _ => Error::InvalidToken,
+        });
+        let judged = match presented {
+            Ok(token) => self.judge(token).await?,
+            Err(error) => Err(error),
+        };
+        let (_, caller) = judged.inspect_err(|error| {
+            tracing::info!(event = "access.unauthenticated", reason = %error, "refused");
+        })?;
+        access::note_account(caller.account.id);
+        Ok(caller)
+    }
+
+    /// The claims of a token and whom it speaks for. The inner error says what is wrong with the token.
+    pub(super) async fn judge(
+        &self,
+        token: &str,
+    ) -> Result<Result<(Claims, Caller), Error>, Error> {
+        let ring = self.loaded_keys()?;
+        let rules = Rules::default().issuer(&self.issuer.issuer).audience(&self.issuer.audience);
+        let now = self.store.now();
+        let claims =
+            match token_verifier::verify(token, ring.verification(), &rules, now.timestamp()) {
+                Ok(claims) => claims,
+                Err(VerifyError::Expired) => return Ok(Err(Error::TokenExpired)),
+                Err(_) => return Ok(Err(Error::InvalidToken)),
+            };
+        let (id, session) = (AccountId(claims.sub), claims.sid);
+        let found = read!(self.store, |unit| {
+            let account = accounts::by_id(unit, id).await?;
+            Ok((account, is_alive(unit, session, now).await?))
+        });
+        Ok(match found.await? {
+            (Some(account), true)
+                if i64::try_from(claims.generation).is_ok_and(|own| own >= account.generation) =>
+            {
+                Ok((claims, Caller { account, session }))
+            }
+            _ => Err(Error::TokenRevoked),
+        })
+    }
+}
+
+/// Whether the session of a token lives, if it has any.
+async fn is_alive(
+    unit: &mut Unit,
+    session: Option<Uuid>,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<bool, sqlx::Error> {
+    match session {
+        Some(session) => sessions::exists(unit, session, now).await,
+        None => Ok(true),
+    }
+}

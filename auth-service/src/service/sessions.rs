@@ -1,0 +1,246 @@
+//! Sessions: begun by a login with `offline_access`, carried on by refreshes, ended by their owner.
+
+use service_kit::{access, client_address::Network, metrics::Counts};
+use sql_kit::{read, transaction, write_one};
+use uuid::Uuid;
+
+use super::{Caller, Issued, Service, revocations::end_all};
+use crate::{
+    error::Error,
+    sessions::{Position, RefreshToken, Verdict, present, user_agent},
+    store::{
+        AccountRecord, SessionRecord, accounts,
+        revocations::{self, Revoked},
+        sessions,
+    },
+};
+
+/// How often a refresh looks again at a session that another one has moved meanwhile.
+const TRIES: u32 = 100;
+
+/// How refreshes have ended, for the metrics.
+pub mod outcome {
+    /// The next token was issued.
+    pub const ISSUED: &str = "issued";
+    /// The same token was given again, within the retry window.
+    pub const REPEATED: &str = "repeated";
+    /// The token was none of ours, or its session has ended.
+    pub const REFUSED: &str = "refused";
+    /// The session was ended, because two had the token of one.
+    pub const REUSED: &str = "reused";
+    /// All of them.
+    pub const ALL: [&str; 4] = [ISSUED, REPEATED, REFUSED, REUSED];
+}
+
+/// Counts refreshes by their outcome.
+#[derive(Debug, Clone)]
+pub struct Refreshes(Counts);
+
+impl Refreshes {
+    /// Shows them in `metrics`.
+    #[must_use]
+    pub fn observed_by(metrics: &service_kit::metrics::Metrics) -> Self {
+        let help = "Refreshes of sessions";
+        Self(metrics.counts("auth.session.refreshes", help, "outcome", &outcome::ALL))
+    }
+}
+
+impl Service {
+    /// Whether a login may ask for a refresh token.
+    #[must_use]
+    pub const fn offers_refresh_tokens(&self) -> bool {
+        self.sessions.are_on
+    }
+
+    /// Begins a session for an account whose password was right. The account must still have the
+    /// generation that it had when its password was looked at: a change of the password meanwhile has
+    /// ended all sessions, and must not be followed by one that the old password began.
+    pub(super) async fn begin_session(
+        &self,
+        account: &AccountRecord,
+        network: Network,
+        agent: &str,
+    ) -> Result<SessionRecord, Error> {
+        let now = self.store.now();
+        let session = SessionRecord {
+            id: Uuid::new_v4(),
+            account: account.id,
+            created_at: now,
+            last_used_at: now,
+            expires_at: self.sessions.expires_at(now, now),
+            position: Position::first(),
+            network: network.to_string(),
+            user_agent: user_agent(agent),
+        };
+        let (most, until) = (self.sessions.per_account, self.revoked_until());
+        let begun = transaction!(self.store, |unit| {
+            let present = accounts::lock(unit, account.id).await?;
+            if present.is_none_or(|present| present.generation != account.generation) {
+                return Ok(false);
+            }
+            sessions::insert(unit, &session).await?;
+            if most > 0 {
+                let ended = sessions::delete_surplus(unit, account.id, most).await?;
+                let ended: Vec<_> = ended.into_iter().map(Revoked::Session).collect();
+                revocations::add(unit, &ended, until).await?;
+            }
+            Ok(true)
+        });
+        if !begun.await? {
+            return Err(Error::InvalidCredentials);
+        }
+        tracing::info!(event = "session.begun", account = %account.id, "session begun");
+        Ok(session)
+    }
+
+    /// Exchanges a refresh token for an access token and the next refresh token, by the rule of
+    /// [`crate::sessions::present`]. The rotation is durable before the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidRefreshToken`], the same for a token that is malformed, forged, expired, withdrawn
+    /// or of a session that has ended; throttling, or the database.
+    pub async fn refresh(&self, token: &str, network: Network) -> Result<Issued, Error> {
+        self.loaded_keys()?;
+        self.admit(&self.sessions.refreshes, network)?;
+        let refreshed = match self.refresh_token_key().filter(|_| self.sessions.are_on) {
+            // A forged token costs no look at the database.
+            Some(key) => match key.read(token) {
+                Some(token) => self.refresh_authentic(token, network).await,
+                None => Err(Error::InvalidRefreshToken),
+            },
+            None => Err(Error::InvalidRefreshToken),
+        };
+        if matches!(refreshed, Err(Error::InvalidRefreshToken)) {
+            self.refreshes.0.count(outcome::REFUSED);
+            tracing::info!(event = "session.refresh_failed", %network, "refresh failed");
+        }
+        refreshed
+    }
+
+    async fn refresh_authentic(
+        &self,
+        token: RefreshToken,
+        network: Network,
+    ) -> Result<Issued, Error> {
+        for _ in 0..TRIES {
+            let now = self.store.now();
+            let found =
+                read!(self.store, |unit| sessions::with_account(unit, token.session, now).await);
+            let Some((mut session, account)) = found.await? else {
+                return Err(Error::InvalidRefreshToken);
+            };
+            access::note_account(account.id);
+            let window = self.sessions.retry_window;
+            match present(&session.position, token.number, window, now) {
+                Verdict::Repeat => {
+                    self.refreshes.0.count(outcome::REPEATED);
+                    return self.issue(&account, Some(&session));
+                }
+                Verdict::Issue(position) => {
+                    let before = std::mem::replace(&mut session.position, position);
+                    session.last_used_at = now;
+                    session.expires_at = self.sessions.expires_at(session.created_at, now);
+                    let moved = write_one!(self.store, |unit| {
+                        sessions::advance(unit, &before, &session).await
+                    });
+                    if moved.await? {
+                        self.refreshes.0.count(outcome::ISSUED);
+                        return self.issue(&account, Some(&session));
+                    }
+                }
+                Verdict::Theft => {
+                    let until = self.revoked_until();
+                    let ended = transaction!(self.store, |unit| {
+                        let ended =
+                            sessions::delete_at(unit, session.id, &session.position).await?;
+                        if ended {
+                            let revoked = [Revoked::Session(session.id)];
+                            revocations::add(unit, &revoked, until).await?;
+                        }
+                        Ok(ended)
+                    });
+                    if ended.await? {
+                        self.refreshes.0.count(outcome::REUSED);
+                        tracing::warn!(
+                            event = "session.reuse_detected",
+                            account = %account.id,
+                            %network,
+                            "a refresh token was presented that somebody else has used: session ended"
+                        );
+                        return Err(Error::InvalidRefreshToken);
+                    }
+                }
+            }
+        }
+        // Others have moved the session each time: they are under way with the same token.
+        Err(Error::Overloaded(std::time::Duration::from_secs(1)))
+    }
+
+    /// Ends the session of a refresh token. Any authentic token of a session ends it; one that is not
+    /// authentic, or whose session has ended, is no error (RFC 7009, section 2.2).
+    ///
+    /// # Errors
+    ///
+    /// Where the database is away.
+    pub async fn logout(&self, token: &str) -> Result<(), Error> {
+        self.loaded_keys()?;
+        match self.refresh_token_key().and_then(|key| key.read(token)) {
+            Some(token) => self.end(token.session, None).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The sessions of the caller, the one that was used last first.
+    ///
+    /// # Errors
+    ///
+    /// Where the database is away.
+    pub async fn list_sessions(&self, caller: &Caller) -> Result<Vec<SessionRecord>, Error> {
+        let (account, now) = (caller.account.id, self.store.now());
+        let found = read!(self.store, |unit| sessions::of_account(unit, account, now).await);
+        Ok(found.await?)
+    }
+
+    /// Ends a session of the caller.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SessionNotFound`] for one that has ended, never was, or is another's.
+    pub async fn end_session(&self, caller: &Caller, id: Uuid) -> Result<(), Error> {
+        if self.end(id, Some(caller)).await? { Ok(()) } else { Err(Error::SessionNotFound) }
+    }
+
+    async fn end(&self, id: Uuid, owner: Option<&Caller>) -> Result<bool, Error> {
+        let account = owner.map(|owner| owner.account.id);
+        let until = self.revoked_until();
+        let ended = transaction!(self.store, |unit| {
+            let ended = sessions::delete(unit, id, account).await?;
+            if ended {
+                revocations::add(unit, &[Revoked::Session(id)], until).await?;
+            }
+            Ok(ended)
+        });
+        let ended = ended.await?;
+        if ended {
+            tracing::info!(event = "session.ended", "session ended");
+        }
+        Ok(ended)
+    }
+
+    /// Ends every session and every access token of the caller's account, the caller's own included.
+    ///
+    /// # Errors
+    ///
+    /// Where the database is away.
+    pub async fn end_all_sessions(&self, caller: &Caller) -> Result<(), Error> {
+        let (account, until) = (caller.account.id, self.revoked_until());
+        let ended = transaction!(self.store, |unit| {
+            accounts::lock(unit, account).await?;
+            end_all(unit, account, None, until).await
+        });
+        ended.await?;
+        tracing::info!(event = "session.all_ended", %account, "all sessions ended");
+        Ok(())
+    }
+}
