@@ -40,6 +40,7 @@ base_images() {
   cargo fetch --locked
   local version
   version=$(sed -n 's/^ARG CARGO_SBOM_VERSION=//p' Dockerfile)
+  # shellcheck disable=SC2154  # of tools.sh
   [[ -x $tools/bin/cargo-sbom ]] ||
     cargo install --quiet --locked --debug --root "$tools" --target-dir "$tools/build" "cargo-sbom@$version"
   rm -rf "$folder/rust/opt/cargo/registry"
