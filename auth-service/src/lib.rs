@@ -41,7 +41,7 @@ use crate::{
     hashing::Hashing,
     keys::{KeyRing, KeysError, ManagedKeys, Sealer},
     root_secret::RootSecret,
-    service::{Refreshes, Service},
+    service::Service,
     sessions::RefreshTokenKey,
     store::{Store, StoreError},
     throttle::{Refusals, SubjectKey},
@@ -132,7 +132,7 @@ impl App {
             Refusals::observed_by(&metrics),
             settings.password_rules,
             settings.sessions,
-            Refreshes::observed_by(&metrics),
+            &metrics,
         ));
         let preparation = Arc::new(Preparation {
             store: store.clone(),
@@ -338,6 +338,7 @@ impl Preparation {
                 tokio::time::sleep(WORK_INTERVAL).await;
                 let _ = self.service.refresh_work().await;
                 self.service.prune().await;
+                self.service.count_rows().await;
             }
         };
         let keys = async {

@@ -12,13 +12,14 @@ use std::{
     time::Instant,
 };
 
-use service_kit::client_address::Network;
+use service_kit::{client_address::Network, metrics::Metrics};
 use sql_kit::read;
 
+use self::sessions::{Refreshes, Sizes};
 pub use self::{
     caller::Caller,
     login::{Credentials, Issued, IssuedRefresh},
-    sessions::{Refreshes, outcome},
+    sessions::outcome,
 };
 use crate::{
     domain::PasswordRules,
@@ -27,7 +28,7 @@ use crate::{
     keys::KeyRing,
     password::{Scheme, Work},
     sessions::{RefreshTokenKey, SessionRules},
-    store::{Store, accounts as rows},
+    store::{Store, StoreError, accounts as rows},
     throttle::{FailureLimits, NetworkLimit, Refusals, SubjectKey, Throttle},
     token::Issuer,
 };
@@ -45,6 +46,7 @@ pub struct Service {
     password_rules: PasswordRules,
     sessions: SessionRules,
     refreshes: Refreshes,
+    sizes: Sizes,
     /// Known once the database has been seen, if there is a `KEY_ENCRYPTION_KEY`.
     refresh_tokens: OnceLock<RefreshTokenKey>,
     /// Nothing until they have been loaded.
@@ -78,7 +80,7 @@ impl Service {
         refusals: Refusals,
         password_rules: PasswordRules,
         sessions: SessionRules,
-        refreshes: Refreshes,
+        metrics: &Metrics,
     ) -> Self {
         let throttle = Arc::new(Throttle::new(
             store.clone(),
@@ -98,7 +100,8 @@ impl Service {
             throttle,
             password_rules,
             sessions,
-            refreshes,
+            refreshes: Refreshes::observed_by(metrics),
+            sizes: Sizes::observed_by(metrics),
             refresh_tokens: OnceLock::new(),
             keys,
             work,
@@ -146,6 +149,18 @@ impl Service {
         let work = Work::new(self.scheme, stored.iter().filter_map(|scheme| scheme.parse().ok()));
         *self.work.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(work);
         Ok(())
+    }
+
+    /// Counts the sessions and the entries of the revocation feed, for the metrics.
+    pub async fn count_rows(&self) {
+        let sizes = async {
+            Ok::<_, StoreError>((
+                self.store.count_sessions().await?,
+                self.store.count_revocations().await?,
+            ))
+        };
+        // A count that is not known is not shown, rather than the last one.
+        self.sizes.set(sizes.await.ok());
     }
 
     /// Removes the rows that no longer count.

@@ -243,11 +243,7 @@ fn profile(runtime: &Runtime) {
 
 fn login(runtime: &Runtime) {
     use auth_service::{
-        NAME, config,
-        edge::rest::router,
-        service::{Refreshes, Service},
-        store::Store,
-        throttle::SubjectKey,
+        NAME, config, edge::rest::router, service::Service, store::Store, throttle::SubjectKey,
     };
 
     let mut source = Source::default();
@@ -269,7 +265,7 @@ fn login(runtime: &Runtime) {
         Refusals::observed_by(&metrics),
         settings.password_rules,
         settings.sessions,
-        Refreshes::observed_by(&metrics),
+        &metrics,
     );
     service.use_subject_key(SubjectKey::new(b"secret"));
     service.publish_keys(KeyRing::of_one(SigningKey::from_pem(ES256).unwrap(), Vec::new()));

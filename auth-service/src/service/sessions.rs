@@ -1,6 +1,12 @@
 //! Sessions: begun by a login with `offline_access`, carried on by refreshes, ended by their owner.
 
-use service_kit::{access, client_address::Network, metrics::Counts};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use service_kit::{
+    access,
+    client_address::Network,
+    metrics::{Counts, Metrics, Unit},
+};
 use sql_kit::{read, transaction, write_one};
 use uuid::Uuid;
 
@@ -34,14 +40,42 @@ pub mod outcome {
 
 /// Counts refreshes by their outcome.
 #[derive(Debug, Clone)]
-pub struct Refreshes(Counts);
+pub(super) struct Refreshes(Counts);
 
 impl Refreshes {
     /// Shows them in `metrics`.
-    #[must_use]
-    pub fn observed_by(metrics: &service_kit::metrics::Metrics) -> Self {
+    pub(super) fn observed_by(metrics: &Metrics) -> Self {
         let help = "Refreshes of sessions";
         Self(metrics.counts("auth.session.refreshes", help, "outcome", &outcome::ALL))
+    }
+}
+
+/// How many sessions and entries of the revocation feed there were at the last look.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sizes(Arc<Mutex<Option<(i64, i64)>>>);
+
+impl Sizes {
+    /// Shows them in `metrics`.
+    pub(super) fn observed_by(metrics: &Metrics) -> Self {
+        let sizes = Self::default();
+        let (sessions, entries) = (sizes.clone(), sizes.clone());
+        metrics.gauge("auth.sessions", "Sessions in the database", Unit::Count, move || {
+            sessions.get().map(|(sessions, _)| sessions as f64)
+        });
+        let help = "Entries of the revocation feed";
+        metrics.gauge("auth.revocation.entries", help, Unit::Count, move || {
+            entries.get().map(|(_, entries)| entries as f64)
+        });
+        sizes
+    }
+
+    fn get(&self) -> Option<(i64, i64)> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what a look has found; nothing where it failed.
+    pub(super) fn set(&self, sizes: Option<(i64, i64)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sizes;
     }
 }
 
@@ -103,19 +137,18 @@ impl Service {
     pub async fn refresh(&self, token: &str, network: Network) -> Result<Issued, Error> {
         self.loaded_keys()?;
         self.admit(&self.sessions.refreshes, network)?;
-        let refreshed = match self.refresh_token_key().filter(|_| self.sessions.are_on) {
-            // A forged token costs no look at the database.
-            Some(key) => match key.read(token) {
-                Some(token) => self.refresh_authentic(token, network).await,
-                None => Err(Error::InvalidRefreshToken),
-            },
-            None => Err(Error::InvalidRefreshToken),
-        };
-        if matches!(refreshed, Err(Error::InvalidRefreshToken)) {
-            self.refreshes.0.count(outcome::REFUSED);
-            tracing::info!(event = "session.refresh_failed", %network, "refresh failed");
+        // A forged token costs no look at the database.
+        let key = self.refresh_token_key().filter(|_| self.sessions.are_on);
+        match key.and_then(|key| key.read(token)) {
+            Some(token) => self.refresh_authentic(token, network).await,
+            None => Err(self.refuse_refresh(network)),
         }
-        refreshed
+    }
+
+    fn refuse_refresh(&self, network: Network) -> Error {
+        self.refreshes.0.count(outcome::REFUSED);
+        tracing::info!(event = "session.refresh_failed", %network, "refresh failed");
+        Error::InvalidRefreshToken
     }
 
     async fn refresh_authentic(
@@ -128,7 +161,7 @@ impl Service {
             let found =
                 read!(self.store, |unit| sessions::with_account(unit, token.session, now).await);
             let Some((mut session, account)) = found.await? else {
-                return Err(Error::InvalidRefreshToken);
+                return Err(self.refuse_refresh(network));
             };
             access::note_account(account.id);
             let window = self.sessions.retry_window;

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::rand;
 use chrono::{DateTime, Utc};
-use sql_kit::{Row, StoreError, Unit, values, write_one};
+use sql_kit::{Row, StoreError, Unit, read, values, write_one};
 use token_verifier::RevocationDigest;
 use uuid::Uuid;
 
@@ -155,6 +155,18 @@ pub async fn newest(unit: &mut Unit) -> Result<Option<RevocationRecord>, sqlx::E
 }
 
 impl Store {
+    /// How many entries there are.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn count_revocations(&self) -> Result<i64, StoreError> {
+        read!(self, |unit| {
+            unit.fetch_one("SELECT count(*) AS n FROM revocations", values![]).await?.get("n")
+        })
+        .await
+    }
+
     /// Removes the entries that no longer count, a bounded number of rows in one transaction. The newest
     /// entry stays: it is where those stand who have read all.
     ///
