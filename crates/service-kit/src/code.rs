@@ -150,7 +150,7 @@ catalogue! {
         "Read it again, redo the change, send it with the new tag.";
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, ResourceExhausted,
         "Payload too large",
-        "The body is over 64 KiB (REST), or the message over 4 MiB (gRPC).",
+        "The body (REST) or the message (gRPC) is over 64 KiB.",
         "Send less.";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, InvalidArgument,
         "Unsupported media type",
@@ -170,7 +170,7 @@ catalogue! {
         "Try once more; then report the request id.";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, Unavailable,
         "Overloaded",
-        "More passwords wait to be hashed than the service can hash in time.",
+        "The service has more to do than it can do in time: passwords wait to be hashed, or too many answers to be read.",
         "Wait for the seconds in `Retry-After` (`RetryInfo` on gRPC), then try again.";
     DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, Unavailable,
         "Database unavailable",

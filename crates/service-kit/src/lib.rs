@@ -24,6 +24,7 @@ pub mod runtime;
 pub mod server;
 pub mod settings;
 pub mod shutdown;
+mod target;
 pub mod telemetry;
 pub mod tls;
 pub mod trace;

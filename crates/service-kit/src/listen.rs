@@ -1,33 +1,37 @@
 //! Listeners: one loop for both edges, with the limits that a public port needs.
 
-mod patient;
+mod answers;
+mod bodies;
+mod connection;
+mod files;
+mod slots;
+mod timed_stream;
+mod usage;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
-    service::TowerToHyperService,
+    rt::{TokioExecutor, TokioTimer},
+    server::conn::auto,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::patient::{LAST_MOMENT, Patient};
-use crate::tls::{ClientCertificate, ServerTls};
+pub(crate) use self::answers::Overloaded;
+pub use self::{answers::AnswerMemory, slots::NetworkLimit, usage::Memory, usage::Reservation};
+use self::{
+    connection::Connection,
+    slots::{Slot, Slots},
+    usage::ConnectionUsage,
+};
+use crate::tls::ServerTls;
 
-/// How long the header section of a request may take; also how long an idle connection is kept.
+/// How long the header section of a request may take; also how long an idle HTTP/1.1 connection is
+/// kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(28);
 /// How long connections are still accepted when the service stops: until none has come for the first
 /// time, for the second time at most.
@@ -39,25 +43,13 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest header section, in bytes.
 const MAX_HEADERS: usize = 32 * 1024;
 const MAX_STREAMS: u32 = 256;
-/// How many connections one listener holds at a time; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 8192;
-
-/// No more connections than a third of the files that the process may open: there are three
-/// listeners at most beside the database and the log. The usual soft limit, 1024, is there for
-/// programs that cannot bear more; as others do, we raise it as far as we may and need.
-fn max_connections() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let needed = 4 * MAX_CONNECTIONS as u64;
-    let wanted = limit.maximum.map_or(needed, |most| most.min(needed));
-    let mut files = limit.current.unwrap_or(needed);
-    if files < wanted {
-        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
-        if setrlimit(Resource::Nofile, raised).is_ok() {
-            files = wanted;
-        }
-    }
-    (usize::try_from(files).unwrap_or(usize::MAX) / 3).clamp(16, MAX_CONNECTIONS)
-}
+/// How much of the bodies on one HTTP/2 connection may be on their way before anybody reads them, in
+/// bytes: as much as the largest body. RFC 9113 begins with this window too.
+const RECEIVE_WINDOW: u32 = 65_535;
+/// How much of one answer waits inside the connection to be written, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How long to wait before looking again for a slot, where every connection is busy.
+const SLOT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Which protocol a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +64,35 @@ pub enum Protocol {
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// How many connections a listener holds, and what they may use.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The most at a time.
+    pub connections: usize,
+    /// The most of one client network.
+    pub network: NetworkLimit,
+    /// The memory that all of them share.
+    pub memory: Arc<Memory>,
+}
+
+impl Limits {
+    /// Those of a public listener.
+    #[must_use]
+    pub fn public(network: NetworkLimit, memory: Arc<Memory>) -> Self {
+        Self { connections: files::max_public_connections(), network, memory }
+    }
+
+    /// Those of the listener for operators, which has places of its own.
+    #[must_use]
+    pub fn admin() -> Self {
+        Self {
+            connections: files::MAX_ADMIN_CONNECTIONS,
+            network: NetworkLimit::default(),
+            memory: Arc::default(),
+        }
+    }
+}
+
 /// A bound socket that does not accept yet.
 #[derive(Debug)]
 pub struct Listener {
@@ -79,6 +100,7 @@ pub struct Listener {
     address: SocketAddr,
     protocol: Protocol,
     tls: Option<ServerTls>,
+    limits: Limits,
 }
 
 impl Listener {
@@ -87,10 +109,14 @@ impl Listener {
     /// # Errors
     ///
     /// Those of the operating system, such as an address in use.
-    pub async fn bind(address: SocketAddr, protocol: Protocol) -> io::Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        protocol: Protocol,
+        limits: Limits,
+    ) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address, protocol, tls: None })
+        Ok(Self { socket, address, protocol, tls: None, limits })
     }
 
     /// Speaks TLS, if there is any.
@@ -108,6 +134,50 @@ impl Listener {
     /// Serves `router` until `shutdown`; then accepts no more, lets accepted requests finish, and
     /// returns.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) {
+        let builder = self.builder();
+        let slots = Slots::new(self.limits.connections, self.limits.network);
+        let accept = Acceptor { socket: self.socket, slots, memory: self.limits.memory };
+        let tasks = TaskTracker::new();
+        let closing = CancellationToken::new();
+        let serve = |(stream, peer, slot, usage): Accepted| {
+            // Answers are small and wait for nobody; a failure here only costs latency.
+            let _ = stream.set_nodelay(true);
+            let connection = Connection {
+                builder: builder.clone(),
+                router: router.clone(),
+                peer,
+                usage,
+                slot,
+                stopping: shutdown.clone(),
+                closing: closing.clone(),
+            };
+            let tls = self.tls.clone().map(|tls| (tls, self.protocol));
+            tasks.spawn(async move {
+                match tls {
+                    None => connection.serve(stream, false).await,
+                    Some((tls, protocol)) => connection.serve_tls(stream, tls, protocol).await,
+                }
+            });
+        };
+        while let Some(accepted) = shutdown.run_until_cancelled(accept.next()).await {
+            serve(accepted);
+        }
+        // Who has got a connection is not to be sent away: what is sent may not be sent again by a
+        // proxy. So for a moment those still come in who do not know yet that we stop.
+        let end = Instant::now() + DRAIN;
+        let patience = || end.min(Instant::now() + QUIET);
+        while let Ok(accepted) = tokio::time::timeout_at(patience(), accept.next()).await {
+            serve(accepted);
+        }
+        drop(accept);
+        // hyper would end those at once that have not said yet which version they speak.
+        tokio::time::sleep(QUIET).await;
+        closing.cancel();
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    fn builder(&self) -> auto::Builder<TokioExecutor> {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -120,114 +190,48 @@ impl Listener {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADERS as u32);
-        if self.protocol == Protocol::Grpc {
-            builder = builder.http2_only();
+            .max_header_list_size(MAX_HEADERS as u32)
+            .initial_stream_window_size(RECEIVE_WINDOW)
+            .initial_connection_window_size(RECEIVE_WINDOW)
+            .max_send_buf_size(SEND_BUFFER);
+        match self.protocol {
+            Protocol::Rest => builder,
+            Protocol::Grpc => builder.http2_only(),
         }
-        let places = Arc::new(Semaphore::new(max_connections()));
-        let graceful = GracefulShutdown::new();
-        let serve = |(stream, peer, place): Accepted| {
-            // Answers are small and wait for nobody; a failure here only costs latency.
-            let _ = stream.set_nodelay(true);
-            let connection = Connection {
-                builder: builder.clone(),
-                router: router.clone(),
-                peer,
-                watcher: graceful.watcher(),
-                stopping: shutdown.clone(),
-            };
-            let tls = self.tls.clone().map(|tls| (tls, self.protocol));
-            tokio::spawn(async move {
-                match tls {
-                    None => connection.serve(stream, false).await,
-                    Some((tls, protocol)) => connection.serve_tls(stream, tls, protocol).await,
-                }
-                drop(place);
-            });
-        };
-        while let Some(accepted) = shutdown.run_until_cancelled(accept(&self.socket, &places)).await
-        {
-            serve(accepted);
-        }
-        // Who has got a connection is not to be sent away: what is sent may not be sent again by a
-        // proxy. So for a moment those still come in who do not know yet that we stop.
-        let end = Instant::now() + DRAIN;
-        let patience = || end.min(Instant::now() + QUIET);
-        while let Ok(accepted) =
-            tokio::time::timeout_at(patience(), accept(&self.socket, &places)).await
-        {
-            serve(accepted);
-        }
-        drop(self.socket);
-        // hyper would end those at once that have not said yet which version they speak.
-        tokio::time::sleep(QUIET).await;
-        graceful.shutdown().await;
     }
 }
 
-/// An accepted connection and what it needs.
-struct Connection {
-    builder: auto::Builder<TokioExecutor>,
-    router: Router,
-    peer: SocketAddr,
-    watcher: Watcher,
-    stopping: CancellationToken,
+/// A connection, its other end, and its slot.
+type Accepted = (TcpStream, SocketAddr, Slot, Arc<ConnectionUsage>);
+
+struct Acceptor {
+    socket: TcpListener,
+    slots: Arc<Slots>,
+    memory: Arc<Memory>,
 }
 
-impl Connection {
-    async fn serve_tls(self, stream: TcpStream, tls: ServerTls, protocol: Protocol) {
-        let stopped = async {
-            self.stopping.cancelled().await;
-            tokio::time::sleep(LAST_MOMENT).await;
-        };
-        let handshake = tokio::select! {
-            handshake = tls.accept(stream, protocol) => handshake,
-            () = stopped => return,
-        };
-        match handshake {
-            Ok(stream) => {
-                let has_certificate = stream.get_ref().1.peer_certificates().is_some();
-                self.serve(stream, has_certificate).await;
+impl Acceptor {
+    /// The next connection that there is a slot for. One that there is none for is closed, if its
+    /// network has too many; if all have, it waits in the kernel's queue.
+    async fn next(&self) -> Accepted {
+        loop {
+            while !self.slots.has_room() {
+                tokio::time::sleep(SLOT_INTERVAL).await;
             }
-            // Scanners and clients without the right certificate are everyday life.
-            Err(error) => tracing::debug!(%error, "TLS handshake failed"),
-        }
-    }
-
-    async fn serve<S>(self, stream: S, has_certificate: bool)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let Self { builder, router, peer, watcher, stopping } = self;
-        let service = TowerToHyperService::new(router.map_request(
-            move |mut request: http::Request<Incoming>| {
-                request.extensions_mut().insert(Peer(peer));
-                if has_certificate {
-                    request.extensions_mut().insert(ClientCertificate);
+            match self.socket.accept().await {
+                Ok((stream, peer)) => {
+                    let usage = Arc::new(ConnectionUsage::new(Arc::clone(&self.memory)));
+                    if let Some(slot) = self.slots.take(peer, Arc::clone(&usage)) {
+                        return (stream, peer, slot, usage);
+                    }
+                    tracing::debug!(%peer, "refused: too many connections of one network");
                 }
-                request
-            },
-        ));
-        let stream = Patient::new(stream, HEADER_TIMEOUT, stopping);
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        // A broken connection is the client's business and is told by its absence.
-        let _ = watcher.watch(connection).await;
-    }
-}
-
-/// A connection, its other end, and its place among those that the listener holds.
-type Accepted = (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>);
-
-async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> Accepted {
-    // The semaphore is never closed, so there is always a permit in the end.
-    let place = Arc::clone(places).acquire_owned().await.ok();
-    loop {
-        match socket.accept().await {
-            Ok((stream, peer)) => return (stream, peer, place),
-            Err(error) => {
-                // Out of file descriptors, or a connection gone before it was accepted: both pass.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                Err(error) => {
+                    // Out of file descriptors, or a connection gone before it was accepted: both
+                    // pass.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
             }
         }
     }

@@ -25,6 +25,8 @@ use crate::{
     edge::Edge,
     error::ApiError,
     health::Verbatim,
+    listen::Overloaded,
+    target,
     trace::SpanStart,
 };
 
@@ -82,10 +84,18 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
     let is_http1 = request.version() < Version::HTTP_2;
 
     let answer = async {
-        let refusal = bad_host(&request);
+        let refusal =
+            Overloaded::refusal(request.extensions()).or_else(|| target::refusal(&request));
+        let asks_for_methods = target::asks_for_methods(&request);
+        // Whoever sent two lengths could have hidden one of them from hyper, so nothing that follows
+        // is read (RFC 9112, section 6.1).
+        let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let (request, unread) = body::watched(request);
         let mut response = match refusal {
             Some(error) => error.into_response(),
+            None if asks_for_methods => {
+                (StatusCode::NO_CONTENT, [(header::ALLOW, target::METHODS)]).into_response()
+            }
             None => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
                 // The panic hook has logged the message and the place.
                 ApiError::new(Code::Internal, "the service failed").into_response()
@@ -96,7 +106,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         if is_error && response.extensions().get::<Verbatim>().is_none() {
             response = problem(response, &context, &access.notes());
         }
-        if is_http1 && (unread.is_left() || shared.draining.is_cancelled()) {
+        if is_http1 && (is_chunked || unread.is_left() || shared.draining.is_cancelled()) {
             // The connection closes after this answer, because of what was not read or because the
             // service stops; a client that does not know would send its next request into it.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -129,14 +139,6 @@ fn method_name(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         _ => "_OTHER",
     }
-}
-
-/// An HTTP/1.1 request has exactly one Host field (RFC 9112, section 3.2).
-fn bad_host(request: &Request) -> Option<ApiError> {
-    let hosts = request.headers().get_all(header::HOST).iter().count();
-    (request.version() == Version::HTTP_11 && hosts != 1).then(|| {
-        ApiError::new(Code::MalformedRequest, "the request must have exactly one Host field")
-    })
 }
 
 /// Refuses requests in which a query parameter is given twice.
@@ -181,7 +183,7 @@ struct ProblemFault<'a> {
 
 /// Writes the body of an error. The framework's own rejections come without an [`ApiError`]: their
 /// status says which it is, and their text, made for programmers, is dropped.
-fn problem(response: Response, context: &RequestContext, notes: &Notes) -> Response {
+pub(crate) fn problem(response: Response, context: &RequestContext, notes: &Notes) -> Response {
     let (mut parts, _) = response.into_parts();
     let error = parts.extensions.remove::<ApiError>().unwrap_or_else(|| of_framework(parts.status));
     let code = error.code();

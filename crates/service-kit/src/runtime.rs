@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use crate::{
     client_address::TrustedProxies,
     edge,
-    settings::{Group, Source, boolean, parsed, seconds, text},
+    settings::{Group, Source, boolean, integer, parsed, seconds, text},
     telemetry::{self, LogFormat},
     tls::{ServerTls, TlsSettings},
 };
@@ -23,6 +23,10 @@ crate::settings! {
         allowed_origins: Vec<HeaderValue> = value CORS_ALLOWED_ORIGINS("", edge::origins);
         /// Whether gRPC server reflection is on: true or false.
         reflection: bool = value GRPC_REFLECTION("true", boolean);
+        /// The most connections of one client network (IPv4 /32, IPv6 /64) to each edge, and never more
+        /// than half of those that the edge holds; beyond it the network's longest idle one is closed.
+        /// Trusted proxies are not limited. 0: no limit.
+        connections_per_network: usize = value CONNECTIONS_PER_NETWORK("1024", connections);
         /// How long new connections are served after SIGTERM, while the service says that it is not
         /// ready, in seconds, 0 to 3600; less than SHUTDOWN_GRACE, of which it is a part.
         shutdown_delay: Duration = value SHUTDOWN_DELAY("0", seconds(0, 3600));
@@ -70,6 +74,11 @@ impl RuntimeSettings {
         }
         Self { edge, tls: TlsSettings::read(source).load(source), log: LogSettings::read(source) }
     }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    let number = integer(0, 1_000_000)(text)?;
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 /// Ends a process: on failure with the reason on stderr and status 1. It waits a moment for the log to

@@ -15,7 +15,7 @@ use crate::{
     edge::Edge,
     grpc,
     health::{Check, Health},
-    listen::Listener,
+    listen::{Listener, NetworkLimit},
     metrics::Metrics,
     otlp::Otlp,
     runtime::RuntimeSettings,
@@ -71,7 +71,12 @@ impl Server {
         shutdown: CancellationToken,
     ) -> Result<Self, String> {
         let Plan { service, version, addresses, runtime, metrics, otlp, checks, .. } = plan;
-        let listeners = Listeners::bind(service, addresses, runtime.tls.as_ref()).await?;
+        let network = NetworkLimit {
+            most: runtime.edge.connections_per_network,
+            proxies: runtime.edge.trusted_proxies.clone(),
+        };
+        let tls = runtime.tls.as_ref();
+        let listeners = Listeners::bind(service, addresses, tls, network).await?;
         let times =
             StopTimes { delay: runtime.edge.shutdown_delay, grace: runtime.edge.shutdown_grace };
         let stop = Stop::follow(shutdown.clone(), times);

@@ -1,12 +1,12 @@
 //! The listeners of a server: one for each edge, and one for operators.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    listen::{Listener, Protocol},
+    listen::{Limits, Listener, NetworkLimit, Protocol},
     tls::ServerTls,
 };
 
@@ -42,16 +42,19 @@ impl Listeners {
         service: &'static str,
         addresses: Addresses,
         tls: Option<&ServerTls>,
+        network: NetworkLimit,
     ) -> Result<Self, String> {
-        let bind = async |name: &str, address, protocol| {
-            Listener::bind(address, protocol)
+        let public = Limits::public(network, Arc::default());
+        let bind = async |name: &str, address, protocol, limits| {
+            Listener::bind(address, protocol, limits)
                 .await
                 .map_err(|error| format!("{name}: cannot listen on {address}: {error}"))
         };
-        let rest = bind("HTTP_ADDR", addresses.http, Protocol::Rest).await?.with_tls(tls.cloned());
-        let grpc = bind("GRPC_ADDR", addresses.grpc, Protocol::Grpc).await?.with_tls(tls.cloned());
+        let rest = bind("HTTP_ADDR", addresses.http, Protocol::Rest, public.clone()).await?;
+        let grpc = bind("GRPC_ADDR", addresses.grpc, Protocol::Grpc, public).await?;
+        let [rest, grpc] = [rest, grpc].map(|listener| listener.with_tls(tls.cloned()));
         let admin = match addresses.admin {
-            Some(address) => Some(bind("ADMIN_ADDR", address, Protocol::Rest).await?),
+            Some(address) => Some(bind("ADMIN_ADDR", address, Protocol::Rest, Limits::admin()).await?),
             None => None,
         };
         let admin_address = admin.as_ref().map(|listener| listener.address().to_string());

@@ -1,8 +1,9 @@
-//! A connection that does not wait for ever: neither for its beginning nor for its end.
+//! A stream with time limits: for its first bytes and for each write.
 
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -13,44 +14,52 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::usage::ConnectionUsage;
+
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a connection that has not said anything yet may do so when the service stops.
-pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
+pub(super) const OPENING_AT_STOP: Duration = Duration::from_secs(1);
 /// How long the other end may take nothing of what it is sent.
-const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A stream that fails when its other end does not say within a time which version of HTTP it
 /// speaks, or when the service stops before that; and when it does not read what it asked for. hyper
 /// waits for both without a limit, so that silent or deaf connections would live for ever.
-pub(super) struct Patient<S> {
+pub(super) struct TimedStream<S> {
     inner: S,
-    /// Since when a write waits, and how much longer it may.
+    /// Runs while a write waits.
     stuck: Option<Pin<Box<Sleep>>>,
+    usage: Arc<ConnectionUsage>,
     /// How much of the preface of HTTP/2 has come.
     matched: usize,
     /// Nothing once the version is known.
     limit: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl<S> Patient<S> {
-    pub(super) fn new(inner: S, patience: Duration, stopping: CancellationToken) -> Self {
+impl<S> TimedStream<S> {
+    pub(super) fn new(
+        inner: S,
+        limit: Duration,
+        stopping: CancellationToken,
+        usage: Arc<ConnectionUsage>,
+    ) -> Self {
         let stopped = async move {
             stopping.cancelled().await;
-            tokio::time::sleep(LAST_MOMENT).await;
+            tokio::time::sleep(OPENING_AT_STOP).await;
         };
         let limit = async move {
             tokio::select! {
-                () = tokio::time::sleep(patience) => {}
+                () = tokio::time::sleep(limit) => {}
                 () = stopped => {}
             }
         };
-        Self { inner, stuck: None, matched: 0, limit: Some(Box::pin(limit)) }
+        Self { inner, stuck: None, usage, matched: 0, limit: Some(Box::pin(limit)) }
     }
 
-    /// Lets a write wait, but not for ever.
-    fn patiently<T>(
+    /// Does a write, which fails when it has waited for too long.
+    fn write_in_time<T>(
         &mut self,
         context: &mut Context<'_>,
         write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
@@ -62,9 +71,16 @@ impl<S> Patient<S> {
             self.stuck = None;
             return Poll::Ready(written);
         }
-        let sleep = || Box::pin(tokio::time::sleep(WRITE_PATIENCE));
+        let sleep = || Box::pin(tokio::time::sleep(WRITE_TIMEOUT));
         ready!(self.stuck.get_or_insert_with(sleep).as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.usage.wrote(bytes);
+        }
+        written
     }
 
     /// The version is known with the first byte that is not the preface's, or with all of it.
@@ -78,7 +94,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -99,21 +115,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.patiently(context, |inner, context| inner.poll_write(context, bytes))
+        let written = self.write_in_time(context, |inner, context| inner.poll_write(context, bytes));
+        self.count(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.patiently(context, |inner, context| inner.poll_flush(context))
+        self.write_in_time(context, |inner, context| inner.poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.patiently(context, |inner, context| inner.poll_shutdown(context))
+        self.write_in_time(context, |inner, context| inner.poll_shutdown(context))
     }
 
     fn poll_write_vectored(
@@ -121,7 +138,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.patiently(context, |inner, context| inner.poll_write_vectored(context, slices))
+        let written = self
+            .write_in_time(context, |inner, context| inner.poll_write_vectored(context, slices));
+        self.count(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -135,17 +154,17 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(28);
+    const LIMIT: Duration = Duration::from_secs(28);
 
     async fn read_after(said: &[u8], stopping: CancellationToken) -> io::Result<usize> {
         let (mut client, server) = tokio::io::duplex(64);
         client.write_all(said).await.unwrap();
-        let mut opening = Patient::new(server, PATIENCE, stopping);
+        let mut opening = TimedStream::new(server, LIMIT, stopping, Arc::default());
         let mut buffer = [0; 64];
         if !said.is_empty() {
             assert_eq!(opening.read(&mut buffer).await.unwrap(), said.len());
         }
-        tokio::time::timeout(PATIENCE * 2, opening.read(&mut buffer)).await?
+        tokio::time::timeout(LIMIT * 2, opening.read(&mut buffer)).await?
     }
 
     #[tokio::test(start_paused = true)]
@@ -154,7 +173,7 @@ mod tests {
             let started = tokio::time::Instant::now();
             let read = read_after(said.as_bytes(), CancellationToken::new()).await;
             assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut, "{said:?}");
-            assert!(started.elapsed() < PATIENCE + Duration::from_secs(1), "{said:?}");
+            assert!(started.elapsed() < LIMIT + Duration::from_secs(1), "{said:?}");
         }
     }
 
@@ -163,18 +182,18 @@ mod tests {
         for said in ["GET", "PUT / HTTP/1.1\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore"] {
             let started = tokio::time::Instant::now();
             assert!(read_after(said.as_bytes(), CancellationToken::new()).await.is_err());
-            assert!(started.elapsed() >= PATIENCE * 2, "{said:?}");
+            assert!(started.elapsed() >= LIMIT * 2, "{said:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_does_not_read_the_answer_is_given_up() {
         let (_client, server) = tokio::io::duplex(64);
-        let mut stream = Patient::new(server, PATIENCE, CancellationToken::new());
+        let mut stream = TimedStream::new(server, LIMIT, CancellationToken::new(), Arc::default());
         let started = tokio::time::Instant::now();
         let written = stream.write_all(&[0; 65]).await;
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(started.elapsed() < WRITE_PATIENCE + Duration::from_secs(1));
+        assert!(started.elapsed() < WRITE_TIMEOUT + Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -183,6 +202,6 @@ mod tests {
         stopping.cancel();
         let started = tokio::time::Instant::now();
         assert!(read_after(b"PRI", stopping).await.is_err());
-        assert!(started.elapsed() < LAST_MOMENT * 2);
+        assert!(started.elapsed() < OPENING_AT_STOP * 2);
     }
 }

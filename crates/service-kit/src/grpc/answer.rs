@@ -1,0 +1,115 @@
+//! The body of a gRPC answer: its status comes last, in the trailers, and is logged then; a stream ends
+//! with its deadline or with the service.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::Code as GrpcCode;
+use tracing::Span;
+
+use super::{GRPC_STATUS, status_of};
+use crate::access::Access;
+
+/// How long streams go on when the service stops.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
+/// A body that logs the status in its trailers, and ends when the service stops.
+pub(super) struct AnswerBody {
+    pub(super) inner: Body,
+    pub(super) access: Option<Access>,
+    pub(super) span: Span,
+    pub(super) stop: Option<Stop>,
+    /// Whether that has happened.
+    pub(super) ended: bool,
+}
+
+/// Why a stream has to end.
+pub(super) type Stop = Pin<Box<dyn Future<Output = (GrpcCode, &'static str)> + Send>>;
+
+/// The end of a stream: its deadline, if it has one; or the service stops, with a moment for a `Watch`
+/// to say NOT_SERVING before.
+pub(super) async fn end(draining: CancellationToken, at: Option<Instant>) -> (GrpcCode, &'static str) {
+    let stopping = async {
+        draining.cancelled().await;
+        tokio::time::sleep(LAST_WORD).await;
+    };
+    let deadline = async {
+        match at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stopping => (GrpcCode::Unavailable, "the service is stopping"),
+        () = deadline => (GrpcCode::DeadlineExceeded, "the deadline has passed"),
+    }
+}
+
+impl AnswerBody {
+    fn finish(&mut self, status: GrpcCode) {
+        if let Some(access) = self.access.take() {
+            self.span.in_scope(|| super::log(access, status));
+        }
+    }
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
+            match &frame {
+                Some(Ok(frame)) => {
+                    if let Some(status) = frame.trailers_ref().and_then(status_of) {
+                        self.finish(status);
+                    }
+                }
+                Some(Err(_)) => self.finish(GrpcCode::Unknown),
+                None => {}
+            }
+            return Poll::Ready(frame);
+        }
+        let Some(stop) = &mut self.stop else {
+            return Poll::Pending;
+        };
+        let (status, text) = ready!(stop.as_mut().poll(context));
+        self.stop = None;
+        self.ended = true;
+        self.finish(status);
+        let mut trailers = HeaderMap::new();
+        trailers.insert(GRPC_STATUS, HeaderValue::from(status as i32));
+        trailers.insert("grpc-message", HeaderValue::from_static(text));
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        // The client went away before the end.
+        self.finish(GrpcCode::Cancelled);
+    }
+}

@@ -1,0 +1,142 @@
+//! One accepted connection, from the TLS handshake to its end.
+
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::{
+    HEADER_TIMEOUT, Peer, Protocol,
+    answers::{AnswerMemory, Overloaded},
+    bodies::{AnswerBody, RequestBody},
+    slots::Slot,
+    timed_stream::{OPENING_AT_STOP, TimedStream},
+    usage::{ConnectionUsage, Excess, RequestUsage, Reservation},
+};
+use crate::tls::{ClientCertificate, ServerTls};
+
+/// How long a connection that has to go may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// An accepted connection and what it needs.
+pub(super) struct Connection {
+    pub(super) builder: auto::Builder<TokioExecutor>,
+    pub(super) router: Router,
+    pub(super) peer: SocketAddr,
+    pub(super) usage: Arc<ConnectionUsage>,
+    pub(super) slot: Slot,
+    /// Cancelled when the service stops.
+    pub(super) stopping: CancellationToken,
+    /// Cancelled a little later, when connections end with their last request.
+    pub(super) closing: CancellationToken,
+}
+
+impl Connection {
+    pub(super) async fn serve_tls(self, stream: TcpStream, tls: ServerTls, protocol: Protocol) {
+        let stopped = async {
+            self.stopping.cancelled().await;
+            tokio::time::sleep(OPENING_AT_STOP).await;
+        };
+        let handshake = tokio::select! {
+            handshake = tls.accept(stream, protocol) => handshake,
+            () = stopped => return,
+            () = self.slot.evicted.cancelled() => return,
+        };
+        match handshake {
+            Ok(stream) => {
+                let has_certificate = stream.get_ref().1.peer_certificates().is_some();
+                self.serve(stream, has_certificate).await;
+            }
+            // Scanners and clients without the right certificate are everyday life.
+            Err(error) => tracing::debug!(%error, "TLS handshake failed"),
+        }
+    }
+
+    pub(super) async fn serve<S>(self, stream: S, has_certificate: bool)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { builder, router, peer, usage, slot, stopping, closing } = self;
+        let requests = Requests { router, peer, has_certificate, usage: Arc::clone(&usage) };
+        let service = hyper::service::service_fn(move |request| requests.clone().answer(request));
+        let stream = TimedStream::new(stream, HEADER_TIMEOUT, stopping, Arc::clone(&usage));
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        // A broken connection is the client's business and is told by its absence.
+        tokio::select! {
+            _ = &mut connection => return,
+            () = closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                // However long it takes: the grace of the service bounds it.
+                tokio::select! {
+                    _ = &mut connection => {}
+                    Excess::Unread = usage.excess() => {}
+                }
+                return;
+            }
+            () = slot.evicted.cancelled() => {}
+            excess = usage.excess() => match excess {
+                Excess::Idle => {}
+                Excess::Unread => {
+                    tracing::debug!(%peer, "ended: it does not read its answers");
+                    return;
+                }
+            }
+        }
+        // A request that comes at this moment is answered: HTTP/2 says which was the last one.
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(GOODBYE, async {
+            let _ = connection.as_mut().await;
+        })
+        .await;
+        while usage.idle_since().is_none() {
+            tokio::select! {
+                _ = &mut connection => return,
+                () = tokio::time::sleep(GOODBYE) => {}
+                Excess::Unread = usage.excess() => return,
+            }
+        }
+    }
+}
+
+/// The requests of one connection.
+#[derive(Clone)]
+struct Requests {
+    router: Router,
+    peer: SocketAddr,
+    has_certificate: bool,
+    usage: Arc<ConnectionUsage>,
+}
+
+impl Requests {
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
+        let Self { router, peer, has_certificate, usage } = self;
+        // Under HTTP/1.1 one answer is written before the next request is read.
+        let piles_up = request.version() == Version::HTTP_2;
+        let place = RequestUsage::begin(&usage);
+        let mut request = request.map(|body| RequestBody::wrap(body, Arc::clone(&usage)));
+        let extensions = request.extensions_mut();
+        extensions.insert(Peer(peer));
+        extensions.insert(AnswerMemory::new(Arc::clone(&usage)));
+        if has_certificate {
+            extensions.insert(ClientCertificate);
+        }
+        if place.is_none() {
+            extensions.insert(Overloaded);
+        }
+        let response: Response<Body> = router.oneshot(request).await?;
+        let reservation = response.extensions().get::<Reservation>().cloned();
+        Ok(response.map(|body| AnswerBody::new(body, usage, place, reservation, piles_up)))
+    }
+}
