@@ -13,7 +13,7 @@ use service_kit::{
 use token_verifier::{AuthError, Verifier, VerifyError};
 
 use crate::{
-    domain::{Broken, Caller},
+    domain::{Broken, Caller, PageSize},
     store::Origin,
 };
 
@@ -57,6 +57,13 @@ fn unauthenticated(error: AuthError) -> ApiError {
         }
         None => refused,
     }
+}
+
+/// The most that a page can take as an answer, in bytes: a profile is a name of 200 and a bio of 4,000
+/// code points, each of 4 bytes at most, and little else. JSON's escapes double only those of one byte.
+const fn page_bytes(size: PageSize) -> usize {
+    const PROFILE: usize = 18 * 1024;
+    size.get() as usize * PROFILE
 }
 
 /// What a deletion remembers of its request.

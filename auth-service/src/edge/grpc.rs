@@ -4,6 +4,7 @@ mod sessions;
 
 use std::sync::Arc;
 
+use http::request::Parts;
 use latchkey_contracts::auth::v1::{
     DeleteAccountRequest, DeleteAccountResponse, FILE_DESCRIPTOR_SET, IntrospectTokenRequest,
     IntrospectTokenResponse, LoginRequest, LoginResponse, RegisterRequest, RegisterResponse,
@@ -13,7 +14,12 @@ use latchkey_contracts::auth::v1::{
 };
 use prost_types::Timestamp;
 use service_kit::{
-    client_address::network, code::Code, error::ApiError, settings::Secret, tls::ClientCertificate,
+    client_address::network,
+    code::Code,
+    error::ApiError,
+    grpc::{Admit, Admitted},
+    settings::Secret,
+    tls::ClientCertificate,
 };
 use subtle::{Choice, ConstantTimeEq as _};
 use token_verifier::{AuthError, bearer_token};
@@ -38,35 +44,48 @@ pub fn add_services(
     service: Arc<Service>,
     service_tokens: Vec<Secret>,
 ) {
-    let api = Api { service, service_tokens: service_tokens.into() };
-    routes.add_service(AuthServiceServer::new(api.clone()));
+    let api = Api { service };
+    let services = Services { tokens: service_tokens.into() };
+    routes.add_service(Admitted::new(AuthServiceServer::new(api.clone()), services.clone()));
     routes.add_service(SessionServiceServer::new(api.clone()));
-    routes.add_service(AccountServiceServer::new(api));
+    routes.add_service(Admitted::new(AccountServiceServer::new(api), services));
 }
 
 #[derive(Debug, Clone)]
 struct Api {
     service: Arc<Service>,
-    /// Any of them lets a service pass.
-    service_tokens: Arc<[Secret]>,
 }
 
-impl Api {
-    /// Lets only services pass: those that present the service token or, without any, a client
+/// What is for other services alone, and how they are known.
+#[derive(Debug, Clone)]
+struct Services {
+    /// Any of them lets a service pass.
+    tokens: Arc<[Secret]>,
+}
+
+/// What is open to everybody; all else is for services.
+const PUBLIC: [&str; 2] = ["/auth.v1.AuthService/Register", "/auth.v1.AuthService/Login"];
+
+#[tonic::async_trait]
+impl Admit for Services {
+    /// Lets services pass: those that present the service token or, without any, a client
     /// certificate.
-    fn admit_service<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let known = match bearer_token(request.metadata().as_ref()) {
+    async fn admit(&self, head: &mut Parts) -> Result<(), ApiError> {
+        if PUBLIC.contains(&head.uri.path()) {
+            return Ok(());
+        }
+        let known = match bearer_token(&head.headers) {
             // Each is compared in constant time, and all of them are, whichever is the one.
             Ok(presented) => self
-                .service_tokens
+                .tokens
                 .iter()
                 .map(|token| token.expose().as_bytes().ct_eq(presented.as_bytes()))
                 .fold(Choice::from(0), |known, equal| known | equal)
                 .into(),
-            Err(AuthError::Missing) => request.extensions().get::<ClientCertificate>().is_some(),
+            Err(AuthError::Missing) => head.extensions.get::<ClientCertificate>().is_some(),
             Err(_) => false,
         };
-        if known { Ok(()) } else { Err(refused(Error::UnknownService)) }
+        if known { Ok(()) } else { Err(Error::UnknownService.into()) }
     }
 }
 
@@ -141,7 +160,6 @@ impl AuthService for Api {
         &self,
         request: Request<IntrospectTokenRequest>,
     ) -> Result<Response<IntrospectTokenResponse>, Status> {
-        self.admit_service(&request)?;
         let claims = self.service.introspect(&request.get_ref().token).await.map_err(refused)?;
         Ok(Response::new(claims.map_or_else(IntrospectTokenResponse::default, |claims| {
             IntrospectTokenResponse {
@@ -164,7 +182,6 @@ impl AccountService for Api {
         &self,
         request: Request<DeleteAccountRequest>,
     ) -> Result<Response<DeleteAccountResponse>, Status> {
-        self.admit_service(&request)?;
         let id = edge::id(&request.get_ref().id).map_err(refused)?;
         self.service.delete_account(AccountId(id)).await.map_err(refused)?;
         Ok(Response::new(DeleteAccountResponse {}))

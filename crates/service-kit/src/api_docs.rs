@@ -1,12 +1,12 @@
 //! The description of a service's REST edge: `GET /openapi.json`, and `GET /docs`, a page that shows
-//! it and tries its requests. Everything that the page loads is in the binary.
+//! it and tries its requests, to which `GET /` leads. Everything that the page loads is in the binary.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use axum::{
     Router,
     extract::{Path, rejection::PathRejection},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse as _, Redirect, Response},
     routing::get,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -38,6 +38,8 @@ pub fn routes(openapi: &'static str) -> Router {
             "/openapi.json",
             get(move |headers: HeaderMap| async move { document.answer(&headers) }),
         )
+        .route("/", get(async || Redirect::temporary("/docs")))
+        .route("/docs/", get(async || Redirect::permanent("/docs")))
         .route("/docs", get(page))
         .route("/docs/{file}", get(file))
 }

@@ -2,6 +2,8 @@
 
 use http::StatusCode;
 
+use crate::field_codes::FIELD_CODES;
+
 macro_rules! catalogue {
     ($($name:ident = $slug:literal, $http:ident, $grpc:ident, $title:literal, $meaning:literal, $advice:literal;)*) => {
         /// The stable code of an error. A client may rely on [`Code::as_str`]; texts may change.
@@ -194,7 +196,7 @@ catalogue! {
         "Check the name against server reflection or `proto/`.";
 }
 
-/// The catalogue as a Markdown document: the text of `docs/errors.md` and of `GET /errors`.
+/// The catalogue as a Markdown document: the text of `docs/errors.md`.
 #[must_use]
 pub fn catalogue_markdown() -> String {
     use std::fmt::Write as _;
@@ -218,6 +220,13 @@ pub fn catalogue_markdown() -> String {
             number = code.grpc() as i32,
             advice = code.advice(),
         );
+    }
+    text.push_str(
+        "\n## Codes of fields\n\nWith `validation_failed`, each entry of `errors` has one of these.\n\n\
+         | code | the rule |\n|---|---|\n",
+    );
+    for (code, rule) in FIELD_CODES {
+        let _ = writeln!(text, "| `{code}` | {rule} |");
     }
     text
 }

@@ -171,9 +171,7 @@ fn correct(response: Response) -> Response {
     }
     match status_of(headers) {
         // A message over the limit.
-        Some(GrpcCode::OutOfRange) => {
-            refuse(messages::too_large())
-        }
+        Some(GrpcCode::OutOfRange) => refuse(messages::too_large()),
         // A message that is not what its type says.
         Some(GrpcCode::Internal) => {
             refuse(ApiError::new(Code::MalformedRequest, "the message cannot be decoded"))

@@ -12,6 +12,8 @@ pub mod code;
 pub mod context;
 pub mod edge;
 pub mod error;
+mod error_page;
+pub mod field_codes;
 pub mod grpc;
 pub mod health;
 pub mod json;

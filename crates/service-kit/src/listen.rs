@@ -4,6 +4,7 @@ mod answers;
 mod bodies;
 mod connection;
 mod files;
+mod refusals;
 mod slots;
 mod timed_stream;
 mod usage;
@@ -109,11 +110,7 @@ impl Listener {
     /// # Errors
     ///
     /// Those of the operating system, such as an address in use.
-    pub async fn bind(
-        address: SocketAddr,
-        protocol: Protocol,
-        limits: Limits,
-    ) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr, protocol: Protocol, limits: Limits) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let address = socket.local_addr()?;
         Ok(Self { socket, address, protocol, tls: None, limits })

@@ -9,7 +9,6 @@ use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
@@ -20,10 +19,11 @@ use tracing::Instrument as _;
 use crate::{
     access::{self, Access, Ending, Notes, UNMATCHED},
     body,
-    code::{Code, catalogue_markdown},
+    code::Code,
     context::{RequestContext, X_REQUEST_ID},
     edge::Edge,
     error::ApiError,
+    error_page,
     health::Verbatim,
     listen::Overloaded,
     target,
@@ -38,10 +38,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// Completes the router of a service: adds `GET /errors`, answers what no route matches, and wraps
 /// everything in what this module is for. Nothing may be added to the router afterwards.
 pub fn finish(shared: &Edge, routes: Router) -> Router {
-    with_answers(
-        shared,
-        routes.merge(single_parameters(Router::new().route("/errors", get(errors)))),
-    )
+    with_answers(shared, routes.merge(single_parameters(error_page::routes())))
 }
 
 /// Answers what no route matches, and wraps everything in what this module is for.
@@ -52,10 +49,6 @@ pub(crate) fn with_answers(shared: &Edge, routes: Router) -> Router {
         routes = routes.layer(shared.cors());
     }
     routes.layer(axum::middleware::from_fn_with_state(shared.clone(), edge))
-}
-
-async fn errors() -> Response {
-    ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], catalogue_markdown()).into_response()
 }
 
 async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> Response {
@@ -186,12 +179,25 @@ struct ProblemFault<'a> {
 pub(crate) fn problem(response: Response, context: &RequestContext, notes: &Notes) -> Response {
     let (mut parts, _) = response.into_parts();
     let error = parts.extensions.remove::<ApiError>().unwrap_or_else(|| of_framework(parts.status));
+    let body = document(&error, parts.status, context);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    parts.headers.insert(header::CACHE_CONTROL, NO_STORE);
+    Response::from_parts(parts, Body::from(body))
+}
+
+/// The document for a refusal of the framework that has no answer yet.
+pub(crate) fn problem_of_framework(status: StatusCode, context: &RequestContext) -> Vec<u8> {
+    document(&of_framework(status), status, context)
+}
+
+fn document(error: &ApiError, status: StatusCode, context: &RequestContext) -> Vec<u8> {
     let code = error.code();
     notes.code(code.as_str());
     let document = Problem {
         r#type: format!("/errors#{}", code.as_str()),
         title: code.title(),
-        status: parts.status.as_u16(),
+        status: status.as_u16(),
         detail: error.detail(),
         code: code.as_str(),
         request_id: &context.request_id,
@@ -205,11 +211,7 @@ pub(crate) fn problem(response: Response, context: &RequestContext, notes: &Note
             })
             .collect(),
     };
-    let body = serde_json::to_vec(&document).unwrap_or_default();
-    parts.headers.remove(header::CONTENT_LENGTH);
-    parts.headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
-    parts.headers.insert(header::CACHE_CONTROL, NO_STORE);
-    Response::from_parts(parts, Body::from(body))
+    serde_json::to_vec(&document).unwrap_or_default()
 }
 
 fn of_framework(status: StatusCode) -> ApiError {

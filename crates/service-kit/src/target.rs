@@ -124,17 +124,19 @@ fn is_host(text: &[u8]) -> bool {
 
 /// An empty port is the default one.
 fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && (text.is_empty() || text.parse::<u16>().is_ok())
+    text.bytes().all(|byte| byte.is_ascii_digit())
+        && (text.is_empty() || text.parse::<u16>().is_ok())
 }
 
 /// A `reg-name` (RFC 3986, section 3.2.2) that is not empty.
 fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
-    !bytes.is_empty()
-        && bytes.iter().enumerate().all(|(at, byte)| match byte {
-            b'%' => matches!(bytes.get(at + 1..at + 3), Some(hex) if hex.iter().all(u8::is_ascii_hexdigit)),
-            byte => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte),
-        })
+    !bytes.is_empty() && bytes.iter().enumerate().all(|(at, byte)| match byte {
+        b'%' => {
+            matches!(bytes.get(at + 1..at + 3), Some(hex) if hex.iter().all(u8::is_ascii_hexdigit))
+        }
+        byte => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte),
+    })
 }
 
 #[cfg(test)]
@@ -146,12 +148,40 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
-        for host in ["a", "a.b", "A-b_c.d", "127.0.0.1", "127.0.0.1:80", "a:", "a:65535", "[::1]", "[::1]:80"] {
+        for host in [
+            "a",
+            "a.b",
+            "A-b_c.d",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "a:",
+            "a:65535",
+            "[::1]",
+            "[::1]:80",
+        ] {
             assert!(is_host(host.as_bytes()), "{host}");
         }
         for host in [
-            "", ":80", "a b", "a/b", "[::1", "::1", "<script>", "user:pw@h", "user@h", "a:b", "a:65536",
-            "[a]", "[::1]80", "[::1]:x", "a,b c", "a:1:2", "a\u{e9}", "%zz", "a?b", "a#b",
+            "",
+            ":80",
+            "a b",
+            "a/b",
+            "[::1",
+            "::1",
+            "<script>",
+            "user:pw@h",
+            "user@h",
+            "a:b",
+            "a:65536",
+            "[a]",
+            "[::1]80",
+            "[::1]:x",
+            "a,b c",
+            "a:1:2",
+            "a\u{e9}",
+            "%zz",
+            "a?b",
+            "a#b",
         ] {
             assert!(!is_host(host.as_bytes()), "{host}");
         }
@@ -184,7 +214,11 @@ mod tests {
             ("GET", "/a|b", Some(400)),
             ("GET", "/a//b/../c;d=1,2", None),
         ] {
-            assert_eq!(code(Version::HTTP_11, method, target, &host), expected, "{method} {target}");
+            assert_eq!(
+                code(Version::HTTP_11, method, target, &host),
+                expected,
+                "{method} {target}"
+            );
         }
     }
 

@@ -142,6 +142,22 @@ pub async fn check_page(client: &Client) {
         assert_eq!(again.status, 304, "{path}");
         assert_eq!(again.header("cache-control"), "no-cache", "{path}");
     }
+    for path in ["/", "/docs/"] {
+        let plain = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let plain = plain.build().expect("a client");
+        let asked = client.request(Method::GET, path).build().expect("a request");
+        let answer = plain.execute(asked).await.expect("an answer");
+        assert!(answer.status().is_redirection(), "{path}: {}", answer.status());
+        assert_eq!(answer.headers()["location"], "/docs", "{path}");
+    }
+    let errors = client.get("/errors").await;
+    assert_eq!(errors.header("content-type"), "text/html; charset=utf-8");
+    let policy = errors.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+    for anchor in ["invalid_token", "password_too_short"] {
+        assert!(errors.text.contains(&format!("id=\"{anchor}\"")), "{anchor}");
+    }
+    assert_eq!(client.get("/errors.css").await.status, 200);
     let missing = client.get("/docs/other.js").await;
     assert_eq!((missing.status.as_u16(), missing.code()), (404, "not_found"));
 }

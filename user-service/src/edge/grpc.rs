@@ -12,12 +12,12 @@ use latchkey_contracts::user::v1::{
     user_service_server::{UserService, UserServiceServer},
 };
 use prost_types::Timestamp;
-use service_kit::{context::RequestContext, error::ApiError};
+use service_kit::{context::RequestContext, error::ApiError, listen::AnswerMemory};
 use token_verifier::Verifier;
 use tonic::{Request, Response, Status};
 
 use self::visited::Visited;
-use super::{fault, origin};
+use super::{fault, origin, page_bytes};
 use crate::{
     domain::{Broken, PageSize, Profile, Target},
     error::Error,
@@ -81,10 +81,15 @@ impl UserService for Api {
         let visit: &Arc<Visit> = extension(&request)?;
         let ListUsersRequest { page_size, page_token } = request.get_ref();
         let size = checked("/page_size", PageSize::from_number(*page_size))?;
+        let reservation = AnswerMemory::of(request.extensions()).reserve(page_bytes(size)).await?;
         let page = self.service.list(visit, size, page_token).await.map_err(refused)?;
         let Page { profiles, next_page_token } = page;
         let users = profiles.into_iter().map(user).collect();
-        Ok(Response::new(ListUsersResponse { users, next_page_token }))
+        let mut response = Response::new(ListUsersResponse { users, next_page_token });
+        if let Some(reservation) = reservation {
+            response.extensions_mut().insert(reservation);
+        }
+        Ok(response)
     }
 
     async fn update_user(

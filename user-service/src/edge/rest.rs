@@ -12,16 +12,16 @@ use axum::{
     routing::{any, get},
 };
 use chrono::{DateTime, SecondsFormat, Utc};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use service_kit::{
     api_docs, code::Code, context::RequestContext, edge::Edge, error::ApiError, health::Health,
-    json, rest,
+    json, listen::AnswerMemory, rest,
 };
 use token_verifier::Verifier;
 
 use self::body::Body;
-use super::{authenticate, fault, origin};
+use super::{authenticate, fault, origin, page_bytes};
 use crate::{
     domain::{PageSize, Profile, Target},
     error::Error,
@@ -173,6 +173,7 @@ async fn list(
     State(service): Api,
     Extension(visit): By,
     RawQuery(query): RawQuery,
+    extensions: Extensions,
 ) -> Result<Response, ApiError> {
     let (mut page_size, mut page_token) = ("0".to_owned(), String::new());
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
@@ -184,12 +185,16 @@ async fn list(
     }
     let size = PageSize::parse(&page_size)
         .map_err(|broken| Error::Invalid(vec![fault("/page_size", broken)]))?;
+    let reservation = AnswerMemory::of(&extensions).reserve(page_bytes(size)).await?;
     let Page { profiles, next_page_token } = service.list(&visit, size, &page_token).await?;
     let body = ListBody {
         users: profiles.iter().map(ProfileBody::from).collect(),
         next_page_token: &next_page_token,
     };
     let mut response = (rest::no_store(), Json(body)).into_response();
+    if let Some(reservation) = reservation {
+        response.extensions_mut().insert(reservation);
+    }
     if !next_page_token.is_empty() {
         // RFC 8288. The alphabet of a token needs no escapes in a URL.
         let size = size.get();

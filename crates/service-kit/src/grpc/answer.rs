@@ -37,7 +37,10 @@ pub(super) type Stop = Pin<Box<dyn Future<Output = (GrpcCode, &'static str)> + S
 
 /// The end of a stream: its deadline, if it has one; or the service stops, with a moment for a `Watch`
 /// to say NOT_SERVING before.
-pub(super) async fn end(draining: CancellationToken, at: Option<Instant>) -> (GrpcCode, &'static str) {
+pub(super) async fn end(
+    draining: CancellationToken,
+    at: Option<Instant>,
+) -> (GrpcCode, &'static str) {
     let stopping = async {
         draining.cancelled().await;
         tokio::time::sleep(LAST_WORD).await;

@@ -15,7 +15,10 @@ const MAX_DEADLINE: Duration = Duration::from_secs(30);
 /// # Errors
 ///
 /// Where the client's is not what the specification says.
-pub(super) fn deadline(headers: &HeaderMap, is_endless: bool) -> Result<Option<Duration>, ApiError> {
+pub(super) fn deadline(
+    headers: &HeaderMap,
+    is_endless: bool,
+) -> Result<Option<Duration>, ApiError> {
     let mut values = headers.get_all("grpc-timeout").iter();
     let stated = match (values.next(), values.next()) {
         (None, _) => None,
@@ -32,7 +35,10 @@ pub(super) fn deadline(headers: &HeaderMap, is_endless: bool) -> Result<Option<D
 }
 
 fn malformed() -> ApiError {
-    ApiError::new(Code::MalformedRequest, "grpc-timeout is not one number of 1 to 8 digits and a unit")
+    ApiError::new(
+        Code::MalformedRequest,
+        "grpc-timeout is not one number of 1 to 8 digits and a unit",
+    )
 }
 
 fn timeout(value: &str) -> Option<Duration> {

@@ -5,7 +5,7 @@ use axum::{
     extract::Request,
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 
 use crate::{access::Notes, code::Code, context::RequestContext, error::ApiError, rest, target};
 
@@ -21,7 +21,8 @@ pub(super) fn refusal(
             return Some(error.header(header::ALLOW, HeaderValue::from_static("POST")));
         }
         (!is_grpc(request.headers())).then(|| {
-            let text = "the Content-Type of gRPC calls is application/grpc or application/grpc+proto";
+            let text =
+                "the Content-Type of gRPC calls is application/grpc or application/grpc+proto";
             ApiError::new(Code::UnsupportedMediaType, text)
         })
     })?;
@@ -43,11 +44,13 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
+    use http::StatusCode;
 
     use super::*;
 
     fn status(method: &str, content_type: &[&str]) -> Option<StatusCode> {
-        let mut request = Request::builder().method(method).uri("http://a/b.C/D");
+        let mut request =
+            Request::builder().version(http::Version::HTTP_2).method(method).uri("http://a/b.C/D");
         for value in content_type {
             request = request.header("content-type", *value);
         }
@@ -58,11 +61,9 @@ mod tests {
 
     #[test]
     fn calls_are_posted_in_grpc_s_own_type() {
-        for accepted in [
-            "application/grpc",
-            "application/grpc+proto",
-            "Application/GRPC; charset=utf-8",
-        ] {
+        for accepted in
+            ["application/grpc", "application/grpc+proto", "Application/GRPC; charset=utf-8"]
+        {
             assert_eq!(status("POST", &[accepted]), None, "{accepted}");
         }
         for other in ["application/json", "application/grpc-web", "application/grpc+json", ""] {

@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::usage::ConnectionUsage;
+use super::{refusals, usage::ConnectionUsage};
 
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -32,6 +33,8 @@ pub(super) struct TimedStream<S> {
     /// Runs while a write waits.
     stuck: Option<Pin<Box<Sleep>>>,
     usage: Arc<ConnectionUsage>,
+    /// What is being written instead of a refusal of hyper's own.
+    refusal: Option<Bytes>,
     /// How much of the preface of HTTP/2 has come.
     matched: usize,
     /// Nothing once the version is known.
@@ -55,7 +58,7 @@ impl<S> TimedStream<S> {
                 () = stopped => {}
             }
         };
-        Self { inner, stuck: None, usage, matched: 0, limit: Some(Box::pin(limit)) }
+        Self { inner, stuck: None, usage, refusal: None, matched: 0, limit: Some(Box::pin(limit)) }
     }
 
     /// Does a write, which fails when it has waited for too long.
@@ -74,6 +77,34 @@ impl<S> TimedStream<S> {
         let sleep = || Box::pin(tokio::time::sleep(WRITE_TIMEOUT));
         ready!(self.stuck.get_or_insert_with(sleep).as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Writes something else where hyper refuses a request on its own. The same bytes are given again
+    /// until all of it is written.
+    fn poll_refusal(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Option<Poll<io::Result<usize>>>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        if self.refusal.is_none() && self.usage.idle_since().is_some() {
+            self.refusal = refusals::with_problem(slices);
+        }
+        let mut rest = self.refusal.take()?;
+        while !rest.is_empty() {
+            let written = self.write_in_time(context, |inner, context| inner.poll_write(context, &rest));
+            match written {
+                Poll::Ready(Ok(length)) if length > 0 => drop(rest.split_to(length)),
+                Poll::Ready(Ok(_)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                other => {
+                    self.refusal = Some(rest);
+                    return Some(other);
+                }
+            }
+        }
+        Some(Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum())))
     }
 
     fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -121,7 +152,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = self.write_in_time(context, |inner, context| inner.poll_write(context, bytes));
+        let written =
+            self.write_in_time(context, |inner, context| inner.poll_write(context, bytes));
         self.count(written)
     }
 
@@ -138,6 +170,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(refused) = self.poll_refusal(context, slices) {
+            return refused;
+        }
         let written = self
             .write_in_time(context, |inner, context| inner.poll_write_vectored(context, slices));
         self.count(written)

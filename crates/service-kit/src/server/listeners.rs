@@ -54,7 +54,9 @@ impl Listeners {
         let grpc = bind("GRPC_ADDR", addresses.grpc, Protocol::Grpc, public).await?;
         let [rest, grpc] = [rest, grpc].map(|listener| listener.with_tls(tls.cloned()));
         let admin = match addresses.admin {
-            Some(address) => Some(bind("ADMIN_ADDR", address, Protocol::Rest, Limits::admin()).await?),
+            Some(address) => {
+                Some(bind("ADMIN_ADDR", address, Protocol::Rest, Limits::admin()).await?)
+            }
             None => None,
         };
         let admin_address = admin.as_ref().map(|listener| listener.address().to_string());

@@ -10,7 +10,7 @@ use latchkey_contracts::auth::v1::{
     DeleteAccountRequest, DeleteAccountResponse,
     account_service_server::{AccountService, AccountServiceServer},
 };
-use service_kit::listen::{Listener, Protocol};
+use service_kit::listen::{Limits, Listener, Protocol};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Request, Response, Status};
 
@@ -42,7 +42,7 @@ impl Accounts {
 
     /// Serves until the guard is dropped.
     pub(crate) async fn serve(&self, address: SocketAddr) -> (SocketAddr, DropGuard) {
-        let listener = Listener::bind(address, Protocol::Grpc).await.unwrap();
+        let listener = Listener::bind(address, Protocol::Grpc, Limits::admin()).await.unwrap();
         let address = listener.address();
         let mut routes = tonic::service::Routes::builder();
         routes.add_service(AccountServiceServer::new(self.clone()));

@@ -34,7 +34,7 @@ const (
 // reason, the same stable code as the REST edge; faults of the input also carry
 // google.rpc.BadRequest, and what may be tried again google.rpc.RetryInfo. Any
 // call can fail with DEADLINE_EXCEEDED (its deadline, or 30 s without one, has
-// passed), RESOURCE_EXHAUSTED (a message over 4 MiB) and INTERNAL (a fault of
+// passed), RESOURCE_EXHAUSTED (a message over 64 KiB) and INTERNAL (a fault of
 // the service).
 type AuthServiceClient interface {
 	// Creates an account. No credentials are needed.
@@ -110,7 +110,7 @@ func (c *authServiceClient) IntrospectToken(ctx context.Context, in *IntrospectT
 // reason, the same stable code as the REST edge; faults of the input also carry
 // google.rpc.BadRequest, and what may be tried again google.rpc.RetryInfo. Any
 // call can fail with DEADLINE_EXCEEDED (its deadline, or 30 s without one, has
-// passed), RESOURCE_EXHAUSTED (a message over 4 MiB) and INTERNAL (a fault of
+// passed), RESOURCE_EXHAUSTED (a message over 64 KiB) and INTERNAL (a fault of
 // the service).
 type AuthServiceServer interface {
 	// Creates an account. No credentials are needed.

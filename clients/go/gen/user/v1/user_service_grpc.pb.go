@@ -39,7 +39,7 @@ const (
 // tried again google.rpc.RetryInfo. Any call can fail with UNAVAILABLE (the
 // database is away, or no signing keys have arrived yet), DEADLINE_EXCEEDED (its
 // deadline, or 30 s without one, has passed), RESOURCE_EXHAUSTED (a message over
-// 4 MiB) and INTERNAL (a fault of the service).
+// 64 KiB) and INTERNAL (a fault of the service).
 type UserServiceClient interface {
 	// Gets one profile. Any caller may.
 	//
@@ -127,7 +127,7 @@ func (c *userServiceClient) DeleteUser(ctx context.Context, in *DeleteUserReques
 // tried again google.rpc.RetryInfo. Any call can fail with UNAVAILABLE (the
 // database is away, or no signing keys have arrived yet), DEADLINE_EXCEEDED (its
 // deadline, or 30 s without one, has passed), RESOURCE_EXHAUSTED (a message over
-// 4 MiB) and INTERNAL (a fault of the service).
+// 64 KiB) and INTERNAL (a fault of the service).
 type UserServiceServer interface {
 	// Gets one profile. Any caller may.
 	//

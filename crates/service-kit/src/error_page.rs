@@ -1,0 +1,122 @@
+//! `GET /errors`: the catalogue of errors for people, with an anchor for each code. `type` of a problem
+//! document points into it.
+
+use std::fmt::Write as _;
+
+use axum::{
+    Router,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use http::{HeaderValue, header};
+
+use crate::{
+    code::{Code, grpc_name},
+    field_codes::FIELD_CODES,
+};
+
+/// What the page may do: load its style sheet.
+const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'",
+);
+const HEAD: &str = "<!doctype html>
+<html lang=\"en\">
+<head>
+<meta charset=\"utf-8\">
+<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
+<title>Errors</title>
+<link rel=\"stylesheet\" href=\"errors.css\">
+</head>
+<body>
+<h1>Errors</h1>
+";
+const STYLE: &str = include_str!("../assets/errors.css");
+
+/// The page and its style sheet.
+pub(crate) fn routes() -> Router {
+    Router::new().route("/errors", get(page)).route("/errors.css", get(style))
+}
+
+async fn page() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+    ];
+    (headers, html()).into_response()
+}
+
+async fn style() -> Response {
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE).into_response()
+}
+
+/// Writing to a `String` cannot fail.
+fn html() -> String {
+    let mut text = String::from(HEAD);
+    let _ = writeln!(
+        text,
+        "<p>{}</p>",
+        prose(
+            "A problem document has one of these in `code`; on gRPC it is the reason of `ErrorInfo`. \
+             Rely on the codes; the texts may change."
+        )
+    );
+    for code in Code::ALL {
+        let (slug, grpc) = (code.as_str(), code.grpc());
+        let _ = writeln!(
+            text,
+            "<h2 id=\"{slug}\">{slug}</h2>\n<p>{meaning}</p>\n<ul>\n<li>REST: {http}</li>\n\
+             <li>gRPC: {name} ({number})</li>\n<li>What to do: {advice}</li>\n</ul>",
+            meaning = prose(code.meaning()),
+            http = code.http(),
+            name = grpc_name(grpc),
+            number = grpc as i32,
+            advice = prose(code.advice()),
+        );
+    }
+    let _ = writeln!(
+        text,
+        "<h1>Codes of fields</h1>\n<p>{}</p>\n<dl>",
+        prose("With `validation_failed`, each entry of `errors` has one of these.")
+    );
+    for (code, rule) in FIELD_CODES {
+        let _ = writeln!(text, "<dt id=\"{code}\">{code}</dt>\n<dd>{}</dd>", prose(rule));
+    }
+    text.push_str("</dl>\n</body>\n</html>\n");
+    text
+}
+
+/// A text of the catalogue in HTML: what is between backticks is code.
+fn prose(text: &str) -> String {
+    let mut html = String::new();
+    for (number, part) in text.split('`').enumerate() {
+        let is_code = number % 2 == 1;
+        let part = part.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        if is_code {
+            let _ = write!(html, "<code>{part}</code>");
+        } else {
+            html.push_str(&part);
+        }
+    }
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_one_anchor() {
+        let html = html();
+        let codes = Code::ALL.iter().map(|code| code.as_str());
+        for code in codes.chain(FIELD_CODES.iter().map(|(code, _)| *code)) {
+            assert_eq!(html.matches(&format!("id=\"{code}\"")).count(), 1, "{code}");
+        }
+        assert!(!html.contains('`'));
+    }
+
+    #[test]
+    fn texts_are_escaped_and_code_is_marked() {
+        assert_eq!(prose("a `<b>` & c"), "a <code>&lt;b&gt;</code> &amp; c");
+    }
+}
