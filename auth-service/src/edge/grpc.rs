@@ -63,15 +63,17 @@ struct Services {
     tokens: Arc<[Secret]>,
 }
 
-/// What is open to everybody; all else is for services.
-const PUBLIC: [&str; 2] = ["/auth.v1.AuthService/Register", "/auth.v1.AuthService/Login"];
+/// The calls for services: those that begin so.
+const FOR_SERVICES: [&str; 2] =
+    ["/auth.v1.AuthService/IntrospectToken", "/auth.v1.AccountService/"];
 
 #[tonic::async_trait]
 impl Admit for Services {
     /// Lets services pass: those that present the service token or, without any, a client
     /// certificate.
     async fn admit(&self, head: &mut Parts) -> Result<(), ApiError> {
-        if PUBLIC.contains(&head.uri.path()) {
+        let path = head.uri.path();
+        if !FOR_SERVICES.iter().any(|begin| path.starts_with(begin)) {
             return Ok(());
         }
         let known = match bearer_token(&head.headers) {

@@ -26,6 +26,7 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 const PAGE: Asset = Asset::plain(HTML, include_bytes!("../assets/docs.html"));
 const START: Asset = Asset::plain(JAVASCRIPT, include_bytes!("../assets/start.js"));
+const ERRORS_STYLE: Asset = Asset::plain(CSS, include_bytes!("../assets/errors.css"));
 const UI: Asset =
     Asset::gzip(JAVASCRIPT, include_bytes!("../assets/swagger-ui/swagger-ui-bundle.js.gz"));
 const STYLE: Asset = Asset::gzip(CSS, include_bytes!("../assets/swagger-ui/swagger-ui.css.gz"));
@@ -56,6 +57,7 @@ async fn file(name: Result<Path<String>, PathRejection>, headers: HeaderMap) -> 
         Ok("start.js") => START,
         Ok("swagger-ui-bundle.js") => UI,
         Ok("swagger-ui.css") => STYLE,
+        Ok("errors.css") => ERRORS_STYLE,
         _ => return ApiError::new(Code::NotFound, "there is nothing at this path").into_response(),
     };
     asset.answer(&headers)

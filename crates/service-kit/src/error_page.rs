@@ -26,16 +26,15 @@ const HEAD: &str = "<!doctype html>
 <meta charset=\"utf-8\">
 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
 <title>Errors</title>
-<link rel=\"stylesheet\" href=\"errors.css\">
+<link rel=\"stylesheet\" href=\"docs/errors.css\">
 </head>
 <body>
 <h1>Errors</h1>
 ";
-const STYLE: &str = include_str!("../assets/errors.css");
 
-/// The page and its style sheet.
+/// The page. Its style sheet is among the files of `/docs`.
 pub(crate) fn routes() -> Router {
-    Router::new().route("/errors", get(page)).route("/errors.css", get(style))
+    Router::new().route("/errors", get(page))
 }
 
 async fn page() -> Response {
@@ -44,10 +43,6 @@ async fn page() -> Response {
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     ];
     (headers, html()).into_response()
-}
-
-async fn style() -> Response {
-    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE).into_response()
 }
 
 /// Writing to a `String` cannot fail.

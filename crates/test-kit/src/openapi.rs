@@ -157,7 +157,7 @@ pub async fn check_page(client: &Client) {
     for anchor in ["invalid_token", "password_too_short"] {
         assert!(errors.text.contains(&format!("id=\"{anchor}\"")), "{anchor}");
     }
-    assert_eq!(client.get("/errors.css").await.status, 200);
+    assert_eq!(client.get("/docs/errors.css").await.status, 200);
     let missing = client.get("/docs/other.js").await;
     assert_eq!((missing.status.as_u16(), missing.code()), (404, "not_found"));
 }

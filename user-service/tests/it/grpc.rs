@@ -204,9 +204,18 @@ async fn health_and_reflection_know_the_service(engine: Engine) {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
+    let unknown = ServerReflectionRequest {
+        message_request: Some(MessageRequest::FileContainingSymbol("no.Such".to_owned())),
+        ..list.clone()
+    };
     let mut reflection = ServerReflectionClient::new(channel);
-    let answer = reflection.server_reflection_info(stream::iter([list])).await.unwrap();
-    let answer = answer.into_inner().message().await.unwrap().unwrap().message_response.unwrap();
+    let answers = reflection.server_reflection_info(stream::iter([unknown, list])).await.unwrap();
+    let mut answers = answers.into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::ErrorResponse(error) = answer else { panic!("{answer:?}") };
+    assert_eq!(error.error_code, Code::NotFound as i32);
+    // The stream goes on.
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
     let services = match answer {
         MessageResponse::ListServicesResponse(list) => list.service,
         _ => Vec::new(),

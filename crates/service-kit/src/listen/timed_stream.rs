@@ -94,10 +94,13 @@ impl<S> TimedStream<S> {
         }
         let mut rest = self.refusal.take()?;
         while !rest.is_empty() {
-            let written = self.write_in_time(context, |inner, context| inner.poll_write(context, &rest));
+            let written =
+                self.write_in_time(context, |inner, context| inner.poll_write(context, &rest));
             match written {
                 Poll::Ready(Ok(length)) if length > 0 => drop(rest.split_to(length)),
-                Poll::Ready(Ok(_)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(_)) => {
+                    return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into())));
+                }
                 other => {
                     self.refusal = Some(rest);
                     return Some(other);
