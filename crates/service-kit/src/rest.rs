@@ -179,6 +179,7 @@ struct ProblemFault<'a> {
 pub(crate) fn problem(response: Response, context: &RequestContext, notes: &Notes) -> Response {
     let (mut parts, _) = response.into_parts();
     let error = parts.extensions.remove::<ApiError>().unwrap_or_else(|| of_framework(parts.status));
+    notes.code(error.code().as_str());
     let body = document(&error, parts.status, context);
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);

@@ -14,6 +14,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry;
+
 /// The part of the grace that is kept for closing, where the grace is long enough: the last
 /// telemetry is sent and the connections to the database end.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -50,6 +52,7 @@ pub fn on_signal(grace: Duration) -> io::Result<CancellationToken> {
             Ok(name) => {
                 tracing::warn!(signal = name, "second signal: ending at once");
                 crate::telemetry::flush();
+                telemetry::flush();
                 std::process::exit(130);
             }
             Err(_elapsed) => {

@@ -35,6 +35,7 @@ fn edge(metrics: &Metrics) -> Edge {
         service: "test",
         metrics: metrics.clone(),
         traces: service_kit::trace::Traces::default(),
+        trusted_proxies: Default::default(),
         allowed_origins: Vec::new(),
         tls: false,
         draining: CancellationToken::new(),
