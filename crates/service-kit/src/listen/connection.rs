@@ -96,10 +96,9 @@ impl Connection {
         }
         // A request that comes at this moment is answered: HTTP/2 says which was the last one.
         connection.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(GOODBYE, async {
-            let _ = connection.as_mut().await;
-        })
-        .await;
+        if tokio::time::timeout(GOODBYE, &mut connection).await.is_ok() {
+            return;
+        }
         while usage.idle_since().is_none() {
             tokio::select! {
                 _ = &mut connection => return,
