@@ -194,7 +194,6 @@ pub(crate) fn problem_of_framework(status: StatusCode, context: &RequestContext)
 
 fn document(error: &ApiError, status: StatusCode, context: &RequestContext) -> Vec<u8> {
     let code = error.code();
-    notes.code(code.as_str());
     let document = Problem {
         r#type: format!("/errors#{}", code.as_str()),
         title: code.title(),
