@@ -51,13 +51,12 @@ pub fn on_signal(grace: Duration) -> io::Result<CancellationToken> {
         match tokio::time::timeout(grace.saturating_sub(MARGIN), next()).await {
             Ok(name) => {
                 tracing::warn!(signal = name, "second signal: ending at once");
-                crate::telemetry::flush();
                 telemetry::flush();
                 std::process::exit(130);
             }
             Err(_elapsed) => {
                 tracing::warn!("grace is over: ending although something does not end");
-                crate::telemetry::flush();
+                telemetry::flush();
                 std::process::exit(0);
             }
         }
