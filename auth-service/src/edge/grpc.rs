@@ -25,6 +25,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 use token_verifier::{AuthError, bearer_token};
 use tonic::{Request, Response, Status};
 
+use self::sessions::Callers;
 use crate::{
     domain::{AccountId, Registration},
     edge,
@@ -47,7 +48,8 @@ pub fn add_services(
     let api = Api { service };
     let services = Services { tokens: service_tokens.into() };
     routes.add_service(Admitted::new(AuthServiceServer::new(api.clone()), services.clone()));
-    routes.add_service(SessionServiceServer::new(api.clone()));
+    let callers = Callers(Arc::clone(&api.service));
+    routes.add_service(Admitted::new(SessionServiceServer::new(api.clone()), callers));
     routes.add_service(Admitted::new(AccountServiceServer::new(api), services));
 }
 

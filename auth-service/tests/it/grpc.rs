@@ -169,6 +169,9 @@ async fn services_are_known_before_their_messages_are_read() {
         "/auth.v1.AuthService/IntrospectToken",
         "/auth.v1.AccountService/DeleteAccount",
         "/auth.v1.AccountService/Nothing",
+        "/auth.v1.SessionService/ListSessions",
+        "/auth.v1.SessionService/EndSession",
+        "/auth.v1.SessionService/EndAllSessions",
     ] {
         assert_eq!(call(path).await["grpc-status"], "16", "{path}");
     }

@@ -1,22 +1,50 @@
 //! `auth.v1.SessionService`.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
+use http::request::Parts;
 use latchkey_contracts::auth::v1::{
     EndAllSessionsRequest, EndAllSessionsResponse, EndSessionRequest, EndSessionResponse,
     ListSessionsRequest, ListSessionsResponse, LogoutRequest, LogoutResponse, RefreshRequest,
     RefreshResponse, Session, session_service_server::SessionService,
 };
 use prost_types::Timestamp;
-use service_kit::client_address::network;
+use service_kit::{client_address::network, error::ApiError, grpc::Admit};
 use tonic::{Request, Response, Status};
 
 use super::{Api, refused, seconds};
-use crate::{edge, service::Caller, store::SessionRecord};
+use crate::{
+    edge,
+    error::Error,
+    service::{Caller, Service},
+    store::SessionRecord,
+};
 
-impl Api {
-    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        self.service.authenticate(request.metadata().as_ref()).await.map_err(refused)
+/// The calls that need an access token, and its check before their messages are read.
+#[derive(Debug)]
+pub(super) struct Callers(pub(super) Arc<Service>);
+
+const FOR_CALLERS: [&str; 3] = [
+    "/auth.v1.SessionService/ListSessions",
+    "/auth.v1.SessionService/EndSession",
+    "/auth.v1.SessionService/EndAllSessions",
+];
+
+#[tonic::async_trait]
+impl Admit for Callers {
+    async fn admit(&self, head: &mut Parts) -> Result<(), ApiError> {
+        if FOR_CALLERS.contains(&head.uri.path()) {
+            let caller = self.0.authenticate(&head.headers).await?;
+            head.extensions.insert(Arc::new(caller));
+        }
+        Ok(())
     }
+}
+
+/// Whom [`Callers`] has admitted.
+fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
+    request.extensions().get().cloned().ok_or_else(|| refused(Error::Internal))
 }
 
 #[tonic::async_trait]
@@ -52,7 +80,7 @@ impl SessionService for Api {
         &self,
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        let caller = self.caller(&request).await?;
+        let caller = caller(&request)?;
         let sessions = self.service.list_sessions(&caller).await.map_err(refused)?;
         let sessions = sessions.into_iter().map(|record| session(record, &caller)).collect();
         Ok(Response::new(ListSessionsResponse { sessions }))
@@ -62,7 +90,7 @@ impl SessionService for Api {
         &self,
         request: Request<EndSessionRequest>,
     ) -> Result<Response<EndSessionResponse>, Status> {
-        let caller = self.caller(&request).await?;
+        let caller = caller(&request)?;
         let id = edge::id(&request.get_ref().id).map_err(refused)?;
         self.service.end_session(&caller, id).await.map_err(refused)?;
         Ok(Response::new(EndSessionResponse {}))
@@ -72,7 +100,7 @@ impl SessionService for Api {
         &self,
         request: Request<EndAllSessionsRequest>,
     ) -> Result<Response<EndAllSessionsResponse>, Status> {
-        let caller = self.caller(&request).await?;
+        let caller = caller(&request)?;
         self.service.end_all_sessions(&caller).await.map_err(refused)?;
         Ok(Response::new(EndAllSessionsResponse {}))
     }
