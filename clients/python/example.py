@@ -8,12 +8,12 @@ import secrets
 from dataclasses import dataclass, field
 
 import grpc
-from auth.v1 import auth_service_pb2, auth_service_pb2_grpc
+from latchkey_client.auth.v1 import auth_service_pb2, auth_service_pb2_grpc
 from google.protobuf import field_mask_pb2
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
-from user.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
+from latchkey_client.user.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
 
 # A call without a deadline can wait for ever.
 TIMEOUT = 10  # seconds

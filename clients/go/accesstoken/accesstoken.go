@@ -14,6 +14,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ const (
 	maxTokenBytes = 8 * 1024
 	maxEmailBytes = 254
 	maxTime       = 253_402_300_799 // the end of the year 9999, in seconds since 1970
+	maxInteger    = 1<<53 - 1       // the same number in every JSON parser
 	maxCandidates = 16              // each costs a check of a signature
 )
 
@@ -58,6 +60,11 @@ type Claims struct {
 	Issuer    string
 	Audience  []string
 	ID        string
+	// Generation is that of the account's credentials (gen); absent, it is 0.
+	Generation uint64
+	SessionID  string // the session that the token belongs to (sid), a UUID
+	// EmailVerified is nil where the issuer does not verify addresses.
+	EmailVerified *bool
 }
 
 // Keys gives the keys that are trusted now, for a token that names kid; kid is
@@ -74,6 +81,8 @@ type Validator struct {
 	ExpLeeway time.Duration    // how long after its end a token is still taken
 	ClockSkew time.Duration    // how far ahead iat and nbf may lie
 	Now       func() time.Time // the clock
+	// Revocations refuses the tokens that it lists; nil: no token is looked up.
+	Revocations *RevocationList
 }
 
 // New returns a validator with Latchkey's defaults: no leeway for the end, and
@@ -133,15 +142,16 @@ func (v *Validator) Validate(ctx context.Context, token string) (Claims, error) 
 	if err := v.check(claims); err != nil {
 		return Claims{}, err
 	}
+	if v.Revocations != nil && v.Revocations.Revokes(claims) {
+		return Claims{}, invalid("revoked")
+	}
 	return claims, nil
 }
 
-// check compares the times and the parties with the rules.
+// check compares the times and the parties with the rules. A token that is
+// "expired" is good but for that.
 func (v *Validator) check(claims Claims) error {
 	now := v.Now().Truncate(time.Second)
-	if !claims.ExpiresAt.After(now.Add(-v.ExpLeeway)) {
-		return invalid("expired")
-	}
 	latest := now.Add(v.ClockSkew)
 	if claims.IssuedAt.After(latest) || claims.NotBefore.After(latest) {
 		return invalid("not_yet_valid")
@@ -159,6 +169,9 @@ func (v *Validator) check(claims Claims) error {
 		return invalid("missing_claim")
 	case !slices.Contains(claims.Audience, v.Audience):
 		return invalid("wrong_audience")
+	}
+	if !claims.ExpiresAt.After(now.Add(-v.ExpLeeway)) {
+		return invalid("expired")
 	}
 	return nil
 }
@@ -206,6 +219,9 @@ func readHeader(text []byte) (header, error) {
 		}
 	}
 	alg, _ := members["alg"].(string)
+	if alg == "Ed25519" {
+		alg = "EdDSA" // two names for one algorithm (RFC 9864)
+	}
 	if !slices.Contains([]string{"RS256", "ES256", "EdDSA", "HS256"}, alg) {
 		return header{}, invalid("unsupported_algorithm")
 	}
@@ -241,15 +257,27 @@ func readClaims(text []byte) (Claims, error) {
 		Issuer:    textOf(members, "iss", &ok),
 		Audience:  audienceOf(members, &ok),
 		ID:        textOf(members, "jti", &ok),
+
+		Generation:    generationOf(members, &ok),
+		SessionID:     textOf(members, "sid", &ok),
+		EmailVerified: flagOf(members, "email_verified", &ok),
 	}
-	if !ok || !canonicalUUID.MatchString(claims.Subject) || claims.Subject == nilUUID ||
+	_, hasSession := members["sid"]
+	if hasSession && !isID(claims.SessionID) {
+		return Claims{}, invalid("invalid_claim")
+	}
+	if !ok || !isID(claims.Subject) ||
 		len(claims.Email) > maxEmailBytes {
 		return Claims{}, invalid("invalid_claim")
 	}
 	return claims, nil
 }
 
-// textOf, timeOf and audienceOf return zero for a claim that is absent, and set
+func isID(text string) bool {
+	return canonicalUUID.MatchString(text) && text != nilUUID
+}
+
+// textOf, timeOf and the others return zero for a claim that is absent, and set
 // ok to false for one that is not what it must be.
 
 func textOf(members map[string]any, name string, ok *bool) string {
@@ -271,6 +299,23 @@ func timeOf(members map[string]any, name string, ok *bool) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(int64(seconds), 0)
+}
+
+func generationOf(members map[string]any, ok *bool) uint64 {
+	value, present := members["gen"]
+	number, isNumber := value.(float64)
+	*ok = *ok && (!present || isNumber && number >= 0 && number <= maxInteger && number == math.Trunc(number))
+	return uint64(number)
+}
+
+func flagOf(members map[string]any, name string, ok *bool) *bool {
+	value, present := members[name]
+	flag, isFlag := value.(bool)
+	*ok = *ok && (isFlag || !present)
+	if !present {
+		return nil
+	}
+	return &flag
 }
 
 func audienceOf(members map[string]any, ok *bool) []string {

@@ -49,6 +49,10 @@ type claims struct {
 	Iss   string
 	Aud   []string
 	Jti   string
+	Gen   uint64
+	Sid   string
+
+	EmailVerified *bool `json:"email_verified"`
 }
 
 func readVectors(t *testing.T) vectors {
@@ -95,6 +99,10 @@ func TestVectors(t *testing.T) {
 				Issuer:    vector.Claims.Iss,
 				Audience:  vector.Claims.Aud,
 				ID:        vector.Claims.Jti,
+
+				Generation:    vector.Claims.Gen,
+				SessionID:     vector.Claims.Sid,
+				EmailVerified: vector.Claims.EmailVerified,
 			}
 			if vector.Claims.Nbf != nil {
 				want.NotBefore = time.Unix(*vector.Claims.Nbf, 0)

@@ -116,7 +116,7 @@ func parseKey(jwk map[string]any) (Key, bool) {
 	}
 	// The type says what a key is for; a key that says otherwise is for nothing.
 	alg, present := jwk["alg"]
-	return key, !present || alg == key.Algorithm
+	return key, !present || alg == key.Algorithm || key.Algorithm == "EdDSA" && alg == "Ed25519"
 }
 
 func isForSignatures(jwk map[string]any) bool {

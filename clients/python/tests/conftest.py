@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import grpc
 import pytest
-from auth.v1.auth_service_pb2 import LoginRequest, RegisterRequest
-from auth.v1.auth_service_pb2_grpc import AuthServiceStub
-from user.v1.user_service_pb2_grpc import UserServiceStub
+from latchkey_client.auth.v1.auth_service_pb2 import LoginRequest, RegisterRequest
+from latchkey_client.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from latchkey_client.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from example import TIMEOUT
 

@@ -4,10 +4,10 @@ import uuid
 
 import grpc
 import pytest
-from auth.v1.auth_service_pb2 import LoginRequest, RegisterRequest
+from latchkey_client.auth.v1.auth_service_pb2 import LoginRequest, RegisterRequest
 from google.protobuf.field_mask_pb2 import FieldMask
-from user.v1.user_pb2 import User
-from user.v1.user_service_pb2 import DeleteUserRequest, GetUserRequest, UpdateUserRequest
+from latchkey_client.user.v1.user_pb2 import User
+from latchkey_client.user.v1.user_service_pb2 import DeleteUserRequest, GetUserRequest, UpdateUserRequest
 
 import example
 from example import TIMEOUT, Problem, is_serving

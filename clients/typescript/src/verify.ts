@@ -1,6 +1,7 @@
 import { compactVerify, type CompactVerifyGetKey, errors } from "jose";
 
 import { JsonError, jsonObject } from "./json.js";
+import type { RevocationList } from "./revocations.js";
 
 /** What a valid token says. Times are in whole seconds since 1970-01-01T00:00:00Z. */
 export interface Claims {
@@ -13,6 +14,11 @@ export interface Claims {
   iss?: string;
   aud: string[];
   jti?: string;
+  /** The generation of the account's credentials; absent, it is 0. */
+  gen: number;
+  /** The session that the token belongs to. */
+  sid?: string;
+  email_verified?: boolean;
 }
 
 /** What is demanded beyond a good signature. */
@@ -25,9 +31,14 @@ export interface Rules {
   expLeeway?: number;
   /** How far `iat` and `nbf` may lie in the future, in seconds: two clocks never agree. */
   clockSkew?: number;
+  /** Refuses the tokens that it lists. Unset: no token is looked up. */
+  revocations?: RevocationList;
 }
 
-/** The token is refused. The reasons are those of Rust's `VerifyError::reason`. */
+/**
+ * The token is refused. The reasons are those of Rust's `VerifyError::reason`, and `revoked`. A token that is
+ * `expired` or `revoked` is good but for that.
+ */
 export class InvalidToken extends Error {
   constructor(readonly reason: string) {
     super(`the token is refused: ${reason}`);
@@ -43,7 +54,8 @@ const MAX_EMAIL_BYTES = 254;
 const MAX_TRIES = 16;
 /** The last second of the year 9999. */
 const MAX_TIME = 253_402_300_799;
-const ALGORITHMS = ["RS256", "ES256", "EdDSA"];
+/** `Ed25519` is the name that RFC 9864 gives to EdDSA on that curve. */
+const ALGORITHMS = ["RS256", "ES256", "EdDSA", "Ed25519"];
 const TYPES = ["jwt", "at+jwt", "application/at+jwt"];
 
 /**
@@ -68,8 +80,9 @@ export async function verify(
   decode(signature);
   await checkSignature(token, keys);
   const claims = readClaims(object(decode(payload)));
-  checkTimes(claims, rules, now);
   checkParties(claims, rules);
+  checkTimes(claims, rules, now);
+  if (rules.revocations?.revokes(claims)) refuse("revoked");
   return claims;
 }
 
@@ -101,8 +114,11 @@ function checkHeader(header: Record<string, unknown>): void {
 
 /** jose takes only keys that are for the header's algorithm and for signatures, and that its `kid` names. */
 async function checkSignature(token: string, keys: CompactVerifyGetKey): Promise<void> {
+  // Of the two names of one algorithm, a JWKS has the older one.
+  const named: CompactVerifyGetKey = (header, jws) =>
+    keys(header.alg === "Ed25519" ? { ...header, alg: "EdDSA" } : header, jws);
   try {
-    await compactVerify(token, keys, { algorithms: ALGORITHMS });
+    await compactVerify(token, named, { algorithms: ALGORITHMS });
   } catch (error) {
     if (error instanceof errors.JWKSNoMatchingKey) refuse("unknown_key");
     if (error instanceof errors.JWSSignatureVerificationFailed) refuse("bad_signature");
@@ -130,9 +146,13 @@ async function checkEach(token: string, candidates: errors.JWKSMultipleMatchingK
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const NIL_UUID = "00000000-0000-0000-0000-000000000000";
 
+function isId(text: string): boolean {
+  return UUID.test(text) && text !== NIL_UUID;
+}
+
 function readClaims(members: Record<string, unknown>): Claims {
   const sub = text(members["sub"]) ?? refuse("missing_claim");
-  if (!UUID.test(sub) || sub === NIL_UUID) refuse("invalid_claim");
+  if (!isId(sub)) refuse("invalid_claim");
   const email = text(members["email"]);
   if (email !== undefined && Buffer.byteLength(email) > MAX_EMAIL_BYTES) refuse("invalid_claim");
   const iat = time(members["iat"]) ?? refuse("missing_claim");
@@ -141,6 +161,11 @@ function readClaims(members: Record<string, unknown>): Claims {
   const iss = text(members["iss"]);
   const aud = audience(members["aud"]);
   const jti = text(members["jti"]);
+  const gen = generation(members["gen"]);
+  const sid = text(members["sid"]);
+  if (sid !== undefined && !isId(sid)) refuse("invalid_claim");
+  const verified = members["email_verified"];
+  if (verified !== undefined && typeof verified !== "boolean") refuse("invalid_claim");
   return {
     sub,
     ...(email !== undefined && { email }),
@@ -150,6 +175,9 @@ function readClaims(members: Record<string, unknown>): Claims {
     ...(iss !== undefined && { iss }),
     aud,
     ...(jti !== undefined && { jti }),
+    gen,
+    ...(sid !== undefined && { sid }),
+    ...(verified !== undefined && { email_verified: verified }),
   };
 }
 
@@ -163,6 +191,11 @@ function time(claim: unknown): number | undefined {
   return typeof claim === "number" && claim >= 0 && claim <= MAX_TIME ? Math.trunc(claim) : refuse("invalid_claim");
 }
 
+function generation(claim: unknown): number {
+  if (claim === undefined) return 0;
+  return typeof claim === "number" && Number.isSafeInteger(claim) && claim >= 0 ? claim : refuse("invalid_claim");
+}
+
 function audience(claim: unknown): string[] {
   if (claim === undefined) return [];
   const names: unknown[] = Array.isArray(claim) ? claim : [claim];
@@ -170,8 +203,8 @@ function audience(claim: unknown): string[] {
 }
 
 function checkTimes({ exp, iat, nbf = 0 }: Claims, { expLeeway = 0, clockSkew = 60 }: Rules, now: number): void {
-  if (exp <= now - expLeeway) refuse("expired");
   if (iat > now + clockSkew || nbf > now + clockSkew) refuse("not_yet_valid");
+  if (exp <= now - expLeeway) refuse("expired");
 }
 
 function checkParties({ iss, aud }: Claims, { issuer, audience }: Rules): void {

@@ -25,7 +25,8 @@ const (
 // Which profile to get.
 type GetUserRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The profile's id: a UUID in lower case with hyphens. Required.
+	// The profile's id: a UUID in lower case with hyphens; or `me`, for the
+	// caller's own. Required.
 	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -228,7 +229,7 @@ func (x *ListUsersResponse) GetNextPageToken() string {
 type UpdateUserRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The profile with its new values. `user.id` is required and says which
-	// profile. Members that the mask does not name are not read; with the mask
+	// profile; `me` is the caller's own. Members that the mask does not name are not read; with the mask
 	// `*` or none, members that cannot be changed must be unset or as they are.
 	User *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	// What to change: `name`, `bio`, or `*` to replace both. Unset or empty: all
@@ -341,7 +342,8 @@ func (x *UpdateUserResponse) GetUser() *User {
 // Which profile to delete.
 type DeleteUserRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The profile's id: a UUID in lower case with hyphens. Required.
+	// The profile's id: a UUID in lower case with hyphens; or `me`, for the
+	// caller's own. Required.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// If set: delete the profile only if this is its present `User.etag`. Unset:
 	// delete it whatever its version.

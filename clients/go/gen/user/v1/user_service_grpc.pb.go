@@ -41,12 +41,14 @@ const (
 // deadline, or 30 s without one, has passed), RESOURCE_EXHAUSTED (a message over
 // 64 KiB) and INTERNAL (a fault of the service).
 type UserServiceClient interface {
-	// Gets one profile. Any caller may.
+	// Gets one profile. Any caller may, unless profiles are for their owners only
+	// (PROFILE_VISIBILITY=owner): another's profile is then not found.
 	//
-	// Errors: INVALID_ARGUMENT (the id is not a UUID, or unset), NOT_FOUND (there
+	// Errors: INVALID_ARGUMENT (the id is neither a UUID nor `me`), NOT_FOUND (there
 	// is no profile with this id).
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
-	// Lists profiles by creation, then id, in pages. Any caller may.
+	// Lists profiles by creation, then id, in pages. Any caller may; where profiles
+	// are for their owners only, the list has one entry, the caller's.
 	//
 	// Errors: INVALID_ARGUMENT (a negative page size, a page token that this
 	// service did not issue).
@@ -59,7 +61,7 @@ type UserServiceClient interface {
 	UpdateUser(ctx context.Context, in *UpdateUserRequest, opts ...grpc.CallOption) (*UpdateUserResponse, error)
 	// Deletes the caller's own profile for good, and their account soon after.
 	//
-	// Errors: INVALID_ARGUMENT (the id is not a UUID, or unset),
+	// Errors: INVALID_ARGUMENT (the id is neither a UUID nor `me`),
 	// PERMISSION_DENIED (the profile is another's, or does not exist), NOT_FOUND
 	// (the caller has deleted it before), ABORTED (the etag is stale).
 	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error)
@@ -129,12 +131,14 @@ func (c *userServiceClient) DeleteUser(ctx context.Context, in *DeleteUserReques
 // deadline, or 30 s without one, has passed), RESOURCE_EXHAUSTED (a message over
 // 64 KiB) and INTERNAL (a fault of the service).
 type UserServiceServer interface {
-	// Gets one profile. Any caller may.
+	// Gets one profile. Any caller may, unless profiles are for their owners only
+	// (PROFILE_VISIBILITY=owner): another's profile is then not found.
 	//
-	// Errors: INVALID_ARGUMENT (the id is not a UUID, or unset), NOT_FOUND (there
+	// Errors: INVALID_ARGUMENT (the id is neither a UUID nor `me`), NOT_FOUND (there
 	// is no profile with this id).
 	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
-	// Lists profiles by creation, then id, in pages. Any caller may.
+	// Lists profiles by creation, then id, in pages. Any caller may; where profiles
+	// are for their owners only, the list has one entry, the caller's.
 	//
 	// Errors: INVALID_ARGUMENT (a negative page size, a page token that this
 	// service did not issue).
@@ -147,7 +151,7 @@ type UserServiceServer interface {
 	UpdateUser(context.Context, *UpdateUserRequest) (*UpdateUserResponse, error)
 	// Deletes the caller's own profile for good, and their account soon after.
 	//
-	// Errors: INVALID_ARGUMENT (the id is not a UUID, or unset),
+	// Errors: INVALID_ARGUMENT (the id is neither a UUID nor `me`),
 	// PERMISSION_DENIED (the profile is another's, or does not exist), NOT_FOUND
 	// (the caller has deleted it before), ABORTED (the etag is stale).
 	DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error)

@@ -27,7 +27,9 @@ public final class InvalidTokenException extends Exception {
         EXPIRED,
         NOT_YET_VALID,
         WRONG_ISSUER,
-        WRONG_AUDIENCE;
+        WRONG_AUDIENCE,
+        /** Its session was ended, or every token of its account. */
+        REVOKED;
 
         @Override
         public String toString() {

@@ -2,6 +2,9 @@ package latchkey.token;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
+import java.security.GeneralSecurityException;
+import java.security.PublicKey;
+import java.security.Signature;
 import java.time.Clock;
 import java.util.ArrayList;
 import java.util.Base64;
@@ -37,25 +40,39 @@ public final class TokenVerifier {
     /** The last second of the year 9999. */
     private static final double MAX_TIME = 253_402_300_799.0;
 
-    private static final Set<String> ALGORITHMS = Set.of("RS256", "ES256", "EdDSA");
+    /** The largest number that is the same in every JSON parser. */
+    private static final double MAX_INTEGER = 9_007_199_254_740_991.0;
+
+    private static final Set<String> ALGORITHMS = Set.of("RS256", "ES256", "EdDSA", "Ed25519");
     private static final Set<String> TYPES = Set.of("jwt", "at+jwt", "application/at+jwt");
     private static final UUID NIL = new UUID(0, 0);
 
     private final Keys keys;
     private final Rules rules;
     private final Clock clock;
+    private final RevocationList revocations;
 
     public TokenVerifier(Keys keys, Rules rules) {
         this(keys, rules, Clock.systemUTC());
     }
 
     public TokenVerifier(Keys keys, Rules rules, Clock clock) {
+        this(keys, rules, clock, null);
+    }
+
+    private TokenVerifier(Keys keys, Rules rules, Clock clock, RevocationList revocations) {
         this.keys = keys;
         this.rules = rules;
         this.clock = clock;
+        this.revocations = revocations;
     }
 
-    /** Checks a token and returns its claims. */
+    /** A verifier that refuses the tokens that this list says are revoked, too. */
+    public TokenVerifier refusing(RevocationList revocations) {
+        return new TokenVerifier(keys, rules, clock, revocations);
+    }
+
+    /** Checks a token and returns its claims. One that is expired or revoked is good but for that. */
     public Claims verify(String token) throws InvalidTokenException, Keys.UnavailableException {
         require(token.getBytes(UTF_8).length <= MAX_TOKEN_BYTES, Reason.TOO_LONG);
         String[] segments = token.split("\\.", -1);
@@ -64,11 +81,14 @@ public final class TokenVerifier {
         Map<String, Object> header = StrictJson.object(decode(segments[0]));
         checkHeader(header);
         decode(segments[2]);
-        checkSignature(token, (String) header.get("alg"), (String) header.get("kid"));
+        // Two names for one algorithm (RFC 9864).
+        String algorithm = header.get("alg").equals("Ed25519") ? "EdDSA" : (String) header.get("alg");
+        checkSignature(token, algorithm, (String) header.get("kid"));
 
         Claims claims = readClaims(StrictJson.object(decode(segments[1])));
-        checkTimes(claims);
         checkParties(claims);
+        checkTimes(claims);
+        require(revocations == null || !revocations.revokes(claims), Reason.REVOKED);
         return claims;
     }
 
@@ -142,18 +162,28 @@ public final class TokenVerifier {
                 && pair.getPrivateKey() == null
                 && (key.getUse() == null || key.getUse().equals("sig"))
                 && (key.getKeyOps() == null || key.getKeyOps().contains("verify"))
-                && (key.getAlgorithm() == null || key.getAlgorithm().equals(algorithm));
+                && (key.getAlgorithm() == null
+                        || key.getAlgorithm().equals(algorithm)
+                        || key instanceof OctetKeyPairJsonWebKey && key.getAlgorithm().equals("Ed25519"));
         return usable ? algorithm : null;
     }
 
     private static boolean signed(String token, String algorithm, JsonWebKey key) {
         try {
+            if (algorithm.equals("EdDSA")) {
+                // jose4j knows one of its two names only.
+                int end = token.lastIndexOf('.');
+                var signature = Signature.getInstance("Ed25519");
+                signature.initVerify((PublicKey) key.getKey());
+                signature.update(token.substring(0, end).getBytes(UTF_8));
+                return signature.verify(Base64.getUrlDecoder().decode(token.substring(end + 1)));
+            }
             var jws = new JsonWebSignature();
             jws.setAlgorithmConstraints(new AlgorithmConstraints(ConstraintType.PERMIT, algorithm));
             jws.setCompactSerialization(token);
             jws.setKey(key.getKey());
             return jws.verifySignature();
-        } catch (JoseException malformed) {
+        } catch (JoseException | GeneralSecurityException malformed) {
             return false;
         }
     }
@@ -174,7 +204,10 @@ public final class TokenVerifier {
                 time(members, "nbf"),
                 text(members, "iss"),
                 audience(members),
-                text(members, "jti"));
+                text(members, "jti"),
+                generation(members),
+                members.containsKey("sid") ? uuid(text(members, "sid")) : null,
+                flag(members, "email_verified"));
     }
 
     /** One account has one spelling: lower case with hyphens (RFC 9562 section 4), and it is not nil. */
@@ -205,6 +238,25 @@ public final class TokenVerifier {
         throw new InvalidTokenException(Reason.INVALID_CLAIM);
     }
 
+    private static long generation(Map<String, Object> members) throws InvalidTokenException {
+        if (!members.containsKey("gen")) {
+            return 0;
+        }
+        if (members.get("gen") instanceof Double number
+                && number >= 0
+                && number <= MAX_INTEGER
+                && number == Math.rint(number)) {
+            return number.longValue();
+        }
+        throw new InvalidTokenException(Reason.INVALID_CLAIM);
+    }
+
+    private static Boolean flag(Map<String, Object> members, String name) throws InvalidTokenException {
+        Object claim = members.get(name);
+        require(claim instanceof Boolean || !members.containsKey(name), Reason.INVALID_CLAIM);
+        return (Boolean) claim;
+    }
+
     private static List<String> audience(Map<String, Object> members) throws InvalidTokenException {
         Object claim = members.get("aud");
         if (!members.containsKey("aud")) {
@@ -220,9 +272,9 @@ public final class TokenVerifier {
 
     private void checkTimes(Claims claims) throws InvalidTokenException {
         long now = clock.instant().getEpochSecond();
-        require(claims.exp() > now - rules.expLeeway().toSeconds(), Reason.EXPIRED);
         long latest = now + rules.clockSkew().toSeconds();
         require(claims.iat() <= latest && (claims.nbf() == null || claims.nbf() <= latest), Reason.NOT_YET_VALID);
+        require(claims.exp() > now - rules.expLeeway().toSeconds(), Reason.EXPIRED);
     }
 
     private void checkParties(Claims claims) throws InvalidTokenException {
