@@ -153,7 +153,10 @@ type LoginRequest struct {
 	// account.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	// The account's password. Required: unset is a wrong one.
-	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	// Whether to begin a session: the answer then has a refresh token too, and the
+	// access token a `sid`. INVALID_ARGUMENT where the service offers none.
+	OfflineAccess bool `protobuf:"varint,3,opt,name=offline_access,json=offlineAccess,proto3" json:"offline_access,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -202,7 +205,14 @@ func (x *LoginRequest) GetPassword() string {
 	return ""
 }
 
-// An access token and how to use it. All members are set.
+func (x *LoginRequest) GetOfflineAccess() bool {
+	if x != nil {
+		return x.OfflineAccess
+	}
+	return false
+}
+
+// An access token and how to use it. The first three members are set.
 type LoginResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The access token: a JWT in JWS compact form (RFC 9068).
@@ -210,9 +220,13 @@ type LoginResponse struct {
 	// How to present it: always `Bearer` (RFC 6750).
 	TokenType string `protobuf:"bytes,2,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
 	// The token's lifetime, in seconds from now: 60 to 3,600.
-	ExpiresIn     int64 `protobuf:"varint,3,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ExpiresIn int64 `protobuf:"varint,3,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
+	// With `offline_access`: the refresh token of the session, for SessionService.
+	RefreshToken string `protobuf:"bytes,4,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
+	// With `offline_access`: until when the refresh token is good, in seconds from now.
+	RefreshTokenExpiresIn int64 `protobuf:"varint,5,opt,name=refresh_token_expires_in,json=refreshTokenExpiresIn,proto3" json:"refresh_token_expires_in,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *LoginResponse) Reset() {
@@ -262,6 +276,20 @@ func (x *LoginResponse) GetTokenType() string {
 func (x *LoginResponse) GetExpiresIn() int64 {
 	if x != nil {
 		return x.ExpiresIn
+	}
+	return 0
+}
+
+func (x *LoginResponse) GetRefreshToken() string {
+	if x != nil {
+		return x.RefreshToken
+	}
+	return ""
+}
+
+func (x *LoginResponse) GetRefreshTokenExpiresIn() int64 {
+	if x != nil {
+		return x.RefreshTokenExpiresIn
 	}
 	return 0
 }
@@ -436,16 +464,19 @@ const file_auth_v1_auth_service_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x129\n" +
 	"\n" +
-	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"@\n" +
+	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"g\n" +
 	"\fLoginRequest\x12\x14\n" +
 	"\x05email\x18\x01 \x01(\tR\x05email\x12\x1a\n" +
-	"\bpassword\x18\x02 \x01(\tR\bpassword\"p\n" +
+	"\bpassword\x18\x02 \x01(\tR\bpassword\x12%\n" +
+	"\x0eoffline_access\x18\x03 \x01(\bR\rofflineAccess\"\xce\x01\n" +
 	"\rLoginResponse\x12!\n" +
 	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12\x1d\n" +
 	"\n" +
 	"token_type\x18\x02 \x01(\tR\ttokenType\x12\x1d\n" +
 	"\n" +
-	"expires_in\x18\x03 \x01(\x03R\texpiresIn\".\n" +
+	"expires_in\x18\x03 \x01(\x03R\texpiresIn\x12#\n" +
+	"\rrefresh_token\x18\x04 \x01(\tR\frefreshToken\x127\n" +
+	"\x18refresh_token_expires_in\x18\x05 \x01(\x03R\x15refreshTokenExpiresIn\".\n" +
 	"\x16IntrospectTokenRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\"\xb3\x01\n" +
 	"\x17IntrospectTokenResponse\x12\x16\n" +
