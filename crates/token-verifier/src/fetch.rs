@@ -28,8 +28,8 @@ pub enum UrlError {
     /// Another scheme than http or https.
     #[error("the URL's scheme must be http or https")]
     Scheme,
-    /// A port outside 1 to 65535 (RFC 3986 section 3.2.3).
-    #[error("the URL's port must be a number from 1 to 65535")]
+    /// A port that is no number up to 65535 (RFC 3986 section 3.2.3).
+    #[error("the URL's port must be a number up to 65535")]
     Port,
     /// A user name or password in the URL (RFC 3986 section 3.2.1).
     #[error("the URL must not contain a user name or password")]
@@ -197,14 +197,14 @@ fn parse(url: &str) -> Result<Uri, UrlError> {
     if has_valid_port(authority) { Ok(url) } else { Err(UrlError::Port) }
 }
 
-/// Whether an authority without user information (RFC 3986 section 3.2) names no port, or one from 1
-/// to 65535. The parser of the `http` crate takes any digits.
+/// Whether an authority without user information (RFC 3986 section 3.2) names no port, or one up to
+/// 65535. The parser of the `http` crate takes any digits.
 #[must_use]
 pub fn has_valid_port(authority: &http::uri::Authority) -> bool {
     let after_host = authority.as_str().get(authority.host().len()..).unwrap_or_default();
     match after_host.strip_prefix(':').map(str::parse::<u16>) {
         None => after_host.is_empty(),
-        Some(port) => port.is_ok_and(|port| port > 0),
+        Some(port) => port.is_ok(),
     }
 }
 
@@ -297,7 +297,6 @@ mod tests {
             ("http://user:hunter2@example.com/", UrlError::Credentials),
             ("http://127.0.0.1:99999/x", UrlError::Port),
             ("http://example.com:65536/", UrlError::Port),
-            ("http://example.com:0/", UrlError::Port),
             ("http://[::1]:99999/", UrlError::Port),
         ] {
             let error = Fetcher::new(url, None, LIMITS).err();

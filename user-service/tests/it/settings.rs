@@ -35,7 +35,7 @@ fn faults_name_their_variable_and_show_no_secret() {
         (config::JWKS_URL, "ftp://host/jwks.json"),
         (config::JWKS_URL, "not a url"),
         (config::JWKS_URL, "http://127.0.0.1:99999/x"),
-        (config::JWKS_URL, "https://host:0/jwks.json"),
+        (config::JWKS_URL, "https://host:port/jwks.json"),
         (config::REVOCATIONS_URL, "on"),
         (config::REVOCATIONS_URL, "http://127.0.0.1:65536/x"),
         (config::REVOCATIONS_URL, "http://user:hunter2@host/x"),

@@ -14,6 +14,7 @@ mod forge;
 mod forged;
 mod jwks;
 mod keys;
+mod revocation_vectors;
 mod revocations;
 mod revoked;
 mod vectors;

@@ -17,8 +17,8 @@ use token_verifier::{Claims, KeySet, MAX_TOKEN_BYTES, Rules, verify};
 use crate::forge::{Keys, NOW, SECRET, SUB, b64, header, hs256, pem, unb64};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/tokens.json");
-const ISS: &str = "https://auth.example";
-const AUD: &str = "latchkey";
+pub(crate) const ISS: &str = "https://auth.example";
+pub(crate) const AUD: &str = "latchkey";
 
 macro_rules! keys {
     ($name:literal) => {
@@ -174,7 +174,7 @@ fn rules() -> Rules {
 
 fn vectors() -> Vectors {
     let rules = rules();
-    let keys = KeySet::from_jwks(jwks().to_string().as_bytes()).unwrap();
+    let keys = keys();
     let good = good().into_iter().map(|(name, token)| {
         let claims = verify(&token, &keys, &rules, NOW);
         let claims = claims.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -258,6 +258,16 @@ fn signed_by(keys: &Keys, algorithm: &str, header: &str, claims: impl AsRef<[u8]
 
 fn own_header(algorithm: &str) -> String {
     header(algorithm, &ISSUER.kid(algorithm))
+}
+
+/// The keys that the vectors are checked with.
+pub(crate) fn keys() -> KeySet {
+    KeySet::from_jwks(jwks().to_string().as_bytes()).unwrap()
+}
+
+/// A token that is all right, with more claims, each preceded by a comma.
+pub(crate) fn token_with(members: &str) -> String {
+    with_claims(with_more(members))
 }
 
 /// A token that is all right.
