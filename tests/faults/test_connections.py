@@ -33,11 +33,12 @@ class Connections(HostileTest):
                         ("grpc-timeout", "99999999H"),
                     ]
                 )
-                for stream in range(1, 2 * 200, 2):
-                    client.send(
-                        frame(http2.HEADERS, http2.END_HEADERS, stream, head)
-                        + frame(http2.DATA, 0, stream, b"\0" + (4 * MIB).to_bytes(4, "big"))
-                    )
+                with contextlib.suppress(ConnectionError):
+                    for stream in range(1, 2 * 200, 2):
+                        client.send(
+                            frame(http2.HEADERS, http2.END_HEADERS, stream, head)
+                            + frame(http2.DATA, 0, stream, b"\0" + (4 * MIB).to_bytes(4, "big"))
+                        )
                 ended = set()
                 client.socket.settimeout(5)
                 for kind, flags, stream, _ in client.frames():
@@ -45,7 +46,8 @@ class Connections(HostileTest):
                         ended.add(stream)
                     if len(ended) == 200:
                         break
-                self.assertEqual(200, len(ended))
+                # Or the whole connection, which has sent too much to streams that were over.
+                self.assertTrue(len(ended) == 200 or http2.GOAWAY in client.seen)
                 self.assertLess(service.resident(peak=True) - before, 20)
 
     def test_idle_connections_keep_nobody_out(self):

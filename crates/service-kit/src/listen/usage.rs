@@ -23,7 +23,7 @@ pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// or all of them.
 const READ_LIMIT: Duration = Duration::from_secs(30);
 const MIN_READ: u64 = 32 * 1024;
-/// How often the two limits are looked at while there is something to look at.
+/// How often the two limits are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How many requests a process has under way at a time; more are refused.
@@ -142,7 +142,9 @@ impl ConnectionUsage {
                 }
                 _ => Some((now, written, read_out)),
             };
-            tokio::time::sleep_until(idle_end.unwrap_or(now + LOOK_INTERVAL)).await;
+            // Also where it is idle: a request may come in the next moment.
+            let next = now + LOOK_INTERVAL;
+            tokio::time::sleep_until(idle_end.map_or(next, |end| end.min(next))).await;
         }
     }
 }
@@ -270,6 +272,21 @@ mod tests {
         assert_eq!(usage.excess().await, Excess::Unread);
         assert!(began.elapsed() <= READ_LIMIT + LOOK_INTERVAL);
         drop(answer);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_nothing_is_found_out_as_fast_after_an_idle_time() {
+        let usage = Arc::new(ConnectionUsage::default());
+        let excess = tokio::spawn({
+            let usage = Arc::clone(&usage);
+            async move { usage.excess().await }
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let _request = RequestUsage::begin(&usage);
+        let _answer = UnreadBytes::count(Bytes::from_static(b"x"), &usage, None);
+        let began = Instant::now();
+        assert_eq!(excess.await.unwrap(), Excess::Unread);
+        assert!(began.elapsed() <= READ_LIMIT + LOOK_INTERVAL, "{:?}", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
