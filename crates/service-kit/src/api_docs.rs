@@ -27,6 +27,7 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const PAGE: Asset = Asset::plain(HTML, include_bytes!("../assets/docs.html"));
 const START: Asset = Asset::plain(JAVASCRIPT, include_bytes!("../assets/start.js"));
 const ERRORS_STYLE: Asset = Asset::plain(CSS, include_bytes!("../assets/errors.css"));
+const COLOURS: Asset = Asset::plain(CSS, include_bytes!("../assets/docs.css"));
 const UI: Asset =
     Asset::gzip(JAVASCRIPT, include_bytes!("../assets/swagger-ui/swagger-ui-bundle.js.gz"));
 const STYLE: Asset = Asset::gzip(CSS, include_bytes!("../assets/swagger-ui/swagger-ui.css.gz"));
@@ -55,6 +56,7 @@ async fn file(name: Result<Path<String>, PathRejection>, headers: HeaderMap) -> 
     // What cannot be decoded is no file either.
     let asset = match name.as_deref().map(String::as_str) {
         Ok("start.js") => START,
+        Ok("docs.css") => COLOURS,
         Ok("swagger-ui-bundle.js") => UI,
         Ok("swagger-ui.css") => STYLE,
         Ok("errors.css") => ERRORS_STYLE,

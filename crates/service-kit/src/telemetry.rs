@@ -12,7 +12,9 @@ use std::{
 };
 
 use tracing_subscriber::{
-    EnvFilter, filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use self::queue::Queue;
@@ -157,35 +159,35 @@ pub fn init(settings: &LogSettings, output: LogOutput) -> Result<(), String> {
 /// # Errors
 ///
 /// Where `level` is neither.
-pub fn parse_level(level: &str) -> Result<EnvFilter, String> {
+pub fn parse_level(level: &str) -> Result<Targets, String> {
     let fault = || "is not a log level or filter such as info or debug,access=off".to_owned();
     // A word alone that is no level would be read as a target, and silence everything else.
-    let known = level
-        .split(',')
-        .map(str::trim)
-        .all(|part| part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok());
-    if !known {
+    let parts = || level.split(',').map(str::trim);
+    let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    let is_known = |part: &str| part.contains('=') || is_level(part);
+    if !parts().all(is_known) {
         return Err(fault());
     }
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .parse(level)
-        .map_err(|_| fault())?;
+    let has_default = parts().any(|part| !part.contains('='));
+    let default = if has_default { None } else { Some(LevelFilter::INFO) };
     // Below these levels the HTTP and database crates write header fields and values as they are;
     // at info, sqlx repeats every notice of the server. Its pool tells at ERROR, many times a second,
     // what a failover brings about and what our own line says once.
     let quiet = [
-        "h2=info",
-        "hyper=info",
-        "hyper_util=info",
-        "rustls=info",
-        "sqlx=warn",
-        "sqlx_core::pool::inner=off",
-        "tower=info",
+        ("h2", LevelFilter::INFO),
+        ("hyper", LevelFilter::INFO),
+        ("hyper_util", LevelFilter::INFO),
+        ("rustls", LevelFilter::INFO),
+        ("sqlx", LevelFilter::WARN),
+        ("sqlx_core::pool::inner", LevelFilter::OFF),
+        ("tower", LevelFilter::INFO),
     ];
-    quiet.into_iter().try_fold(filter, |filter, directive| {
-        Ok(filter.add_directive(directive.parse().map_err(|_| fault())?))
-    })
+    // A part of one of them, such as hyper::proto=trace, would show the same.
+    let is_ours = |part: &&str| !quiet.iter().any(|(name, _)| part.starts_with(name));
+    let given: Targets =
+        parts().filter(is_ours).collect::<Vec<_>>().join(",").parse().map_err(|_| fault())?;
+    let given = default.into_iter().fold(given, Targets::with_default);
+    Ok(given.with_targets(quiet))
 }
 
 /// Panics become log lines, with the place but without a backtrace for the client to see.
@@ -220,11 +222,24 @@ mod tests {
     }
 
     #[test]
+    fn what_shows_header_fields_and_values_stays_quiet() {
+        for level in ["trace", "trace,sqlx=trace", "hyper::proto=trace,h2=trace,sqlx::query=debug"]
+        {
+            let filter = parse_level(level).unwrap();
+            for target in ["hyper::proto::h1", "h2::codec", "sqlx::query", "tower::buffer"] {
+                assert!(!filter.would_enable(target, &tracing::Level::DEBUG), "{level} {target}");
+            }
+        }
+        assert!(parse_level("access=off").unwrap().would_enable("x", &tracing::Level::INFO));
+        assert!(!parse_level("access=off").unwrap().would_enable("access", &tracing::Level::ERROR));
+    }
+
+    #[test]
     fn a_level_is_a_level_or_a_filter() {
         for level in ["info", "WARN", "debug,access=off", "sqlx=trace", "off"] {
             assert!(parse_level(level).is_ok(), "{level}");
         }
-        for level in ["loud", "info,loud", "access=loud"] {
+        for level in ["loud", "info,loud", "access=loud", "", "info,"] {
             assert!(parse_level(level).is_err(), "{level}");
         }
     }

@@ -133,7 +133,7 @@ pub async fn check_page(client: &Client) {
     );
     assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
     let files: Vec<_> = page.text.split('"').filter(|text| text.starts_with("docs/")).collect();
-    assert_eq!(files.len(), 3, "{}", page.text);
+    assert_eq!(files.len(), 4, "{}", page.text);
     for path in files.into_iter().map(|file| format!("/{file}")).chain(["/docs".to_owned()]) {
         let response = client.request(Method::GET, &path).send().await.expect("an answer");
         assert_eq!(response.status(), 200, "{path}");
