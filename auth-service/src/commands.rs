@@ -51,6 +51,11 @@ fn keys() -> Command {
                 .arg(now()),
         )
         .subcommand(
+            Command::new("revoke")
+                .about("Remove a key at once, as one that was stolen: its tokens end")
+                .arg(Arg::new("kid").value_name("KID").required(true).help("Its id")),
+        )
+        .subcommand(
             Command::new("rewrap")
                 .about("Encrypt all keys under another KEY_ENCRYPTION_KEY")
                 .arg(file("new-key-file").help("The new key: 32 bytes in base64")),
@@ -89,7 +94,7 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
             source.finish()?;
             Box::pin(migrate(NAME, &database, &store::MIGRATIONS, flags)).await?;
         }
-        "keys" => keys_command::run(config::Settings::read(source)?, flags).await?,
+        "keys" => keys_command::run(source, flags).await?,
         _ => {
             let settings = config::Settings::read(source)?;
             let shutdown = shutdown::on_signal(settings.runtime.edge.shutdown_grace)?;

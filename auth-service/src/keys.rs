@@ -7,13 +7,16 @@ mod signing_key;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-pub use managed::{KeysError, ManagedKeys, Schedule};
+pub use managed::{KeysError, ManagedKeys, Schedule, list};
 pub use seal::{SealError, Sealer};
-pub use signing_key::{KeyFileError, SigningKey};
-use token_verifier::{KeySet, VerificationKey};
+pub use signing_key::{CryptoError, KeyFileError, SigningKey};
+use token_verifier::{Algorithm, KeySet, VerificationKey};
 
 /// How long a verifier may keep our JWKS (`Cache-Control: max-age`), in seconds.
 pub const JWKS_MAX_AGE: u32 = 300;
+
+/// The most keys that are published: verifiers take no longer a list.
+pub const MOST_KEYS: usize = 64;
 
 /// A key and from when on it signs.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub struct KeyRing {
     /// By time of activation.
     keys: Vec<ScheduledKey>,
     verification: KeySet,
+    /// What this replica signs with where it can.
+    algorithm: Option<Algorithm>,
 }
 
 impl KeyRing {
@@ -38,7 +43,8 @@ impl KeyRing {
     #[must_use]
     pub fn new(mut keys: Vec<ScheduledKey>, retired: Vec<VerificationKey>) -> Self {
         keys.sort_by_key(|scheduled| scheduled.activates_at);
-        let signing = keys.iter().map(|scheduled| scheduled.key.verification_key().clone());
+        // The latest come first: where there are too many, the oldest are left out.
+        let signing = keys.iter().rev().map(|scheduled| scheduled.key.verification_key().clone());
         let mut published: Vec<VerificationKey> = Vec::new();
         for key in signing.chain(retired) {
             // A retired key may be given twice, or be the signing key again.
@@ -46,8 +52,9 @@ impl KeyRing {
                 published.push(key);
             }
         }
+        published.truncate(MOST_KEYS);
         let verification = KeySet::new(published);
-        Self { keys, verification }
+        Self { keys, verification, algorithm: None }
     }
 
     /// A ring of one key that signs from the beginning of time.
@@ -57,10 +64,29 @@ impl KeyRing {
         Self::new(vec![scheduled], retired)
     }
 
-    /// The key to sign with at `now`: the last that has been activated.
+    /// The same keys for a replica that signs with `algorithm`.
+    #[must_use]
+    pub fn preferring(self, algorithm: Algorithm) -> Self {
+        Self { algorithm: Some(algorithm), ..self }
+    }
+
+    /// The key to sign with at `now`: the last of our algorithm that has been activated; where there
+    /// is none, the last of any; and where none has been activated yet, the one that is first.
     #[must_use]
     pub fn active(&self, now: DateTime<Utc>) -> Option<&Arc<SigningKey>> {
-        self.keys.iter().rev().find(|scheduled| scheduled.activates_at <= now).map(|s| &s.key)
+        let activated = || self.keys.iter().rev().filter(|key| key.activates_at <= now);
+        let ours = |scheduled: &&ScheduledKey| {
+            self.algorithm.is_none_or(|algorithm| scheduled.key.algorithm() == algorithm)
+        };
+        let active = activated().find(ours).or_else(|| activated().next());
+        active.or_else(|| self.keys.first()).map(|scheduled| &scheduled.key)
+    }
+
+    /// Whether tokens are signed at `now` with a key whose time has not come, which means that the
+    /// clock has gone back.
+    #[must_use]
+    pub fn is_early(&self, now: DateTime<Utc>) -> bool {
+        !self.keys.is_empty() && self.keys.iter().all(|scheduled| scheduled.activates_at > now)
     }
 
     /// The keys that verify tokens of this service.

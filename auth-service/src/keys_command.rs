@@ -1,47 +1,81 @@
 //! `auth-service keys`: a look at the signing keys, and a hand on them.
 
 use clap::ArgMatches;
+use service_kit::settings::Source;
+use sql_kit::DatabaseSettings;
 use zeroize::Zeroizing;
 
 use crate::{
     BuildError,
-    config::Settings,
-    keys::{KeysError, Sealer, SigningKey},
+    commands::Failure,
+    config::{self, Settings},
+    existing_store,
+    keys::{self, KeysError, Sealer, SigningKey},
     managed_keys,
 };
 
-/// Runs `keys list`, `rotate`, `import` or `rewrap`.
+/// Runs `keys list`, `rotate`, `import`, `rewrap` or `revoke`.
 ///
 /// # Errors
 ///
-/// Where the keys are not managed here, or the database is away.
+/// Where the keys are not managed here, or the database is away or does not exist.
+pub async fn run(source: &mut Source, flags: &ArgMatches) -> Result<(), Failure> {
+    match flags.subcommand() {
+        Some(("list", _)) | None => {
+            // It shows nothing secret, so it needs no KEY_ENCRYPTION_KEY; one that is given must be
+            // the right one, so that this can be found out.
+            let database = DatabaseSettings::read(&config::DATABASE_URL, source);
+            let sealer = config::KeySettings::read(source).sealer;
+            source.finish()?;
+            list(&database, sealer.as_deref()).await?;
+        }
+        Some((name, flags)) => change(Settings::read(source)?, name, flags).await?,
+    }
+    Ok(())
+}
+
 #[expect(clippy::print_stdout, reason = "the answer of a command")]
-pub async fn run(settings: Settings, flags: &ArgMatches) -> Result<(), BuildError> {
+async fn list(database: &DatabaseSettings, sealer: Option<&Sealer>) -> Result<(), BuildError> {
+    let store = existing_store(database).await?;
+    let keys = keys::list(&store, store.now()).await?;
+    if let Some(sealer) = sealer {
+        for (record, _) in &keys {
+            sealer.open(&record.kid, &record.sealed_key).map_err(KeysError::Seal)?;
+        }
+    }
+    println!("{:<43}  {:<9}  {:<7}  activates", "kid", "algorithm", "state");
+    for (record, state) in keys {
+        let activates = record.activates_at.to_rfc3339();
+        println!("{:<43}  {:<9}  {state:<7}  {activates}", record.kid, record.algorithm);
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+async fn change(settings: Settings, name: &str, flags: &ArgMatches) -> Result<(), BuildError> {
     let Some(keys) = managed_keys(settings).await? else {
         return Err(BuildError::System("the signing keys are given in the settings".to_owned()));
     };
-    let now = keys.now();
-    match flags.subcommand() {
-        Some(("rotate", flags)) => {
-            let immediately = flags.get_flag("now");
-            println!("{}", keys.rotate(immediately, now).await?);
-        }
-        Some(("import", flags)) => {
-            let pem = read(path(flags, "file"))?;
-            let key = SigningKey::from_pem(pem.as_bytes()).map_err(KeysError::Key)?;
+    let now = keys.now().await?;
+    match name {
+        "rotate" => println!("{}", keys.rotate(flags.get_flag("now"), now).await?),
+        "import" => {
+            let file = path(flags, "file");
+            let key = SigningKey::from_pem(read(file)?.as_bytes())
+                .map_err(|error| BuildError::System(format!("{file} {error}")))?;
             println!("{}", keys.import(key, flags.get_flag("now"), now).await?);
         }
-        Some(("rewrap", flags)) => {
-            let text = read(path(flags, "new-key-file"))?;
-            let sealer = Sealer::from_base64(&text)
+        "rewrap" => {
+            let sealer = Sealer::from_base64(&read(path(flags, "new-key-file"))?)
                 .map_err(|error| BuildError::System(format!("--new-key-file {error}")))?;
             println!("{} keys rewrapped", keys.rewrap(&sealer).await?);
         }
         _ => {
-            println!("{:<43}  {:<9}  {:<7}  activates", "kid", "algorithm", "state");
-            for (record, state) in keys.list(now).await? {
-                let activates = record.activates_at.to_rfc3339();
-                println!("{:<43}  {:<9}  {state:<7}  {activates}", record.kid, record.algorithm);
+            let kid = path(flags, "kid");
+            let successor = keys.revoke(kid, now).await?;
+            println!("{kid} revoked");
+            if let Some(successor) = successor {
+                println!("{successor} signs from now on");
             }
         }
     }

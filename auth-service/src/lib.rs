@@ -33,7 +33,7 @@ use service_kit::{
     otlp::{Otlp, OtlpError},
     server::{Plan, Server},
 };
-use sql_kit::{DatabaseSettings, Starting};
+use sql_kit::{Database, DatabaseSettings, Starting};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -134,10 +134,15 @@ impl App {
             settings.sessions,
             &metrics,
         ));
+        let keys = keys(&store, settings.keys);
+        if let Keys::Given(ring, _) = &keys {
+            // They do not need the database.
+            service.publish_keys(ring.clone());
+        }
         let preparation = Arc::new(Preparation {
             store: store.clone(),
             service: Arc::clone(&service),
-            keys: keys(&store, settings.keys),
+            keys,
             sealer: settings.sealer,
             migrate: settings.database.pool.migrate_on_start,
         });
@@ -209,12 +214,30 @@ impl App {
 ///
 /// Where the database is away or not migrated.
 pub async fn managed_keys(settings: Settings) -> Result<Option<ManagedKeys>, BuildError> {
-    let store = open_store(&settings.database, &Metrics::default())?;
-    store.check_migrated().await?;
+    let store = existing_store(&settings.database).await?;
     Ok(match keys(&store, settings.keys) {
         Keys::Managed(keys) => Some(keys),
         Keys::Given(..) => None,
     })
+}
+
+/// The store of a database that is there already: a command that looks at it or changes something in
+/// it does not create it.
+async fn existing_store(settings: &DatabaseSettings) -> Result<Store, BuildError> {
+    if let Database::Sqlite(file) = &settings.database {
+        let path = file.get_filename();
+        if !path.exists() {
+            let path = path.display();
+            return Err(BuildError::System(format!(
+                "DATABASE_URL: there is no database at {path}; serve or migrate makes it"
+            )));
+        }
+    }
+    let store = open_store(settings, &Metrics::default())?;
+    store.check_migrated().await?;
+    // From now on the store tells the time of the database.
+    store.ping().await?;
+    Ok(store)
 }
 
 fn open_store(settings: &DatabaseSettings, metrics: &Metrics) -> Result<Store, BuildError> {
@@ -261,10 +284,14 @@ fn observe_connections(store: &Store, most: u32, metrics: &Metrics) {
 }
 
 fn database_check(store: Store, service: Arc<Service>) -> Check {
+    let (clock, keys) = (store.clone(), Arc::clone(&service));
     Check::new("database", move || {
         let (store, service) = (store.clone(), Arc::clone(&service));
-        // Without keys it has not been migrated, or not looked at, yet.
-        async move { service.keys().is_some() && store.ping().await.is_ok() }
+        async move { service.is_prepared() && store.ping().await.is_ok() }
+    })
+    .with_note(move || {
+        let early = keys.keys().is_some_and(|ring| ring.is_early(clock.now()));
+        early.then_some("by the database's clock no signing key is active yet: the earliest signs")
     })
 }
 
@@ -274,7 +301,7 @@ fn schema_check(store: Store, service: Arc<Service>) -> Check {
     Check::new("schema", move || {
         let (store, service) = (store.clone(), Arc::clone(&service));
         async move {
-            service.keys().is_some()
+            service.is_prepared()
                 && matches!(store.check_migrated().await, Ok(()) | Err(StoreError::Newer(_)))
         }
     })
@@ -303,7 +330,7 @@ impl Preparation {
             self.store.check_migrated().await?;
         }
         let ring = match &self.keys {
-            Keys::Managed(keys) => keys.load(self.store.now()).await?,
+            Keys::Managed(keys) => keys.load(keys.now().await?).await?,
             Keys::Given(ring, _) => ring.clone(),
         };
         let loaded = match &self.sealer {
@@ -324,6 +351,7 @@ impl Preparation {
         // A failure only means a little less equal work until the next look.
         let _ = self.service.refresh_work().await;
         self.service.publish_keys(ring);
+        self.service.set_prepared();
         Ok(())
     }
 

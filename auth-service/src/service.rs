@@ -8,7 +8,10 @@ mod revocations;
 mod sessions;
 
 use std::{
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -51,6 +54,7 @@ pub struct Service {
     refresh_tokens: OnceLock<RefreshTokenKey>,
     /// Nothing until they have been loaded.
     keys: RwLock<Option<Arc<KeyRing>>>,
+    prepared: AtomicBool,
     /// What a failing login costs; see [`Work`].
     work: RwLock<Arc<Work>>,
 }
@@ -104,6 +108,7 @@ impl Service {
             sizes: Sizes::observed_by(metrics),
             refresh_tokens: OnceLock::new(),
             keys,
+            prepared: AtomicBool::new(false),
             work,
         }
     }
@@ -185,8 +190,19 @@ impl Service {
         })
     }
 
-    /// Before the keys have been loaded the database has not been migrated either.
+    /// Notes that the database has been prepared, keys included.
+    pub fn set_prepared(&self) {
+        self.prepared.store(true, Relaxed);
+    }
+
+    /// Whether the database has been prepared. Before that only the keys can be asked for.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        self.prepared.load(Relaxed)
+    }
+
+    /// The signing keys, once the database has been prepared.
     fn loaded_keys(&self) -> Result<Arc<KeyRing>, Error> {
-        self.keys().ok_or(Error::DatabaseUnavailable)
+        self.keys().filter(|_| self.is_prepared()).ok_or(Error::DatabaseUnavailable)
     }
 }

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use jsonwebtoken::Header;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
     domain::{AccountId, Email},
-    keys::SigningKey,
+    keys::{CryptoError, SigningKey},
 };
 
 /// What goes into every token.
@@ -62,10 +61,7 @@ impl Issuer {
         grant: Grant<'_>,
         key: &SigningKey,
         now: DateTime<Utc>,
-    ) -> Result<String, jsonwebtoken::errors::Error> {
-        let mut header = Header::new(key.jwt_algorithm());
-        header.typ = Some("at+jwt".to_owned());
-        header.kid = key.kid().map(str::to_owned);
+    ) -> Result<String, CryptoError> {
         let iat = now.timestamp();
         let claims = Claims {
             iss: &self.issuer,
@@ -78,6 +74,6 @@ impl Issuer {
             r#gen: grant.generation,
             sid: grant.session,
         };
-        jsonwebtoken::encode(&header, &claims, key.encoding_key())
+        key.sign(&serde_json::to_vec(&claims).map_err(|_| CryptoError)?)
     }
 }

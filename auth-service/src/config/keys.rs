@@ -7,7 +7,7 @@ use token_verifier::{Algorithm, VerificationKey};
 use zeroize::Zeroizing;
 
 use crate::{
-    keys::{Schedule, Sealer, SigningKey},
+    keys::{MOST_KEYS, Schedule, Sealer, SigningKey},
     token::Issuer,
 };
 
@@ -82,6 +82,13 @@ impl KeySettings {
         if file.is_none() && source.is_set(&JWT_RETIRED_KEY_FILES) {
             source.fault(&JWT_RETIRED_KEY_FILES, "is only for keys given in JWT_SIGNING_KEY_FILE");
         }
+        if retired.len() >= MOST_KEYS {
+            let what = format!(
+                "are {} keys, but verifiers take no more than {MOST_KEYS} in all",
+                retired.len()
+            );
+            source.fault(&JWT_RETIRED_KEY_FILES, what);
+        }
         if let Some(path) = file {
             if secret.is_some() {
                 source.fault(&JWT_SECRET, "cannot be given together with JWT_SIGNING_KEY_FILE");
@@ -104,6 +111,14 @@ impl KeySettings {
                 source.fault(&JWT_SECRET, "is required with JWT_ALGORITHM=HS256");
                 return None;
             };
+            if secret.expose().trim_start().starts_with("-----BEGIN ") {
+                source.fault(
+                    &JWT_SECRET,
+                    "is a PEM file, not a shared secret: give a private key in \
+                     JWT_SIGNING_KEY_FILE, without JWT_ALGORITHM=HS256",
+                );
+                return None;
+            }
             return match SigningKey::from_secret(secret.expose().as_bytes()) {
                 Ok(key) => {
                     let secret = Zeroizing::new(secret.expose().as_bytes().to_vec());

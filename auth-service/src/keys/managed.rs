@@ -1,21 +1,28 @@
 //! Managed keys: generated here, sealed in the database, rotated on a schedule.
 //!
-//! A key's state follows from the times of activation alone: the last one activated is active,
-//! later ones are next, earlier ones retired. Replicas that share a database therefore agree without
-//! talking to each other, and the one that adds a key first has added it for all.
+//! A key's state follows from the times of activation alone: of the keys of one algorithm, the last
+//! one activated is active, later ones are next, earlier ones retired. Replicas that share a database
+//! therefore agree without talking to each other, and the one that adds a key first has added it for
+//! all. The time is that of the database. Replicas with different `JWT_ALGORITHM` keep to the keys of
+//! their own algorithm and publish those of all.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use token_verifier::Algorithm;
 
-use super::{JWKS_MAX_AGE, KeyRing, ScheduledKey, SealError, Sealer, SigningKey, expires_at};
+use super::{
+    JWKS_MAX_AGE, KeyRing, MOST_KEYS, ScheduledKey, SealError, Sealer, SigningKey, expires_at,
+};
 use crate::store::{KeyRecord, Store, StoreError};
 
 /// The longest that a token of ours can live, whatever the settings were when it was issued.
 const MAX_TOKEN_TTL: TimeDelta = TimeDelta::hours(1);
 /// How often the database is asked for keys that another replica has added.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The longest that a key can sign, whatever the settings of the replica that uses it.
+const MAX_ROTATION_PERIOD: TimeDelta = TimeDelta::days(365);
 
 /// When keys change.
 #[derive(Debug, Clone, Copy)]
@@ -57,9 +64,24 @@ pub enum KeysError {
     /// A key is for another algorithm.
     #[error("the key is not for {0}, which JWT_ALGORITHM asks for")]
     OtherAlgorithm(&'static str),
-    /// A key could not be made, or one in the database cannot be used.
+    /// A key that was given, or one in the database, cannot be used.
     #[error("a signing key cannot be used: {0}")]
     Key(#[from] super::KeyFileError),
+    /// A new key could not be made, which is a fault of the machine or of ours.
+    #[error("a signing key could not be generated: {0}")]
+    Generation(String),
+    /// An imported key is there already.
+    #[error("the key {0} is in the database already")]
+    Exists(String),
+    /// There is no such key.
+    #[error("there is no key {0} in the database")]
+    Unknown(String),
+    /// Verifiers take no longer list of keys.
+    #[error(
+        "there are {MOST_KEYS} keys in the database, and verifiers take no more: wait until retired \
+         ones are removed, an hour after another one has taken over, or revoke some"
+    )]
+    TooMany,
 }
 
 /// The keys in the database.
@@ -83,10 +105,14 @@ impl ManagedKeys {
         Self { store, sealer, algorithm, schedule }
     }
 
-    /// The present time, by the clock that all replicas share.
-    #[must_use]
-    pub fn now(&self) -> DateTime<Utc> {
-        self.store.now()
+    /// The present time, by the database's clock, which all replicas share.
+    ///
+    /// # Errors
+    ///
+    /// Where the database is away.
+    pub async fn now(&self) -> Result<DateTime<Utc>, KeysError> {
+        self.store.ping().await?;
+        Ok(self.store.now())
     }
 
     /// Loads the keys; adds one where none is there or the next one is due, and removes those that
@@ -105,7 +131,14 @@ impl ManagedKeys {
                 return Ok(ring);
             };
             // Whoever loses the race sees the winner's key in the next round.
-            self.add(&records, activates_at, now).await?;
+            match self.add(&records, activates_at, now).await {
+                Err(KeysError::TooMany) if !records.is_empty() => {
+                    self.remove_expired(&records, now).await?;
+                    tracing::warn!(count = records.len(), "too many signing keys to add one");
+                    return Ok(ring);
+                }
+                added => added?,
+            };
         }
     }
 
@@ -144,10 +177,38 @@ impl ManagedKeys {
         loop {
             let records = self.store.signing_keys().await?;
             self.open(&records)?;
+            if let Some(kid) = key.kid().filter(|kid| records.iter().any(|r| r.kid == *kid)) {
+                return Err(KeysError::Exists(kid.to_owned()));
+            }
             if let Some(kid) = self.insert(&records, &key, activates_at, now).await? {
                 return Ok(kid);
             }
         }
+    }
+
+    /// Removes a key at once, as for one that was stolen: tokens that it has signed are valid nowhere
+    /// as soon as verifiers have fetched the keys anew, which the first token of another key makes them
+    /// do. Where it is the one that signs, a new key signs from now on, and its id is returned.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such key, and as [`ManagedKeys::load`].
+    pub async fn revoke(&self, kid: &str, now: DateTime<Utc>) -> Result<Option<String>, KeysError> {
+        let records = self.store.signing_keys().await?;
+        self.open(&records)?;
+        let Some(revoked) = records.iter().find(|record| record.kid == kid) else {
+            return Err(KeysError::Unknown(kid.to_owned()));
+        };
+        let signs = revoked.algorithm == self.algorithm.as_str()
+            && active(&records, &revoked.algorithm, now).is_some_and(|record| record.kid == kid);
+        self.store.remove_signing_key(kid).await?;
+        let mut successor = None;
+        while signs && successor.is_none() {
+            let records = self.store.signing_keys().await?;
+            successor = self.add(&records, now, now).await?;
+        }
+        tracing::warn!(event = "signing_key.revoked", kid, successor, "signing key revoked");
+        Ok(successor)
     }
 
     /// Seals all keys under another encryption key. Services that run go on with the keys they have
@@ -189,14 +250,7 @@ impl ManagedKeys {
         &self,
         now: DateTime<Utc>,
     ) -> Result<Vec<(KeyRecord, &'static str)>, KeysError> {
-        let records = self.store.signing_keys().await?;
-        let active = records.iter().rposition(|record| record.activates_at <= now);
-        let state = |at: usize| match active {
-            Some(active) if at < active => "retired",
-            Some(active) if at == active => "active",
-            _ => "next",
-        };
-        Ok(records.into_iter().enumerate().map(|(at, record)| (record, state(at))).collect())
+        list(&self.store, now).await
     }
 
     /// Keeps `publish` told of the keys until the future is dropped. A failure keeps the last ring.
@@ -204,11 +258,11 @@ impl ManagedKeys {
         let (mut seen, mut signing) = (Vec::new(), None);
         loop {
             tokio::time::sleep(RELOAD_INTERVAL).await;
-            let now = self.store.now();
-            if let Err(error) = self.reload(&mut seen, now, &publish).await {
+            if let Err(error) = self.reload(&mut seen, &publish).await {
                 tracing::warn!(%error, "cannot reload the signing keys");
             }
-            let kid = active(&seen, now).map(|record| record.kid.clone());
+            let kid = active(&seen, self.algorithm.as_str(), self.store.now());
+            let kid = kid.map(|record| record.kid.clone());
             if signing.is_some() && kid != signing {
                 tracing::info!(event = "signing_key.rotated", kid, "another key signs now");
             }
@@ -220,11 +274,12 @@ impl ManagedKeys {
     async fn reload(
         &self,
         seen: &mut Vec<KeyRecord>,
-        now: DateTime<Utc>,
         publish: impl Fn(KeyRing),
     ) -> Result<(), KeysError> {
+        let now = self.now().await?;
         let records = self.store.signing_keys().await?;
-        let idle = self.due(&records, now).is_none() && expired(&records, now).next().is_none();
+        let idle =
+            self.due(&records, now).is_none() && self.expired(&records, now).next().is_none();
         if idle && records == *seen {
             return Ok(());
         }
@@ -242,17 +297,17 @@ impl ManagedKeys {
                 Ok(ScheduledKey { key, activates_at: record.activates_at })
             })
             .collect::<Result<_, KeysError>>()?;
-        Ok(KeyRing::new(keys, Vec::new()))
+        Ok(KeyRing::new(keys, Vec::new()).preferring(self.algorithm))
     }
 
     /// When the key that has to be added now shall be activated, if one has to be.
     fn due(&self, records: &[KeyRecord], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let Some(newest) = newest(records) else {
-            return Some(now);
+        let ours = records.iter().rfind(|record| record.algorithm == self.algorithm.as_str());
+        let Some(newest) = ours else {
+            // The first key of all signs at once; that of another algorithm is published first.
+            let lead = if records.is_empty() { TimeDelta::zero() } else { Schedule::lead() };
+            return Some(now + lead);
         };
-        if newest.algorithm != self.algorithm.as_str() {
-            return Some(now + Schedule::lead());
-        }
         let end = newest.activates_at.checked_add_signed(self.schedule.rotation_period())?;
         (end - Schedule::lead() <= now).then(|| end.max(now + Schedule::lead()))
     }
@@ -266,7 +321,8 @@ impl ManagedKeys {
         let algorithm = self.algorithm;
         let key = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm))
             .await
-            .map_err(|_| super::KeyFileError::Unsupported)??;
+            .map_err(|error| KeysError::Generation(error.to_string()))?
+            .map_err(|error| KeysError::Generation(error.to_string()))?;
         self.insert(records, &key, activates_at, now).await
     }
 
@@ -277,6 +333,9 @@ impl ManagedKeys {
         activates_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Option<String>, KeysError> {
+        if records.len() >= MOST_KEYS {
+            return Err(KeysError::TooMany);
+        }
         let (kid, pkcs8) = key.kid().zip(key.pkcs8()).ok_or(super::KeyFileError::Unsupported)?;
         let record = KeyRecord {
             kid: kid.to_owned(),
@@ -285,7 +344,7 @@ impl ManagedKeys {
             created_at: now,
             activates_at,
         };
-        let expected = newest(records).map(|record| record.kid.as_str());
+        let expected = records.last().map(|record| record.kid.as_str());
         if !self.store.add_signing_key(&record, expected).await? {
             return Ok(None);
         }
@@ -304,30 +363,58 @@ impl ManagedKeys {
         records: &[KeyRecord],
         now: DateTime<Utc>,
     ) -> Result<(), KeysError> {
-        for record in expired(records, now) {
+        for record in self.expired(records, now) {
             self.store.remove_signing_key(&record.kid).await?;
             tracing::info!(event = "signing_key.removed", kid = record.kid, "signing key removed");
         }
         Ok(())
     }
+
+    /// The keys that have signed no token that still lives. A key of another algorithm than ours that
+    /// no later one has followed is somebody else's, who may use it for as long as any key may be used.
+    fn expired<'a>(
+        &self,
+        records: &'a [KeyRecord],
+        now: DateTime<Utc>,
+    ) -> impl Iterator<Item = &'a KeyRecord> {
+        let ours = self.algorithm.as_str();
+        records.iter().enumerate().filter_map(move |(at, record)| {
+            let same = |later: &&KeyRecord| later.algorithm == record.algorithm;
+            let end = match records.get(at + 1..)?.iter().find(same) {
+                Some(successor) => successor.activates_at,
+                None if record.algorithm == ours => return None,
+                None => record.activates_at.checked_add_signed(MAX_ROTATION_PERIOD)?,
+            };
+            (expires_at(end, MAX_TOKEN_TTL) < now).then_some(record)
+        })
+    }
 }
 
-/// The keys that have signed no token that still lives.
-fn expired(records: &[KeyRecord], now: DateTime<Utc>) -> impl Iterator<Item = &KeyRecord> {
-    let successors = records.iter().skip(1);
-    records
-        .iter()
-        .zip(successors)
-        .filter(move |(_, successor)| expires_at(successor.activates_at, MAX_TOKEN_TTL) < now)
-        .map(|(record, _)| record)
+/// The keys in a database by time of activation, each with its state at `now`: `retired`, `active` or
+/// `next`. None is opened.
+///
+/// # Errors
+///
+/// Where the database is away.
+pub async fn list(
+    store: &Store,
+    now: DateTime<Utc>,
+) -> Result<Vec<(KeyRecord, &'static str)>, KeysError> {
+    let records = store.signing_keys().await?;
+    let state = |record: &KeyRecord| match active(&records, &record.algorithm, now) {
+        Some(active) if active.kid == record.kid => "active",
+        _ if record.activates_at <= now => "retired",
+        _ => "next",
+    };
+    let states: Vec<_> = records.iter().map(state).collect();
+    Ok(records.into_iter().zip(states).collect())
 }
 
-/// The key that is activated last. Records come by time of activation.
-fn newest(records: &[KeyRecord]) -> Option<&KeyRecord> {
-    records.last()
-}
-
-/// The key that signs now.
-fn active(records: &[KeyRecord], now: DateTime<Utc>) -> Option<&KeyRecord> {
-    records.iter().rfind(|record| record.activates_at <= now)
+/// The key of an algorithm that signs now. Records come by time of activation.
+fn active<'a>(
+    records: &'a [KeyRecord],
+    algorithm: &str,
+    now: DateTime<Utc>,
+) -> Option<&'a KeyRecord> {
+    records.iter().rfind(|record| record.algorithm == algorithm && record.activates_at <= now)
 }

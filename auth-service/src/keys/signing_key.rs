@@ -2,24 +2,36 @@
 
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
+    hmac,
+    rand::SystemRandom,
     rsa::KeySize,
     signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair,
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+        RSA_PKCS1_SHA256, RsaKeyPair,
     },
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use jsonwebtoken::{Algorithm as JwtAlgorithm, EncodingKey};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
+use serde::Serialize;
 use token_verifier::{Algorithm, KeyError, VerificationKey};
 use zeroize::Zeroizing;
 
 /// A key that signs tokens with one algorithm.
 pub struct SigningKey {
-    algorithm: JwtAlgorithm,
-    encoding: EncodingKey,
+    pair: Pair,
     verification: VerificationKey,
     /// The private key in PKCS #8, absent for a shared secret.
     pkcs8: Option<Zeroizing<Vec<u8>>>,
+    /// The header of every token that it signs, in base64url, with the dot behind it.
+    header: String,
+}
+
+/// A key in the form that signs. It is read once: reading an RSA key takes as long as signing with it.
+enum Pair {
+    Hmac(Box<hmac::Key>),
+    Rsa(Box<RsaKeyPair>),
+    P256(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
 }
 
 /// Why a key cannot be used. Never holds a part of it.
@@ -36,14 +48,28 @@ pub enum KeyFileError {
     Public(#[from] KeyError),
 }
 
+/// A fault of the machine: a key that was accepted once does not sign, or none can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the cryptographic library failed")]
+pub struct CryptoError;
+
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("SigningKey")
-            .field("algorithm", &self.algorithm)
+            .field("algorithm", &self.algorithm())
             .field("kid", &self.kid())
             .finish_non_exhaustive()
     }
+}
+
+/// The header of a token (RFC 7515, section 4.1; RFC 9068, section 2.1).
+#[derive(Serialize)]
+struct Header<'a> {
+    typ: &'static str,
+    alg: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kid: Option<&'a str>,
 }
 
 impl SigningKey {
@@ -53,12 +79,8 @@ impl SigningKey {
     ///
     /// Where the secret is under 32 bytes.
     pub fn from_secret(secret: &[u8]) -> Result<Self, KeyFileError> {
-        Ok(Self {
-            algorithm: JwtAlgorithm::HS256,
-            encoding: EncodingKey::from_secret(secret),
-            verification: VerificationKey::from_secret(secret)?,
-            pkcs8: None,
-        })
+        let pair = Pair::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
+        Ok(Self::new(pair, VerificationKey::from_secret(secret)?, None))
     }
 
     /// Reads a private key in PEM. Its type decides the algorithm: RS256, ES256 or EdDSA.
@@ -78,14 +100,14 @@ impl SigningKey {
     /// Where it is no such key.
     pub fn from_der(der: &[u8]) -> Result<Self, KeyFileError> {
         if let Ok(pair) = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)) {
-            return Self::from_rsa(&pair);
+            return Self::from_rsa(pair);
         }
         let p256 = &ECDSA_P256_SHA256_FIXED_SIGNING;
         if let Ok(pair) = EcdsaKeyPair::from_private_key_der(p256, der) {
-            return Self::from_p256(&pair);
+            return Self::from_p256(pair);
         }
         let pair = Ed25519KeyPair::from_pkcs8(der).map_err(|_| KeyFileError::Unsupported)?;
-        Self::from_ed25519(&pair)
+        Self::from_ed25519(pair)
     }
 
     /// Makes a new key. RSA takes some tenths of a second.
@@ -93,56 +115,77 @@ impl SigningKey {
     /// # Errors
     ///
     /// For HS256, and where the system has no random bytes.
-    pub fn generate(algorithm: Algorithm) -> Result<Self, KeyFileError> {
-        let failed = |_| KeyFileError::Unsupported;
-        match algorithm {
+    pub fn generate(algorithm: Algorithm) -> Result<Self, CryptoError> {
+        let failed = |_| CryptoError;
+        let key = match algorithm {
             Algorithm::Rs256 => {
-                Self::from_rsa(&RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?)
+                Self::from_rsa(RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?)
             }
             Algorithm::Es256 => Self::from_p256(
-                &EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?,
+                EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?,
             ),
-            Algorithm::EdDsa => Self::from_ed25519(&Ed25519KeyPair::generate().map_err(failed)?),
-            _ => Err(KeyFileError::Unsupported),
-        }
+            Algorithm::EdDsa => Self::from_ed25519(Ed25519KeyPair::generate().map_err(failed)?),
+            _ => return Err(CryptoError),
+        };
+        key.map_err(|_| CryptoError)
     }
 
-    fn from_rsa(pair: &RsaKeyPair) -> Result<Self, KeyFileError> {
-        let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(pair).map_err(|_| KeyFileError::Unsupported)?;
-        let public: PublicKeyX509Der<'_> =
-            pair.public_key().as_der().map_err(|_| KeyFileError::Unsupported)?;
-        Self::new(JwtAlgorithm::RS256, EncodingKey::from_rsa_pem, pkcs8.as_ref(), public.as_ref())
+    fn from_rsa(pair: RsaKeyPair) -> Result<Self, KeyFileError> {
+        let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair);
+        let pkcs8 = pkcs8.map_err(|_| KeyFileError::Unsupported)?.as_ref().to_vec();
+        let public = public(pair.public_key())?;
+        Ok(Self::new(Pair::Rsa(Box::new(pair)), public, Some(pkcs8)))
     }
 
-    fn from_p256(pair: &EcdsaKeyPair) -> Result<Self, KeyFileError> {
-        let pkcs8 = pair.to_pkcs8v1().map_err(|_| KeyFileError::Unsupported)?;
-        let public: PublicKeyX509Der<'_> =
-            pair.public_key().as_der().map_err(|_| KeyFileError::Unsupported)?;
-        Self::new(JwtAlgorithm::ES256, EncodingKey::from_ec_pem, pkcs8.as_ref(), public.as_ref())
+    fn from_p256(pair: EcdsaKeyPair) -> Result<Self, KeyFileError> {
+        let pkcs8 = pair.to_pkcs8v1().map_err(|_| KeyFileError::Unsupported)?.as_ref().to_vec();
+        let public = public(pair.public_key())?;
+        Ok(Self::new(Pair::P256(pair), public, Some(pkcs8)))
     }
 
-    fn from_ed25519(pair: &Ed25519KeyPair) -> Result<Self, KeyFileError> {
-        let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(pair).map_err(|_| KeyFileError::Unsupported)?;
-        let public: PublicKeyX509Der<'_> =
-            pair.public_key().as_der().map_err(|_| KeyFileError::Unsupported)?;
-        Self::new(JwtAlgorithm::EdDSA, EncodingKey::from_ed_pem, pkcs8.as_ref(), public.as_ref())
+    fn from_ed25519(pair: Ed25519KeyPair) -> Result<Self, KeyFileError> {
+        let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair);
+        let pkcs8 = pkcs8.map_err(|_| KeyFileError::Unsupported)?.as_ref().to_vec();
+        let public = public(pair.public_key())?;
+        Ok(Self::new(Pair::Ed25519(pair), public, Some(pkcs8)))
     }
 
-    fn new(
-        algorithm: JwtAlgorithm,
-        encoding: impl Fn(&[u8]) -> jsonwebtoken::errors::Result<EncodingKey>,
-        pkcs8: &[u8],
-        public: &[u8],
-    ) -> Result<Self, KeyFileError> {
-        let pem = Zeroizing::new(format!(
-            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
-            STANDARD.encode(pkcs8)
-        ));
-        Ok(Self {
-            algorithm,
-            encoding: encoding(pem.as_bytes()).map_err(|_| KeyFileError::Unsupported)?,
-            verification: VerificationKey::from_public_der(public)?,
-            pkcs8: Some(Zeroizing::new(pkcs8.to_vec())),
+    fn new(pair: Pair, verification: VerificationKey, pkcs8: Option<Vec<u8>>) -> Self {
+        let (alg, kid) = (verification.algorithm().as_str(), verification.kid());
+        let header = serde_json::to_vec(&Header { typ: "at+jwt", alg, kid });
+        // Two names and a thumbprint are always written.
+        let header = format!("{}.", URL_SAFE_NO_PAD.encode(header.unwrap_or_default()));
+        Self { pair, verification, pkcs8: pkcs8.map(Zeroizing::new), header }
+    }
+
+    /// A token with these claims, in JSON, signed (RFC 7515, section 7.1). Its `typ` is `at+jwt`.
+    ///
+    /// # Errors
+    ///
+    /// Where signing fails.
+    pub fn sign(&self, claims: &[u8]) -> Result<String, CryptoError> {
+        let mut token = self.header.clone();
+        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+        let signature = self.signature(token.as_bytes())?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(token)
+    }
+
+    fn signature(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let random = SystemRandom::new();
+        Ok(match &self.pair {
+            Pair::Hmac(key) => hmac::sign(key, message).as_ref().to_vec(),
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+                    .map_err(|_| CryptoError)?;
+                signature
+            }
+            Pair::P256(pair) => {
+                pair.sign(&random, message).map_err(|_| CryptoError)?.as_ref().to_vec()
+            }
+            Pair::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
         })
     }
 
@@ -152,16 +195,10 @@ impl SigningKey {
         self.verification.kid()
     }
 
-    /// The algorithm for the header of a token.
+    /// The algorithm that it signs with.
     #[must_use]
-    pub const fn jwt_algorithm(&self) -> JwtAlgorithm {
-        self.algorithm
-    }
-
-    /// The key in the form that signs.
-    #[must_use]
-    pub const fn encoding_key(&self) -> &EncodingKey {
-        &self.encoding
+    pub fn algorithm(&self) -> Algorithm {
+        self.verification.algorithm()
     }
 
     /// The key's public half, or the shared secret.
@@ -175,4 +212,9 @@ impl SigningKey {
     pub fn pkcs8(&self) -> Option<&[u8]> {
         self.pkcs8.as_ref().map(|key| key.as_slice())
     }
+}
+
+fn public(key: &impl AsDer<PublicKeyX509Der<'static>>) -> Result<VerificationKey, KeyFileError> {
+    let der = key.as_der().map_err(|_| KeyFileError::Unsupported)?;
+    Ok(VerificationKey::from_public_der(der.as_ref())?)
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use auth_service::{
     domain::{AccountId, Email},
-    keys::{KeyRing, KeysError, ManagedKeys, Schedule, Sealer},
+    keys::{KeyRing, KeysError, MOST_KEYS, ManagedKeys, Schedule, Sealer, SigningKey},
     store::Store,
     token::{Grant, Issuer},
 };
@@ -160,10 +160,10 @@ async fn an_imported_key_signs_if_it_is_for_the_algorithm() {
     let now = sql_kit::now();
     let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
     keys.load(now).await.unwrap();
-    let wrong = auth_service::keys::SigningKey::generate(Algorithm::EdDsa).unwrap();
+    let wrong = SigningKey::generate(Algorithm::EdDsa).unwrap();
     let refused = keys.import(wrong, true, now).await.unwrap_err();
     assert!(matches!(refused, KeysError::OtherAlgorithm("ES256")), "{refused}");
-    let key = auth_service::keys::SigningKey::generate(Algorithm::Es256).unwrap();
+    let key = SigningKey::generate(Algorithm::Es256).unwrap();
     let kid = key.kid().unwrap().to_owned();
     assert_eq!(keys.import(key, true, now).await.unwrap(), kid);
     let later = now + TimeDelta::seconds(10);
@@ -188,4 +188,162 @@ async fn an_operator_rotates_at_once() {
         .map(|(record, state)| (record.kid, state))
         .collect();
     assert_eq!(states, [(first, "retired"), (third, "active"), (next, "next")]);
+}
+
+/// Replicas of a change of `JWT_ALGORITHM` that goes on for long look at the keys in turns.
+#[tokio::test]
+async fn replicas_with_different_algorithms_keep_to_keys_of_their_own() {
+    for engine in ENGINES {
+        let database = TestDatabase::create(engine).await;
+        let store = store(&database).await;
+        let replicas = [Algorithm::Es256, Algorithm::EdDsa]
+            .map(|algorithm| (algorithm, managed(&store, ENCRYPTION_KEY, algorithm)));
+        let start = sql_kit::now();
+        for step in 0..200 {
+            let now = start + TimeDelta::minutes(step);
+            let rings =
+                [replicas[0].1.load(now).await.unwrap(), replicas[1].1.load(now).await.unwrap()];
+            for ((algorithm, _), ring) in replicas.iter().zip(&rings) {
+                // Until the key of the second one has been published for long enough.
+                let signs = if step < 10 { Algorithm::Es256 } else { *algorithm };
+                assert_eq!(ring.active(now).unwrap().algorithm(), signs, "{engine:?} {step}");
+                let token = token(ring, now);
+                for other in &rings[usize::from(step == 0)..] {
+                    let keys = other.verification();
+                    let valid = verify(&token, keys, &Rules::default(), now.timestamp());
+                    assert!(valid.is_ok(), "{engine:?} {step}: {valid:?}");
+                }
+            }
+        }
+        assert_eq!(store.signing_keys().await.unwrap().len(), 2, "{engine:?}");
+
+        // Each rotates its own, and neither removes one that the other one signs with.
+        for hour in 1..=24 * 10 {
+            let now = start + TimeDelta::hours(hour);
+            for (algorithm, keys) in &replicas {
+                let ring = keys.load(now).await.unwrap();
+                assert_eq!(ring.active(now).unwrap().algorithm(), *algorithm);
+                assert!(ring.verification().len() <= 6, "{} keys", ring.verification().len());
+            }
+        }
+
+        // Where one of them is gone for good, its last key goes in the end too.
+        let end = start + TimeDelta::days(10 + 366);
+        replicas[0].1.load(end).await.unwrap();
+        let ring = replicas[0].1.load(end).await.unwrap();
+        let mut algorithms = ring.verification().iter().map(|key| key.algorithm());
+        assert!(algorithms.all(|algorithm| algorithm == Algorithm::Es256));
+    }
+}
+
+#[tokio::test]
+async fn a_verifier_never_meets_more_keys_than_it_takes() {
+    let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
+    let store = store(&database).await;
+    let keys = managed(&store, ENCRYPTION_KEY, Algorithm::EdDsa);
+    let now = sql_kit::now();
+    keys.load(now).await.unwrap();
+    for number in 1..MOST_KEYS {
+        keys.rotate(true, now + TimeDelta::seconds(i64::try_from(number).unwrap())).await.unwrap();
+    }
+    let later = now + TimeDelta::minutes(5);
+    assert!(matches!(keys.rotate(true, later).await, Err(KeysError::TooMany)));
+    let ring = keys.load(later).await.unwrap();
+    let jwks = serde_json::to_vec(&ring.verification().to_jwks()).unwrap();
+    let verified = KeySet::from_jwks(&jwks).unwrap();
+    assert!(verify(&token(&ring, later), &verified, &Rules::default(), later.timestamp()).is_ok());
+
+    // What another version left behind is cut to the latest.
+    let scheduled = |seconds| auth_service::keys::ScheduledKey {
+        key: Arc::new(SigningKey::generate(Algorithm::EdDsa).unwrap()),
+        activates_at: now + TimeDelta::seconds(seconds),
+    };
+    let ring = KeyRing::new((0..80).map(scheduled).collect(), Vec::new());
+    assert_eq!(ring.verification().len(), MOST_KEYS);
+    let later = now + TimeDelta::minutes(2);
+    let token = token(&ring, later);
+    assert!(verify(&token, ring.verification(), &Rules::default(), later.timestamp()).is_ok());
+}
+
+#[tokio::test]
+async fn where_no_key_is_active_yet_the_earliest_signs() {
+    let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
+    let store = store(&database).await;
+    let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
+    let now = sql_kit::now();
+    keys.load(now).await.unwrap();
+    keys.rotate(false, now).await.unwrap();
+    let before = now - TimeDelta::hours(3);
+    let ring = keys.load(before).await.unwrap();
+    assert!(ring.is_early(before) && !ring.is_early(now));
+    let first = store.signing_keys().await.unwrap()[0].kid.clone();
+    assert_eq!(ring.active(before).unwrap().kid(), Some(first.as_str()));
+    assert_eq!(store.signing_keys().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_gone_at_once_and_another_one_signs() {
+    for engine in ENGINES {
+        let database = TestDatabase::create(engine).await;
+        let store = store(&database).await;
+        let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
+        let now = sql_kit::now();
+        let ring = keys.load(now).await.unwrap();
+        let stolen = ring.active(now).unwrap().kid().unwrap().to_owned();
+        let forged = token(&ring, now);
+        assert!(matches!(keys.revoke("unknown", now).await, Err(KeysError::Unknown(_))));
+        let successor = keys.revoke(&stolen, now).await.unwrap().unwrap();
+        let ring = keys.load(now).await.unwrap();
+        assert_eq!(ring.active(now).unwrap().kid(), Some(successor.as_str()), "{engine:?}");
+        assert!(verify(&forged, ring.verification(), &Rules::default(), now.timestamp()).is_err());
+        assert_eq!(ring.verification().len(), 1);
+
+        // One that does not sign needs no successor.
+        let next = keys.rotate(false, now).await.unwrap();
+        assert_eq!(keys.revoke(&next, now).await.unwrap(), None);
+        assert_eq!(keys.load(now).await.unwrap().verification().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_there_already_is_not_imported_again() {
+    for engine in ENGINES {
+        let database = TestDatabase::create(engine).await;
+        let keys = managed(&store(&database).await, ENCRYPTION_KEY, Algorithm::Es256);
+        let now = sql_kit::now();
+        keys.load(now).await.unwrap();
+        let key = SigningKey::generate(Algorithm::Es256).unwrap();
+        let again = SigningKey::from_der(key.pkcs8().unwrap()).unwrap();
+        let kid = keys.import(key, false, now).await.unwrap();
+        let refused = keys.import(again, false, now).await.unwrap_err();
+        assert!(matches!(&refused, KeysError::Exists(known) if *known == kid), "{refused}");
+        let told = auth_service::BuildError::from(refused).to_string();
+        assert!(!told.contains("DATABASE_URL") && told.contains(&kid), "{told}");
+    }
+}
+
+/// Two operators at once, or a key that is added meanwhile: nothing is lost.
+#[tokio::test]
+async fn keys_that_changed_meanwhile_are_not_resealed() {
+    for engine in ENGINES {
+        let database = TestDatabase::create(engine).await;
+        let store = store(&database).await;
+        let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
+        let now = sql_kit::now();
+        keys.load(now).await.unwrap();
+        let before = store.signing_keys().await.unwrap();
+        let (kid, sealed) = (before[0].kid.clone(), before[0].sealed_key.clone());
+        let other = |kid: &str, before: &[u8]| (kid.to_owned(), before.to_vec(), vec![1, 2, 3]);
+        let cases = [
+            ("none is named", vec![]),
+            ("another form before", vec![other(&kid, b"other")]),
+            ("a key that is not there", vec![other("unknown", &sealed)]),
+            ("one too many", vec![other(&kid, &sealed), other("unknown", &sealed)]),
+        ];
+        for (name, resealed) in cases {
+            assert_eq!(store.reseal(&resealed, &[]).await, Ok(false), "{engine:?}: {name}");
+            assert_eq!(store.signing_keys().await.unwrap(), before, "{engine:?}: {name}");
+        }
+        assert_eq!(store.reseal(&[other(&kid, &sealed)], &[]).await, Ok(true), "{engine:?}");
+    }
 }

@@ -7,6 +7,7 @@ mod equal_work;
 mod grpc;
 mod hashes;
 mod keys;
+mod keys_command;
 mod log_pipe;
 mod logs;
 mod metrics;

@@ -30,12 +30,14 @@ const CHECK_TIMEOUT: Duration = Duration::from_millis(1500);
 /// within 7.5 seconds and what refuses within 3.
 const FAILURES: u32 = 3;
 
+type Note = Box<dyn Fn() -> Option<&'static str> + Send + Sync>;
 type Probe = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
 /// Something the service cannot work without.
 pub struct Check {
     name: &'static str,
     probe: Probe,
+    note: Option<Note>,
 }
 
 impl Check {
@@ -45,7 +47,16 @@ impl Check {
         P: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = bool> + Send + 'static,
     {
-        Self { name, probe: Box::new(move || Box::pin(probe())) }
+        Self { name, probe: Box::new(move || Box::pin(probe())), note: None }
+    }
+
+    /// `note` says what whoever looks should know although it works.
+    #[must_use]
+    pub fn with_note(
+        self,
+        note: impl Fn() -> Option<&'static str> + Send + Sync + 'static,
+    ) -> Self {
+        Self { note: Some(Box::new(note)), ..self }
     }
 }
 
@@ -91,6 +102,9 @@ pub struct CheckReport {
     pub status: Status,
     /// How long it took the last time, in milliseconds.
     pub latency_ms: f64,
+    /// What is to be known although it works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<&'static str>,
 }
 
 /// The state of a service's health.
@@ -108,7 +122,7 @@ impl Health {
         checks: Vec<Check>,
         shutdown: CancellationToken,
     ) -> Self {
-        let unavailable = CheckReport { status: Status::Unavailable, latency_ms: 0.0 };
+        let unavailable = CheckReport { status: Status::Unavailable, latency_ms: 0.0, note: None };
         let (sender, report) = watch::channel(Report {
             status: Status::Unavailable,
             service,
@@ -194,7 +208,8 @@ async fn run(check: &Check) -> (&'static str, CheckReport) {
     let started = Instant::now();
     let works = tokio::time::timeout(CHECK_TIMEOUT, (check.probe)()).await.unwrap_or(false);
     let latency_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-    (check.name, CheckReport { status: works.into(), latency_ms })
+    let note = check.note.as_ref().and_then(|note| note());
+    (check.name, CheckReport { status: works.into(), latency_ms, note })
 }
 
 fn log_change(service: &'static str, check: &'static str, status: Status) {
@@ -215,6 +230,17 @@ mod tests {
 
     fn passing(name: &'static str) -> Check {
         Check::new(name, || async { true })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_works_may_have_a_note() {
+        let check = passing("database").with_note(|| Some("look here"));
+        let checks = vec![check, passing("schema")];
+        let health = Health::start("s", "1", checks, CancellationToken::new());
+        health.ready().await;
+        let report = serde_json::to_value(health.report()).unwrap();
+        assert_eq!(report["checks"]["database"]["note"], "look here");
+        assert!(report["checks"]["schema"].get("note").is_none());
     }
 
     #[tokio::test(start_paused = true)]
