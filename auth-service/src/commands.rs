@@ -1,5 +1,7 @@
 //! The subcommands: thin adapters over the same service layer as the edges.
 
+mod accounts;
+
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -28,6 +30,7 @@ pub fn all() -> Vec<Command> {
                     .help("How long one hash may take, in milliseconds"),
             ),
         keys(),
+        accounts::command(),
     ]
 }
 
@@ -94,6 +97,7 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
             source.finish()?;
             Box::pin(migrate(NAME, &database, &store::MIGRATIONS, flags)).await?;
         }
+        "accounts" => accounts::run(source, flags).await?,
         "keys" => keys_command::run(source, flags).await?,
         _ => {
             let settings = config::Settings::read(source)?;

@@ -9,6 +9,7 @@ pub mod domain;
 pub mod edge;
 mod error;
 pub mod hashing;
+pub mod import;
 pub mod keys;
 pub mod keys_command;
 pub mod lanes;

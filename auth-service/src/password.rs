@@ -14,7 +14,7 @@ mod sha_crypt;
 mod steps;
 
 pub use self::{
-    check::{Check, Checked, Make, Work},
+    check::{Check, Checked, MOST_MEMORY_HARD, Make, Work},
     hash::{PasswordHash, Unusable},
     memory::Memory,
     scheme::{Digest, Scheme},

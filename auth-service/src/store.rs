@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod attempts;
+pub mod imports;
 pub mod keys;
 pub mod revocations;
 pub mod secrets;
@@ -23,6 +24,7 @@ macro_rules! migrations {
             (1, "accounts", include_str!(concat!("../migrations/", $engine, "/0001_accounts.sql"))),
             (2, "throttle", include_str!(concat!("../migrations/", $engine, "/0002_throttle.sql"))),
             (3, "sessions", include_str!(concat!("../migrations/", $engine, "/0003_sessions.sql"))),
+            (4, "imports", include_str!(concat!("../migrations/", $engine, "/0004_imports.sql"))),
         ])
     };
 }

@@ -13,7 +13,7 @@ use crate::domain::Password;
 
 /// How many schemes that take memory the equal work covers, the dearest first. An import refuses
 /// more than that.
-pub(super) const MOST_MEMORY_HARD: usize = 16;
+pub const MOST_MEMORY_HARD: usize = 16;
 
 /// The work of a new hash, with a new random salt.
 #[derive(Debug)]

@@ -235,6 +235,12 @@ impl Scheme {
         }
     }
 
+    /// Whether it takes so much memory that this bounds how many can be computed at a time.
+    #[must_use]
+    pub const fn takes_memory(self) -> bool {
+        matches!(self, Self::Argon2id { .. } | Self::Argon2i { .. } | Self::Scrypt { .. })
+    }
+
     /// The memory that one hash takes, in bytes.
     #[must_use]
     pub const fn memory(self) -> u64 {

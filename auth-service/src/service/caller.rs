@@ -67,7 +67,9 @@ impl Service {
         });
         Ok(match found.await? {
             (Some(account), true)
-                if i64::try_from(claims.generation).is_ok_and(|own| own >= account.generation) =>
+                if !account.disabled
+                    && i64::try_from(claims.generation)
+                        .is_ok_and(|own| own >= account.generation) =>
             {
                 Ok((claims, Caller { account, session }))
             }

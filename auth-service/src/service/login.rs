@@ -165,7 +165,7 @@ async fn settle(
             "a stored password hash cannot be used, so that no password is the right one"
         );
     }
-    let account = account.filter(|_| checked.right);
+    let account = account.filter(|account| checked.right && !account.disabled);
     permit.settle(account.as_ref().map(|account| account.id)).await?;
     let Some(mut account) = account else {
         return Ok(None);

@@ -37,6 +37,8 @@ impl Service {
             password_hash,
             created_at: self.store.now(),
             generation: 0,
+            email_verified: false,
+            disabled: false,
         };
         let inserted = write_one!(self.store, |unit| accounts::insert(unit, &account).await);
         if !inserted.await? {

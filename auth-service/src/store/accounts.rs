@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sql_kit::{Row, Statement, Unit, values};
+use uuid::Uuid;
 
 use crate::{
     domain::{AccountId, Email},
@@ -21,6 +22,10 @@ pub struct AccountRecord {
     pub created_at: DateTime<Utc>,
     /// The generation of its credentials: access tokens with a lower one are revoked.
     pub generation: i64,
+    /// Whether somebody who reads the mail of its email has confirmed it.
+    pub email_verified: bool,
+    /// Whether nobody may use it: a login is answered as one with a wrong password.
+    pub disabled: bool,
 }
 
 pub(super) fn account(row: &Row) -> Result<AccountRecord, sqlx::Error> {
@@ -33,6 +38,8 @@ pub(super) fn account(row: &Row) -> Result<AccountRecord, sqlx::Error> {
         password_hash: PasswordHash::stored(row.get("password_hash")?),
         created_at: row.get("created_at")?,
         generation: row.get("generation")?,
+        email_verified: row.get("email_verified")?,
+        disabled: row.get("disabled")?,
     })
 }
 
@@ -44,15 +51,19 @@ pub(super) fn account(row: &Row) -> Result<AccountRecord, sqlx::Error> {
 pub async fn insert(unit: &mut Unit, account: &AccountRecord) -> Result<bool, sqlx::Error> {
     let added = unit
         .execute(
-            "INSERT INTO accounts (id, email, password_hash, hash_scheme, created_at, generation)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (email) DO NOTHING",
+            "INSERT INTO accounts
+                 (id, email, password_hash, hash_scheme, created_at, generation, email_verified,
+                  disabled)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (email) DO NOTHING",
             values![
                 account.id.0,
                 account.email.as_str(),
                 account.password_hash.as_str(),
                 &account.password_hash.scheme_name(),
                 account.created_at,
-                account.generation
+                account.generation,
+                account.email_verified,
+                account.disabled
             ],
         )
         .await?;
@@ -70,7 +81,7 @@ pub async fn by_email(
 ) -> Result<Option<AccountRecord>, sqlx::Error> {
     let row = unit
         .fetch_optional(
-            "SELECT id, email, password_hash, created_at, generation
+            "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
              FROM accounts WHERE email = $1",
             values![email.as_str()],
         )
@@ -86,7 +97,7 @@ pub async fn by_email(
 pub async fn by_id(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecord>, sqlx::Error> {
     let row = unit
         .fetch_optional(
-            "SELECT id, email, password_hash, created_at, generation
+            "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
              FROM accounts WHERE id = $1",
             values![id.0],
         )
@@ -102,13 +113,33 @@ pub async fn by_id(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecor
 /// Those of the database.
 pub async fn lock(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecord>, sqlx::Error> {
     const LOCK: Statement = Statement::per_engine(
-        "SELECT id, email, password_hash, created_at, generation
+        "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
          FROM accounts WHERE id = $1 FOR NO KEY UPDATE",
-        "SELECT id, email, password_hash, created_at, generation
+        "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
          FROM accounts WHERE id = $1",
     );
     let row = unit.fetch_optional(LOCK, values![id.0]).await?;
     row.as_ref().map(account).transpose()
+}
+
+/// The accounts behind `after` in the order of their ids, so many at most.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn page(
+    unit: &mut Unit,
+    after: Uuid,
+    most: i64,
+) -> Result<Vec<AccountRecord>, sqlx::Error> {
+    let rows = unit
+        .fetch_all(
+            "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
+             FROM accounts WHERE id > $1 ORDER BY id LIMIT $2",
+            values![after, most],
+        )
+        .await?;
+    rows.iter().map(account).collect()
 }
 
 /// Replaces the hash of an account's password if it is still `before`, so that of two that replace it

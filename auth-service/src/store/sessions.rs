@@ -95,7 +95,7 @@ pub async fn insert(unit: &mut Unit, session: &SessionRecord) -> Result<(), sqlx
     Ok(())
 }
 
-/// Finds a session that has not expired, with its account.
+/// Finds a session that has not expired, with its account, unless that is disabled.
 ///
 /// # Errors
 ///
@@ -110,9 +110,9 @@ pub async fn with_account(
             "SELECT s.id AS session_id, s.account_id, s.created_at AS session_created_at,
                     s.last_used_at, s.expires_at, s.current, s.consumed, s.consumptions, s.network,
                     s.user_agent, a.id, a.email, a.password_hash, a.hash_scheme, a.created_at,
-                    a.generation
+                    a.generation, a.email_verified, a.disabled
              FROM sessions s JOIN accounts a ON a.id = s.account_id
-             WHERE s.id = $1 AND s.expires_at > $2",
+             WHERE s.id = $1 AND s.expires_at > $2 AND NOT a.disabled",
             values![id, now],
         )
         .await?;

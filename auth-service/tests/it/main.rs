@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod accounts_command;
 mod boot;
 mod equal_work;
 mod grpc;

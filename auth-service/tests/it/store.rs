@@ -44,6 +44,8 @@ fn account(email: &str) -> AccountRecord {
         password_hash: PasswordHash::stored(format!("hash of {email}")),
         created_at: sql_kit::now(),
         generation: 0,
+        email_verified: false,
+        disabled: false,
     }
 }
 

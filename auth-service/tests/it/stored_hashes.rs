@@ -28,6 +28,8 @@ async fn add(store: &Store, email: &str, hash: &str) {
         password_hash: PasswordHash::stored(hash.to_owned()),
         created_at: sql_kit::now(),
         generation: 0,
+        email_verified: false,
+        disabled: false,
     };
     assert!(write_one!(store, |unit| accounts::insert(unit, &account).await).await.unwrap());
 }

@@ -81,15 +81,24 @@ fn connections(text: &str) -> Result<usize, String> {
     Ok(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
-/// Ends a process: on failure with the reason on stderr and status 1. It waits a moment for the log to
-/// be written, but for nobody who does not read.
-pub fn exit<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
+/// Ends a process: on failure with the reason on stderr and status 1, or 3 for [`Incomplete`]. It waits
+/// a moment for the log to be written, but for nobody who does not read.
+pub fn exit(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
     telemetry::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Incomplete>() => {
+            telemetry::print_to_stderr(&format!("{error}\n"));
+            ExitCode::from(3)
+        }
         Err(error) => {
             telemetry::print_to_stderr(&format!("error: {error}\n"));
             ExitCode::FAILURE
         }
     }
 }
+
+/// A command has done what it could, but not all that was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Incomplete(pub String);

@@ -1,0 +1,11 @@
+//! Accounts that come from elsewhere: read line by line, checked, and added in batches.
+
+mod add;
+mod lines;
+mod row;
+
+pub use self::{
+    add::{ImportError, Options, Summary, run},
+    lines::{Format, Lines},
+    row::{Refusal, Row, RowRules},
+};

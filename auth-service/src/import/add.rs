@@ -1,0 +1,206 @@
+//! Adding the accounts of an import, batch by batch. How far it has come is noted in the transaction of
+//! each batch, so that an import that was interrupted goes on where it stopped.
+
+use std::{collections::HashSet, io::BufRead};
+
+use sql_kit::{read, transaction, write_one};
+use uuid::Uuid;
+
+use super::{Lines, Refusal, Row, RowRules};
+use crate::store::{Store, StoreError, imports};
+
+/// How many lines go into one transaction.
+const BATCH: usize = 500;
+
+/// How an import is done.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Nothing is written.
+    pub dry_run: bool,
+    /// An email that has an account is passed over rather than refused.
+    pub skip_existing: bool,
+    /// The SHA-256 of the file, by which an import that was interrupted is known; absent where it
+    /// cannot be read twice.
+    pub digest: Option<Vec<u8>>,
+}
+
+/// What came of an import.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Summary {
+    /// Lines that were read, empty ones aside.
+    pub lines: u64,
+    /// Accounts that were added.
+    pub imported: u64,
+    /// Accounts that were there already and passed over.
+    pub skipped: u64,
+    /// Lines that were refused.
+    pub refused: u64,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// The line up to which an earlier run had come that was interrupted; 0 where there was none. The
+    /// other numbers include that run.
+    pub resumed_after: u64,
+}
+
+/// Why an import ends early. What was added until then stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The file cannot be read.
+    #[error("cannot read the accounts: {0}")]
+    Io(#[from] std::io::Error),
+    /// The database.
+    #[error("DATABASE_URL: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// What becomes of a line.
+enum Outcome {
+    Imported,
+    Skipped,
+    Refused(Refusal),
+}
+
+/// Adds the accounts of `lines`. `refused` is told the number and the reason of each line that cannot be
+/// taken; `progress` the number of the last line of each batch.
+///
+/// # Errors
+///
+/// Where the file cannot be read, or the database is away.
+pub async fn run<R: BufRead>(
+    store: &Store,
+    mut lines: Lines<R>,
+    rules: &mut RowRules,
+    options: &Options,
+    mut refused: impl FnMut(u64, &Refusal),
+    mut progress: impl FnMut(u64),
+) -> Result<Summary, ImportError> {
+    let digest = options.digest.as_deref().filter(|_| !options.dry_run);
+    let mut summary = match digest {
+        Some(digest) => read!(store, |unit| imports::find(unit, digest).await).await?,
+        None => None,
+    }
+    .unwrap_or_default();
+    summary.dry_run = options.dry_run;
+    let mut seen = Seen::default();
+    loop {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut last = 0;
+        let now = store.now();
+        while batch.len() < BATCH
+            && let Some((number, members)) = lines.next()?
+        {
+            last = number;
+            let row = members.and_then(|members| rules.read(members, now));
+            if number > summary.resumed_after {
+                batch.push((number, row));
+            }
+        }
+        if last == 0 && batch.is_empty() {
+            break;
+        }
+        let outcomes = add(store, &batch, options, digest, last, &summary, &mut seen).await?;
+        for ((number, _), outcome) in batch.iter().zip(outcomes) {
+            summary.lines += 1;
+            match outcome {
+                Outcome::Imported => summary.imported += 1,
+                Outcome::Skipped => summary.skipped += 1,
+                Outcome::Refused(reason) => {
+                    summary.refused += 1;
+                    refused(*number, &reason);
+                }
+            }
+        }
+        progress(last);
+    }
+    if let Some(digest) = digest {
+        write_one!(store, |unit| imports::remove(unit, digest).await).await?;
+    }
+    Ok(summary)
+}
+
+/// What a dry run has seen, since it adds nothing that could be found again.
+#[derive(Default)]
+struct Seen {
+    emails: HashSet<String>,
+    ids: HashSet<Uuid>,
+}
+
+impl Seen {
+    fn conflict(&mut self, row: &Row) -> Option<imports::Conflict> {
+        if self.emails.contains(row.email.as_str()) {
+            return Some(imports::Conflict::Email);
+        }
+        if !self.ids.insert(row.id.0) {
+            return Some(imports::Conflict::Id);
+        }
+        self.emails.insert(row.email.as_str().to_owned());
+        None
+    }
+}
+
+async fn add(
+    store: &Store,
+    batch: &[(u64, Result<Row, Refusal>)],
+    options: &Options,
+    digest: Option<&[u8]>,
+    last: u64,
+    before: &Summary,
+    seen: &mut Seen,
+) -> Result<Vec<Outcome>, StoreError> {
+    let exists = || match options.skip_existing {
+        true => Outcome::Skipped,
+        false => Outcome::Refused(Refusal("email has an account already".to_owned())),
+    };
+    if options.dry_run {
+        let stored = read!(store, |unit| {
+            let mut stored = Vec::with_capacity(batch.len());
+            for (_, row) in batch {
+                stored.push(match row {
+                    Ok(row) => imports::conflict(unit, row).await?,
+                    Err(_) => None,
+                });
+            }
+            Ok(stored)
+        });
+        let outcomes = batch.iter().zip(stored.await?).map(|((_, row), conflict)| match row {
+            Err(refusal) => Outcome::Refused(refusal.clone()),
+            Ok(row) => match conflict.or_else(|| seen.conflict(row)) {
+                None => Outcome::Imported,
+                Some(imports::Conflict::Email) => exists(),
+                Some(imports::Conflict::Id) => id_exists(),
+            },
+        });
+        return Ok(outcomes.collect());
+    }
+    let added = transaction!(store, |unit| {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut summary = *before;
+        for (_, row) in batch {
+            let outcome = match row {
+                Err(refusal) => Outcome::Refused(refusal.clone()),
+                Ok(row) => match imports::insert(unit, row).await? {
+                    None => Outcome::Imported,
+                    Some(imports::Conflict::Email) => exists(),
+                    Some(imports::Conflict::Id) => id_exists(),
+                },
+            };
+            summary.lines += 1;
+            match outcome {
+                Outcome::Imported => summary.imported += 1,
+                Outcome::Skipped => summary.skipped += 1,
+                Outcome::Refused(_) => summary.refused += 1,
+            }
+            outcomes.push(outcome);
+        }
+        if let Some(digest) = digest {
+            let reached = last.max(before.resumed_after);
+            imports::note(unit, digest, reached, &summary).await?;
+        }
+        Ok(outcomes)
+    });
+    added.await
+}
+
+fn id_exists() -> Outcome {
+    Outcome::Refused(Refusal("id is that of another account".to_owned()))
+}
