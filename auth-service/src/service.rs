@@ -2,6 +2,7 @@
 
 mod accounts;
 mod caller;
+mod deletions;
 mod login;
 mod registration;
 mod revocations;
@@ -21,6 +22,7 @@ use sql_kit::read;
 use self::sessions::{Refreshes, Sizes};
 pub use self::{
     caller::Caller,
+    deletions::DeletedAccounts,
     login::{Credentials, Issued, IssuedRefresh},
     sessions::outcome,
 };
@@ -178,6 +180,9 @@ impl Service {
         };
         if let Err(error) = pruned.await {
             tracing::warn!(%error, "cannot remove the rows that no longer count");
+        }
+        if let Err(error) = self.prune_deletions().await {
+            tracing::warn!(%error, "cannot prune the list of deleted accounts");
         }
     }
 

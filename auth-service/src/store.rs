@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod attempts;
+pub mod deletions;
 pub mod imports;
 pub mod keys;
 pub mod revocations;
@@ -25,6 +26,11 @@ macro_rules! migrations {
             (2, "throttle", include_str!(concat!("../migrations/", $engine, "/0002_throttle.sql"))),
             (3, "sessions", include_str!(concat!("../migrations/", $engine, "/0003_sessions.sql"))),
             (4, "imports", include_str!(concat!("../migrations/", $engine, "/0004_imports.sql"))),
+            (
+                5,
+                "deletions",
+                include_str!(concat!("../migrations/", $engine, "/0005_deletions.sql")),
+            ),
         ])
     };
 }

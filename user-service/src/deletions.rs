@@ -1,6 +1,7 @@
 //! Deletions travel both ways between the services: what is deleted here is told to the auth service,
 //! and what is deleted there is asked for.
 
+pub mod incoming;
 pub mod outgoing;
 
 use std::time::Duration;

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{AuthGrpc, Settings},
-    deletions::{Accounts, outgoing},
+    deletions::{Accounts, incoming::Follower, outgoing},
     service::Service,
     store::{Store, StoreError},
 };
@@ -92,6 +92,9 @@ impl App {
             accounts(settings.auth_grpc, settings.service_token.as_ref(), Traces::new(&otlp))?;
         let backlog = Backlog::new(store.outbox().clone(), &metrics);
         let background = Arc::new(Background {
+            follower: accounts
+                .clone()
+                .map(|accounts| Follower::new(accounts, store.clone(), &metrics)),
             worker: accounts.map(|accounts| {
                 Worker::new(store.outbox().clone(), backlog.clone(), outgoing::SETTINGS, accounts)
             }),
@@ -195,7 +198,7 @@ fn accounts(
         tracing::warn!(
             service = NAME,
             "AUTH_GRPC_URL or SERVICE_TOKEN is not set: the auth service is not told of deletions, \
-             which wait in the outbox"
+             which wait in the outbox, and does not tell of accounts that are deleted there"
         );
         return Ok(None);
     };
@@ -247,6 +250,7 @@ struct Background {
     store: Store,
     service: Arc<Service>,
     worker: Option<Worker<Accounts>>,
+    follower: Option<Follower>,
     migrate: bool,
 }
 
@@ -278,7 +282,12 @@ impl Background {
                 worker.run().await;
             }
         };
-        tokio::join!(deliver, self.backlog.watch());
+        let follow = async {
+            if let Some(follower) = &self.follower {
+                follower.run().await;
+            }
+        };
+        tokio::join!(deliver, follow, self.backlog.watch());
         std::future::pending().await
     }
 

@@ -1,10 +1,11 @@
 //! Every rule of the user service, once. Both edges call it and add nothing of their own.
 
+mod operators;
 mod visit;
 
 use std::sync::OnceLock;
 
-pub use self::visit::Visit;
+pub use self::{operators::Held, visit::Visit};
 use crate::{
     domain::{Caller, Edit, PageSize, Profile, Target, UserId, Visibility},
     error::Error,

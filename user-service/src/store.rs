@@ -28,6 +28,7 @@ macro_rules! migrations {
                 include_str!(concat!("../migrations/", $engine, "/0002_traceparent.sql")),
             ),
             (3, "leases", include_str!(concat!("../migrations/", $engine, "/0003_leases.sql"))),
+            (4, "cursors", include_str!(concat!("../migrations/", $engine, "/0004_cursors.sql"))),
         ])
     };
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use http::request::Parts;
 use latchkey_contracts::auth::v1::{
     DeleteAccountRequest, DeleteAccountResponse, FILE_DESCRIPTOR_SET, IntrospectTokenRequest,
-    IntrospectTokenResponse, LoginRequest, LoginResponse, RegisterRequest, RegisterResponse,
+    IntrospectTokenResponse, ListDeletedAccountsRequest, ListDeletedAccountsResponse, LoginRequest,
+    LoginResponse, RegisterRequest, RegisterResponse,
     account_service_server::{AccountService, AccountServiceServer},
     auth_service_server::{AuthService, AuthServiceServer},
     session_service_server::SessionServiceServer,
@@ -18,6 +19,7 @@ use service_kit::{
     code::Code,
     error::ApiError,
     grpc::{Admit, Admitted},
+    json::fault,
     settings::Secret,
     tls::ClientCertificate,
 };
@@ -38,6 +40,11 @@ pub const SERVICES: &[&str] =
     &["auth.v1.AuthService", "auth.v1.AccountService", "auth.v1.SessionService"];
 /// What reflection describes beside the health service.
 pub const DESCRIPTORS: &[u8] = FILE_DESCRIPTOR_SET;
+
+/// How many deleted accounts are listed where the caller says nothing.
+const DELETED_DEFAULT: u32 = 500;
+/// How many are listed at most.
+const DELETED_MAX: u32 = 1000;
 
 /// Adds the services of `auth.v1`.
 pub fn add_services(
@@ -189,5 +196,31 @@ impl AccountService for Api {
         let id = edge::id(&request.get_ref().id).map_err(refused)?;
         self.service.delete_account(AccountId(id)).await.map_err(refused)?;
         Ok(Response::new(DeleteAccountResponse {}))
+    }
+
+    async fn list_deleted_accounts(
+        &self,
+        request: Request<ListDeletedAccountsRequest>,
+    ) -> Result<Response<ListDeletedAccountsResponse>, Status> {
+        let ListDeletedAccountsRequest { cursor, page_size } = request.get_ref();
+        let limit = match u32::try_from(*page_size) {
+            Ok(0) => DELETED_DEFAULT,
+            Ok(size) => size.min(DELETED_MAX),
+            Err(_) => {
+                let rule = "must be a whole number, 0 or more";
+                return Err(refused(Error::Invalid(vec![fault(
+                    "page_size",
+                    "invalid_page_size",
+                    rule,
+                )])));
+            }
+        };
+        let page = self.service.deleted_accounts(cursor, limit).await.map_err(refused)?;
+        Ok(Response::new(ListDeletedAccountsResponse {
+            ids: page.accounts.iter().map(ToString::to_string).collect(),
+            next_cursor: page.next_cursor,
+            more: page.more,
+            reset: page.reset,
+        }))
     }
 }

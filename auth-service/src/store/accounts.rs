@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sql_kit::{Row, Statement, Unit, values};
 use uuid::Uuid;
 
+use super::deletions;
 use crate::{
     domain::{AccountId, Email},
     password::PasswordHash,
@@ -180,13 +181,18 @@ pub async fn raise_generation(unit: &mut Unit, id: AccountId) -> Result<Option<i
     row.map(|row| row.get("generation")).transpose()
 }
 
-/// Deletes an account. Returns whether there was one.
+/// Deletes an account, and adds it to the list of those that were. Returns whether there was one. This
+/// is the last that a transaction does: from here to its end other deletions wait.
 ///
 /// # Errors
 ///
 /// Those of the database.
 pub async fn delete(unit: &mut Unit, id: AccountId) -> Result<bool, sqlx::Error> {
-    Ok(unit.execute("DELETE FROM accounts WHERE id = $1", values![id.0]).await? == 1)
+    if unit.execute("DELETE FROM accounts WHERE id = $1", values![id.0]).await? == 0 {
+        return Ok(false);
+    }
+    deletions::add(unit, id).await?;
+    Ok(true)
 }
 
 /// The schemes of all stored password hashes, each once.

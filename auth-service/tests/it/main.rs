@@ -4,6 +4,7 @@
 
 mod accounts_command;
 mod boot;
+mod deletions;
 mod equal_work;
 mod grpc;
 mod hashes;

@@ -30,7 +30,7 @@ async fn by_id(store: &Store, id: AccountId) -> Result<Option<AccountRecord>, St
 }
 
 async fn delete(store: &Store, id: AccountId) -> Result<bool, StoreError> {
-    write_one!(store, |unit| accounts::delete(unit, id).await).await
+    transaction!(store, |unit| accounts::delete(unit, id).await).await
 }
 
 async fn hash_schemes(store: &Store) -> Result<Vec<String>, StoreError> {

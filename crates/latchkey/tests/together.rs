@@ -14,7 +14,8 @@ use std::{
 
 use http::Method;
 use latchkey_contracts::auth::v1::{
-    IntrospectTokenRequest, auth_service_client::AuthServiceClient,
+    DeleteAccountRequest, IntrospectTokenRequest, account_service_client::AccountServiceClient,
+    auth_service_client::AuthServiceClient,
 };
 use serde_json::{Value, json};
 use service_kit::settings::Source;
@@ -130,6 +131,40 @@ async fn an_account_lives_from_registration_to_deletion() {
         question.metadata_mut().insert("authorization", bearer);
         let answer = introspection.introspect_token(question).await.unwrap();
         assert!(!answer.into_inner().active, "{engine:?}");
+        stop.cancel();
+    }
+}
+
+#[tokio::test]
+async fn an_account_deleted_at_the_auth_service_takes_its_profile_along() {
+    for engine in ENGINES {
+        let stop = CancellationToken::new();
+        let databases = (TestDatabase::create(engine).await, TestDatabase::create(engine).await);
+        let auth = start_auth(&databases.0, &stop).await;
+        let users = start_user(&databases.1, &auth, &auth, &stop).await;
+        let mut tokens = Vec::new();
+        for email in ["a@b.com", "c@d.com"] {
+            auth.rest.post("/auth/register", &credentials(email)).await;
+            tokens.push(login(&auth, email).await);
+        }
+        let profile = with_token(&users, Method::GET, "/users/me", &tokens[0]).await;
+        let id = profile.json["id"].as_str().unwrap().to_owned();
+
+        let mut accounts = AccountServiceClient::new(channel(auth.grpc).await);
+        let mut request = tonic::Request::new(DeleteAccountRequest { id: id.clone() });
+        let bearer = format!("Bearer {SERVICE_TOKEN}").parse().unwrap();
+        request.metadata_mut().insert("authorization", bearer);
+        accounts.delete_account(request).await.unwrap();
+
+        let path = format!("/users/{id}");
+        let gone = async {
+            while with_token(&users, Method::GET, &path, &tokens[1]).await.status != 404 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap();
+        let refused = with_token(&users, Method::GET, &path, &tokens[0]).await;
+        assert_eq!((refused.status.as_u16(), refused.code()), (401, "account_deleted"));
         stop.cancel();
     }
 }

@@ -13,8 +13,14 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// The wait after so many attempts that have failed.
+    #[must_use]
+    pub fn delay(self, attempts: i64) -> Duration {
+        self.delay_by(attempts, chance())
+    }
+
     /// The wait after so many attempts; `chance` is from 0 to 1.
-    pub(crate) fn delay(self, attempts: i64, chance: f64) -> Duration {
+    fn delay_by(self, attempts: i64, chance: f64) -> Duration {
         let doublings = attempts.saturating_sub(1).clamp(0, 20).unsigned_abs();
         let full = self.first.saturating_mul(1 << doublings).min(self.most);
         full.mul_f64(0.5 + 0.5 * chance)
@@ -22,7 +28,7 @@ impl Backoff {
 }
 
 /// A random number from 0 to 1.
-pub(crate) fn chance() -> f64 {
+fn chance() -> f64 {
     let mut byte = [0];
     // Without randomness waits are equal, which is no reason to fail.
     let _ = aws_lc_rs::rand::fill(&mut byte);
@@ -36,10 +42,10 @@ mod tests {
     #[test]
     fn waits_double_up_to_their_limit() {
         let backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
-        let waits = [1, 2, 3, 6, 7, 40, i64::MAX].map(|n| backoff.delay(n, 1.0).as_secs());
+        let waits = [1, 2, 3, 6, 7, 40, i64::MAX].map(|n| backoff.delay_by(n, 1.0).as_secs());
         assert_eq!(waits, [1, 2, 4, 32, 60, 60, 60]);
-        assert_eq!(backoff.delay(3, 0.0), Duration::from_secs(2));
-        assert_eq!(backoff.delay(-1, 1.0), Duration::from_secs(1));
+        assert_eq!(backoff.delay_by(3, 0.0), Duration::from_secs(2));
+        assert_eq!(backoff.delay_by(-1, 1.0), Duration::from_secs(1));
     }
 
     #[test]

@@ -76,7 +76,10 @@ pub fn command(name: &'static str, about: &'static str) -> Command {
 #[expect(clippy::print_stdout, reason = "the answer of a command")]
 pub async fn run(outbox: &Outbox, matches: &ArgMatches) -> Result<(), CommandError> {
     // What is due now is so by the database's clock.
-    outbox.sql.ping().await?;
+    match outbox.sql.ping().await {
+        Ok(()) | Err(StoreError::ReadOnly) => {}
+        Err(error) => return Err(error.into()),
+    }
     match matches.subcommand() {
         Some(("retry", flags)) => match ids(flags) {
             ids if ids.is_empty() => {

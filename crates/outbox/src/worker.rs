@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use uuid::Uuid;
 
-use crate::{Backlog, Entry, Outbox, backoff, backoff::Backoff};
+use crate::{Backlog, Backoff, Entry, Outbox};
 
 /// How long before the end of its lease an entry has been delivered or given back: time to write
 /// down the result.
@@ -184,7 +184,7 @@ impl<D: Deliver> Worker<D> {
                 );
                 let Backoff { first, most } = self.settings.backoff;
                 let backoff = Backoff { first, most: at_most.unwrap_or(most) };
-                let delay = backoff.delay(attempts, backoff::chance()).max(at_least);
+                let delay = backoff.delay(attempts).max(at_least);
                 let due_at = TimeDelta::from_std(delay)
                     .ok()
                     .and_then(|delay| self.outbox.now().checked_add_signed(delay))

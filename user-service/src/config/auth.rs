@@ -10,7 +10,7 @@ service_kit::settings! {
     "The auth service"
     /// Where the auth service is.
     pub struct AuthSettings {
-        /// The gRPC edge of the auth service, such as http://auth:50051, which is told of deletions.
+        /// The gRPC edge of the auth service, such as http://auth:50051, which is told of deletions and asked for its own.
         /// Unset: they wait.
         url: Option<(Endpoint, bool)> = optional AUTH_GRPC_URL(endpoint);
         /// What is presented to the auth service: its SERVICE_TOKEN, at least 32 bytes of printable ASCII

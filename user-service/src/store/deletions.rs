@@ -1,7 +1,9 @@
 //! Deletions: of a profile, and what has to be told of it.
 
+use chrono::{DateTime, Utc};
 use outbox::{NewEntry, Origin};
-use sql_kit::{StoreError, read, transaction, values};
+use sql_kit::{Statement, StoreError, read, transaction, values};
+use uuid::Uuid;
 
 use super::{Store, profiles::LOCK};
 use crate::domain::UserId;
@@ -14,6 +16,9 @@ pub static OUTBOX: outbox::Table = outbox::table!(
     event: "account_deletion",
     what: "deletions",
 );
+
+/// The name of the cursor in the list of deleted accounts.
+const CURSOR: &str = "deleted-accounts";
 
 /// Which profile to delete.
 #[derive(Debug, Clone, Copy)]
@@ -72,10 +77,82 @@ impl Store {
     ///
     /// Those of the database.
     pub async fn is_deleted(&self, id: UserId) -> Result<bool, StoreError> {
+        Ok(self.deleted_at(id).await?.is_some())
+    }
+
+    /// When the tombstone was left, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn deleted_at(&self, id: UserId) -> Result<Option<DateTime<Utc>>, StoreError> {
         let row = read!(self.sql, |unit| {
-            unit.fetch_optional("SELECT 1 FROM tombstones WHERE account_id = $1", values![id.0])
-                .await
+            unit.fetch_optional(
+                "SELECT deleted_at FROM tombstones WHERE account_id = $1",
+                values![id.0],
+            )
+            .await
         });
-        Ok(row.await?.is_some())
+        Ok(row.await?.map(|row| row.get("deleted_at")).transpose()?)
+    }
+
+    /// How far the list of deleted accounts has been read; empty: not at all.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn deletions_cursor(&self) -> Result<String, StoreError> {
+        let row = read!(self.sql, |unit| {
+            unit.fetch_one("SELECT value FROM cursors WHERE name = $1", values![CURSOR]).await
+        });
+        Ok(row.await?.get("value")?)
+    }
+
+    /// Removes the profiles of accounts that were deleted at the auth service, leaves a tombstone for
+    /// each account, and moves the cursor from `before` to `after`, in one transaction. Returns the
+    /// accounts that had a profile; nothing where another replica has moved the cursor since.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn forget(
+        &self,
+        accounts: &[UserId],
+        before: &str,
+        after: &str,
+    ) -> Result<Option<Vec<UserId>>, StoreError> {
+        const LEAVE_TOMBSTONES: Statement = Statement::per_engine(
+            "INSERT INTO tombstones (account_id, deleted_at)
+             SELECT id, $2 FROM unnest($1::uuid[]) AS gone (id) ON CONFLICT DO NOTHING",
+            // Without WHERE the parser would take ON for that of a join.
+            "INSERT INTO tombstones (account_id, deleted_at)
+             SELECT unhex(value), $2 FROM json_each($1) WHERE true ON CONFLICT DO NOTHING",
+        );
+        const REMOVE: Statement = Statement::per_engine(
+            "DELETE FROM profiles WHERE id = ANY($1::uuid[]) RETURNING id",
+            "DELETE FROM profiles WHERE id IN (SELECT unhex(value) FROM json_each($1)) RETURNING id",
+        );
+        let ids: Vec<Uuid> = accounts.iter().map(|id| id.0).collect();
+        let ids = &ids[..];
+        transaction!(self.sql, |unit| {
+            let now = self.clock().now();
+            let moved = unit
+                .execute(
+                    "UPDATE cursors SET value = $3, updated_at = $4 WHERE name = $1 AND value = $2",
+                    values![CURSOR, before, after, now],
+                )
+                .await?;
+            if moved == 0 {
+                unit.abandon();
+                return Ok(None);
+            }
+            if unit.is_postgres() {
+                unit.execute(LOCK, values![ids]).await?;
+            }
+            unit.execute(LEAVE_TOMBSTONES, values![ids, now]).await?;
+            let removed = unit.fetch_all(REMOVE, values![ids]).await?;
+            removed.iter().map(|row| row.get("id").map(UserId)).collect::<Result<_, _>>().map(Some)
+        })
+        .await
     }
 }

@@ -5,16 +5,23 @@ use std::time::Duration;
 use reqwest::Method;
 use test_kit::{Engine, TestDatabase, send};
 use tonic::Code;
-use user_service::config;
+use user_service::{
+    config,
+    domain::{Caller, Profile},
+};
 
 use crate::support::{
-    Person, Running, SERVICE_TOKEN, accounts::Accounts, count, on_both_engines, outcome,
+    Person, Running, SERVICE_TOKEN, accounts::Accounts, count, on_both_engines, open_store, outcome,
 };
 
 on_both_engines!(
     a_deletion_is_told_until_it_succeeds,
     deletions_survive_an_outage_and_a_restart,
     many_replicas_lose_nothing,
+    accounts_deleted_elsewhere_take_their_profiles_along,
+    a_list_that_is_read_anew_does_no_harm,
+    replicas_follow_the_list_together,
+    a_profile_is_not_made_while_its_account_is_forgotten,
 );
 
 const PENDING: &str = "SELECT count(*) FROM outbox";
@@ -116,4 +123,124 @@ async fn many_replicas_lose_nothing(engine: Engine) {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), people.len());
+}
+
+/// Whether each is refused as deleted.
+async fn all_are_gone(service: &Running, people: &[Person]) -> bool {
+    for person in people {
+        if outcome(&service.get(person, person.id).await) != "401 account_deleted" {
+            return false;
+        }
+    }
+    true
+}
+
+async fn accounts_deleted_elsewhere_take_their_profiles_along(engine: Engine) {
+    let accounts = Accounts::default();
+    let (address, guard) = accounts.serve("127.0.0.1:0".parse().unwrap()).await;
+    let database = TestDatabase::create(engine).await;
+    let service = start(&database, &format!("http://{address}")).await;
+    let witness = Person::new();
+    let people: Vec<_> = (0..5).map(|_| Person::new()).collect();
+    for person in &people[..4] {
+        service.get(person, person.id).await;
+    }
+    // The fifth has no profile yet, and must not get one either.
+    for person in &people {
+        accounts.list_as_deleted(person.id);
+    }
+    accounts.list_as_deleted("what is no id");
+    eventually("all are gone", async || all_are_gone(&service, &people).await).await;
+    assert_eq!(outcome(&service.get(&witness, people[0].id).await), "404 user_not_found");
+    assert_eq!(count(&database, "SELECT count(*) FROM tombstones").await, 5);
+    // The auth service knows; it is not told.
+    assert_eq!(count(&database, PENDING).await, 0);
+
+    // What is deleted while it is away comes with its return, and after our own restart.
+    drop(guard);
+    let late = [Person::new(), Person::new()];
+    for person in &late {
+        service.get(person, person.id).await;
+    }
+    accounts.list_as_deleted(late[0].id);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(outcome(&service.get(&late[0], late[0].id).await), "200");
+    let (_, guard) = accounts.serve(address).await;
+    eventually("the late one is gone", async || all_are_gone(&service, &late[..1]).await).await;
+    service.stop().await;
+    accounts.list_as_deleted(late[1].id);
+    let asked = accounts.asked().len();
+    let service = start(&database, &format!("http://{address}")).await;
+    eventually("the last one is gone", async || all_are_gone(&service, &late[1..]).await).await;
+    // It goes on where it was.
+    assert_eq!(accounts.asked()[asked], "0:7");
+    drop(guard);
+}
+
+async fn a_list_that_is_read_anew_does_no_harm(engine: Engine) {
+    let accounts = Accounts::default();
+    let (address, _guard) = accounts.serve("127.0.0.1:0".parse().unwrap()).await;
+    let database = TestDatabase::create(engine).await;
+    let service = start(&database, &format!("http://{address}")).await;
+    let people = [Person::new(), Person::new()];
+    for person in &people {
+        service.get(person, person.id).await;
+    }
+    // Deleted here, and so listed there: that must not go round in circles.
+    assert_eq!(outcome(&service.delete(&people[0]).await), "204");
+    eventually("it is told", async || accounts.told().len() == 1).await;
+    accounts.list_as_deleted(people[0].id);
+    eventually("it is read", async || accounts.asked().last().is_some_and(|at| at == "0:1")).await;
+    accounts.forget_cursors();
+    accounts.list_as_deleted(people[1].id);
+    eventually("both are gone", async || all_are_gone(&service, &people).await).await;
+    eventually("it is read", async || accounts.asked().last().is_some_and(|at| at == "1:2")).await;
+    assert_eq!(accounts.told().len(), 1);
+    assert_eq!(count(&database, PENDING).await, 0);
+    assert_eq!(count(&database, "SELECT count(*) FROM tombstones").await, 2);
+}
+
+async fn replicas_follow_the_list_together(engine: Engine) {
+    let accounts = Accounts::default();
+    let (address, _guard) = accounts.serve("127.0.0.1:0".parse().unwrap()).await;
+    let url = format!("http://{address}");
+    let database = TestDatabase::create(engine).await;
+    let (one, other) = (start(&database, &url).await, start(&database, &url).await);
+    let people: Vec<_> = (0..30).map(|_| Person::new()).collect();
+    for person in &people {
+        one.get(person, person.id).await;
+        accounts.list_as_deleted(person.id);
+    }
+    eventually("all are gone", async || all_are_gone(&other, &people).await).await;
+    assert_eq!(count(&database, "SELECT count(*) FROM tombstones").await, 30);
+    assert_eq!(count(&database, "SELECT count(*) FROM profiles").await, 0);
+}
+
+async fn a_profile_is_not_made_while_its_account_is_forgotten(engine: Engine) {
+    let database = TestDatabase::create(engine).await;
+    let store = open_store(&database);
+    store.migrate().await.unwrap();
+    let mut cursor = String::new();
+    for round in 0..40 {
+        let caller = Caller::new(uuid::Uuid::now_v7(), None, 0);
+        let first = Profile::first(&caller, store.clock().now());
+        let creators: Vec<_> = (0..4)
+            .map(|_| {
+                let (store, first) = (store.clone(), first.clone());
+                tokio::spawn(async move { store.create_profile(&first).await.unwrap() })
+            })
+            .collect();
+        let next = round.to_string();
+        let forgotten = store.forget(&[caller.id], &cursor, &next).await.unwrap();
+        assert!(forgotten.is_some());
+        // A replica that comes late changes nothing.
+        assert_eq!(store.forget(&[], &cursor, "late").await, Ok(None));
+        cursor = next;
+        for creator in creators {
+            creator.await.unwrap();
+        }
+    }
+    assert_eq!(store.deletions_cursor().await, Ok(cursor));
+    assert_eq!(count(&database, "SELECT count(*) FROM profiles").await, 0);
+    assert_eq!(count(&database, "SELECT count(*) FROM tombstones").await, 40);
 }

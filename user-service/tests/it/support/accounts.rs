@@ -1,4 +1,4 @@
-//! An auth service of which only `DeleteAccount` is there.
+//! An auth service of which only `AccountService` is there.
 
 use std::{
     collections::VecDeque,
@@ -7,7 +7,8 @@ use std::{
 };
 
 use latchkey_contracts::auth::v1::{
-    DeleteAccountRequest, DeleteAccountResponse,
+    DeleteAccountRequest, DeleteAccountResponse, ListDeletedAccountsRequest,
+    ListDeletedAccountsResponse,
     account_service_server::{AccountService, AccountServiceServer},
 };
 use service_kit::listen::{Limits, Listener, Protocol};
@@ -27,6 +28,10 @@ pub(crate) struct Told {
 struct State {
     told: Vec<Told>,
     failures: VecDeque<Code>,
+    deleted: Vec<String>,
+    asked: Vec<String>,
+    /// Cursors of another generation are unknown.
+    generation: u32,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -61,6 +66,21 @@ impl Accounts {
         (address, shutdown.drop_guard())
     }
 
+    /// Lists an account as deleted.
+    pub(crate) fn list_as_deleted(&self, id: impl ToString) {
+        self.0.lock().unwrap().deleted.push(id.to_string());
+    }
+
+    /// Forgets every cursor, as after a backup was restored.
+    pub(crate) fn forget_cursors(&self) {
+        self.0.lock().unwrap().generation += 1;
+    }
+
+    /// The cursors that were presented.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.0.lock().unwrap().asked.clone()
+    }
+
     /// All calls so far, also those that failed.
     pub(crate) fn told(&self) -> Vec<Told> {
         self.0.lock().unwrap().told.clone()
@@ -89,5 +109,25 @@ impl AccountService for Accounts {
             Some(code) => Err(Status::new(code, "not now")),
             None => Ok(Response::new(DeleteAccountResponse {})),
         }
+    }
+
+    async fn list_deleted_accounts(
+        &self,
+        request: Request<ListDeletedAccountsRequest>,
+    ) -> Result<Response<ListDeletedAccountsResponse>, Status> {
+        let cursor = request.into_inner().cursor;
+        let mut state = self.0.lock().unwrap();
+        state.asked.push(cursor.clone());
+        let generation = state.generation;
+        let known = cursor.strip_prefix(&format!("{generation}:")).and_then(|at| at.parse().ok());
+        let from: usize = known.unwrap_or(0);
+        // Small pages, so that there is more than one.
+        let to = state.deleted.len().min(from + 2);
+        Ok(Response::new(ListDeletedAccountsResponse {
+            ids: state.deleted[from..to].to_vec(),
+            next_cursor: format!("{generation}:{to}"),
+            more: to < state.deleted.len(),
+            reset: known.is_none() && !cursor.is_empty(),
+        }))
     }
 }

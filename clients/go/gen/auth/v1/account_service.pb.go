@@ -104,6 +104,139 @@ func (*DeleteAccountResponse) Descriptor() ([]byte, []int) {
 	return file_auth_v1_account_service_proto_rawDescGZIP(), []int{1}
 }
 
+// Which deletions to list.
+type ListDeletedAccountsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The `next_cursor` of the answer before, as it is. Empty: from the first
+	// deletion that is still listed.
+	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// How many accounts at most. 0 or unset: 500. Over 1000 is read as 1000.
+	PageSize      int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeletedAccountsRequest) Reset() {
+	*x = ListDeletedAccountsRequest{}
+	mi := &file_auth_v1_account_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeletedAccountsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeletedAccountsRequest) ProtoMessage() {}
+
+func (x *ListDeletedAccountsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_auth_v1_account_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeletedAccountsRequest.ProtoReflect.Descriptor instead.
+func (*ListDeletedAccountsRequest) Descriptor() ([]byte, []int) {
+	return file_auth_v1_account_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListDeletedAccountsRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *ListDeletedAccountsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+// Some of the accounts that were deleted.
+type ListDeletedAccountsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Their ids, the first to be deleted first. Empty: none was deleted after the
+	// cursor.
+	Ids []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	// What to send as `cursor` next. Never empty, also at the end: keep it.
+	NextCursor string `protobuf:"bytes,2,opt,name=next_cursor,json=nextCursor,proto3" json:"next_cursor,omitempty"`
+	// Whether there are more accounts, so that it is worth to ask at once.
+	More bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	// Whether the cursor was of no use, because it is from another installation,
+	// from before a backup was restored, or more than 90 days behind. The list then
+	// begins with the first deletion that is still listed; deletions that are no
+	// longer listed may have been missed.
+	Reset_        bool `protobuf:"varint,4,opt,name=reset,proto3" json:"reset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeletedAccountsResponse) Reset() {
+	*x = ListDeletedAccountsResponse{}
+	mi := &file_auth_v1_account_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeletedAccountsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeletedAccountsResponse) ProtoMessage() {}
+
+func (x *ListDeletedAccountsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_auth_v1_account_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeletedAccountsResponse.ProtoReflect.Descriptor instead.
+func (*ListDeletedAccountsResponse) Descriptor() ([]byte, []int) {
+	return file_auth_v1_account_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListDeletedAccountsResponse) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *ListDeletedAccountsResponse) GetNextCursor() string {
+	if x != nil {
+		return x.NextCursor
+	}
+	return ""
+}
+
+func (x *ListDeletedAccountsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *ListDeletedAccountsResponse) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
+}
+
 var File_auth_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_auth_v1_account_service_proto_rawDesc = "" +
@@ -111,9 +244,19 @@ const file_auth_v1_account_service_proto_rawDesc = "" +
 	"\x1dauth/v1/account_service.proto\x12\aauth.v1\"&\n" +
 	"\x14DeleteAccountRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x17\n" +
-	"\x15DeleteAccountResponse2`\n" +
+	"\x15DeleteAccountResponse\"Q\n" +
+	"\x1aListDeletedAccountsRequest\x12\x16\n" +
+	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\"z\n" +
+	"\x1bListDeletedAccountsResponse\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x1f\n" +
+	"\vnext_cursor\x18\x02 \x01(\tR\n" +
+	"nextCursor\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12\x14\n" +
+	"\x05reset\x18\x04 \x01(\bR\x05reset2\xc2\x01\n" +
 	"\x0eAccountService\x12N\n" +
-	"\rDeleteAccount\x12\x1d.auth.v1.DeleteAccountRequest\x1a\x1e.auth.v1.DeleteAccountResponseB\x8f\x01\n" +
+	"\rDeleteAccount\x12\x1d.auth.v1.DeleteAccountRequest\x1a\x1e.auth.v1.DeleteAccountResponse\x12`\n" +
+	"\x13ListDeletedAccounts\x12#.auth.v1.ListDeletedAccountsRequest\x1a$.auth.v1.ListDeletedAccountsResponseB\x8f\x01\n" +
 	"\vcom.auth.v1B\x13AccountServiceProtoP\x01Z.latchkey.example/clients/go/gen/auth/v1;authv1\xa2\x02\x03AXX\xaa\x02\aAuth.V1\xca\x02\aAuth\\V1\xe2\x02\x13Auth\\V1\\GPBMetadata\xea\x02\bAuth::V1b\x06proto3"
 
 var (
@@ -128,16 +271,20 @@ func file_auth_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_auth_v1_account_service_proto_rawDescData
 }
 
-var file_auth_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_auth_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_auth_v1_account_service_proto_goTypes = []any{
-	(*DeleteAccountRequest)(nil),  // 0: auth.v1.DeleteAccountRequest
-	(*DeleteAccountResponse)(nil), // 1: auth.v1.DeleteAccountResponse
+	(*DeleteAccountRequest)(nil),        // 0: auth.v1.DeleteAccountRequest
+	(*DeleteAccountResponse)(nil),       // 1: auth.v1.DeleteAccountResponse
+	(*ListDeletedAccountsRequest)(nil),  // 2: auth.v1.ListDeletedAccountsRequest
+	(*ListDeletedAccountsResponse)(nil), // 3: auth.v1.ListDeletedAccountsResponse
 }
 var file_auth_v1_account_service_proto_depIdxs = []int32{
 	0, // 0: auth.v1.AccountService.DeleteAccount:input_type -> auth.v1.DeleteAccountRequest
-	1, // 1: auth.v1.AccountService.DeleteAccount:output_type -> auth.v1.DeleteAccountResponse
-	1, // [1:2] is the sub-list for method output_type
-	0, // [0:1] is the sub-list for method input_type
+	2, // 1: auth.v1.AccountService.ListDeletedAccounts:input_type -> auth.v1.ListDeletedAccountsRequest
+	1, // 2: auth.v1.AccountService.DeleteAccount:output_type -> auth.v1.DeleteAccountResponse
+	3, // 3: auth.v1.AccountService.ListDeletedAccounts:output_type -> auth.v1.ListDeletedAccountsResponse
+	2, // [2:4] is the sub-list for method output_type
+	0, // [0:2] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
@@ -154,7 +301,7 @@ func file_auth_v1_account_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_auth_v1_account_service_proto_rawDesc), len(file_auth_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

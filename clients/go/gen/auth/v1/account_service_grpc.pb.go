@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AccountService_DeleteAccount_FullMethodName = "/auth.v1.AccountService/DeleteAccount"
+	AccountService_DeleteAccount_FullMethodName       = "/auth.v1.AccountService/DeleteAccount"
+	AccountService_ListDeletedAccounts_FullMethodName = "/auth.v1.AccountService/ListDeletedAccounts"
 )
 
 // AccountServiceClient is the client API for AccountService service.
@@ -37,6 +38,15 @@ type AccountServiceClient interface {
 	// Errors: INVALID_ARGUMENT (the id is not a UUID, or unset), UNAUTHENTICATED
 	// (no or another service token), UNAVAILABLE (the database is away).
 	DeleteAccount(ctx context.Context, in *DeleteAccountRequest, opts ...grpc.CallOption) (*DeleteAccountResponse, error)
+	// Lists the accounts that were deleted, by whomever, in the order of their
+	// deletion. A service that keeps something about accounts calls this every few
+	// seconds with the cursor of the answer before, and removes what it has of the
+	// accounts that are listed. An account may be listed again: removing must be
+	// idempotent. A deletion is listed for 90 days.
+	//
+	// Errors: INVALID_ARGUMENT (a negative page size), UNAUTHENTICATED (no or
+	// another service token), UNAVAILABLE (the database is away).
+	ListDeletedAccounts(ctx context.Context, in *ListDeletedAccountsRequest, opts ...grpc.CallOption) (*ListDeletedAccountsResponse, error)
 }
 
 type accountServiceClient struct {
@@ -51,6 +61,16 @@ func (c *accountServiceClient) DeleteAccount(ctx context.Context, in *DeleteAcco
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteAccountResponse)
 	err := c.cc.Invoke(ctx, AccountService_DeleteAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) ListDeletedAccounts(ctx context.Context, in *ListDeletedAccountsRequest, opts ...grpc.CallOption) (*ListDeletedAccountsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDeletedAccountsResponse)
+	err := c.cc.Invoke(ctx, AccountService_ListDeletedAccounts_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +92,15 @@ type AccountServiceServer interface {
 	// Errors: INVALID_ARGUMENT (the id is not a UUID, or unset), UNAUTHENTICATED
 	// (no or another service token), UNAVAILABLE (the database is away).
 	DeleteAccount(context.Context, *DeleteAccountRequest) (*DeleteAccountResponse, error)
+	// Lists the accounts that were deleted, by whomever, in the order of their
+	// deletion. A service that keeps something about accounts calls this every few
+	// seconds with the cursor of the answer before, and removes what it has of the
+	// accounts that are listed. An account may be listed again: removing must be
+	// idempotent. A deletion is listed for 90 days.
+	//
+	// Errors: INVALID_ARGUMENT (a negative page size), UNAUTHENTICATED (no or
+	// another service token), UNAVAILABLE (the database is away).
+	ListDeletedAccounts(context.Context, *ListDeletedAccountsRequest) (*ListDeletedAccountsResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }
 
@@ -84,6 +113,9 @@ type UnimplementedAccountServiceServer struct{}
 
 func (UnimplementedAccountServiceServer) DeleteAccount(context.Context, *DeleteAccountRequest) (*DeleteAccountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteAccount not implemented")
+}
+func (UnimplementedAccountServiceServer) ListDeletedAccounts(context.Context, *ListDeletedAccountsRequest) (*ListDeletedAccountsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDeletedAccounts not implemented")
 }
 func (UnimplementedAccountServiceServer) mustEmbedUnimplementedAccountServiceServer() {}
 func (UnimplementedAccountServiceServer) testEmbeddedByValue()                        {}
@@ -124,6 +156,24 @@ func _AccountService_DeleteAccount_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_ListDeletedAccounts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDeletedAccountsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).ListDeletedAccounts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_ListDeletedAccounts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).ListDeletedAccounts(ctx, req.(*ListDeletedAccountsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccountService_ServiceDesc is the grpc.ServiceDesc for AccountService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -134,6 +184,10 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteAccount",
 			Handler:    _AccountService_DeleteAccount_Handler,
+		},
+		{
+			MethodName: "ListDeletedAccounts",
+			Handler:    _AccountService_ListDeletedAccounts_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
