@@ -1,5 +1,7 @@
 //! The subcommands: thin adapters over the same service layer as the edges.
 
+mod profiles;
+
 use clap::{ArgMatches, Command};
 use service_kit::{probe, settings::Source, shutdown, telemetry::LogOutput};
 use sql_kit::{
@@ -23,6 +25,7 @@ pub fn all() -> Vec<Command> {
             "outbox",
             "Manage the deletions that the auth service has not been told of",
         ),
+        profiles::command(),
     ]
 }
 
@@ -54,11 +57,14 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
             source.finish()?;
             Box::pin(migrate(NAME, &database, &store::MIGRATIONS, flags)).await?;
         }
-        "outbox" => {
-            // It needs the database and no other secret.
+        "outbox" | "profiles" => {
+            // They need the database and no other secret.
             let settings = DatabaseSettings::read(&config::DATABASE_URL, source);
             source.finish()?;
-            crate::outbox_command(&settings, flags).await?;
+            match name {
+                "outbox" => crate::outbox_command(&settings, flags).await?,
+                _ => profiles::run(&settings, flags).await?,
+            }
         }
         _ => {
             let settings = config::Settings::read(source)?;

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod commands;
 mod creation;
 mod deletion;
 mod etags;

@@ -1,0 +1,118 @@
+//! `user-service profiles`: what an operator does with one profile, for a ticket or a request for data.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Value, json};
+use service_kit::metrics::Metrics;
+use sql_kit::DatabaseSettings;
+use uuid::Uuid;
+
+use super::Failure;
+use crate::{
+    domain::{Audience, Profile, UserId, Visibility},
+    open_store,
+    service::{Held, Service},
+    store::{Origin, StoreError},
+};
+
+/// The subcommand with its own subcommands.
+pub(super) fn command() -> Command {
+    let id = || {
+        Arg::new("id")
+            .required(true)
+            .value_name("ID")
+            .value_parser(|text: &str| UserId::parse(text).map_err(|(_, rule)| rule))
+            .help("The id of the account, as in its tokens")
+    };
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON");
+    Command::new("profiles")
+        .about("Look at a profile, export or delete it")
+        .subcommand_required(true)
+        .subcommand(Command::new("show").about("Show a profile").arg(id()).arg(json))
+        .subcommand(
+            Command::new("export")
+                .about("Write all that is known of an account here, as JSON")
+                .arg(id()),
+        )
+        .subcommand(
+            Command::new("delete")
+                .about("Delete a profile for good, and its account with it")
+                .arg(id()),
+        )
+}
+
+/// Runs one of them.
+///
+/// # Errors
+///
+/// Where the database is away or not migrated, or nothing is known of the account.
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+pub(super) async fn run(settings: &DatabaseSettings, flags: &ArgMatches) -> Result<(), Failure> {
+    let store = open_store(settings, &Metrics::default())?;
+    store.check_migrated().await?;
+    // This sets the clock. What takes no writes can be read.
+    match store.ping().await {
+        Ok(()) | Err(StoreError::ReadOnly) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // An operator sees everything.
+    let visibility = Visibility { profiles: Audience::Members, emails: Audience::Members };
+    let service = Service::new(store.clone(), visibility);
+    let Some((name, flags)) = flags.subcommand() else {
+        return Ok(());
+    };
+    let Some(id) = flags.get_one::<UserId>("id").copied() else {
+        return Ok(());
+    };
+    match name {
+        "delete" => {
+            let request_id = format!("command-{}", Uuid::new_v4());
+            let origin = Origin { request_id, traceparent: String::new() };
+            service.remove(id, &origin).await?;
+            println!("the profile of {id} is deleted; its account follows");
+        }
+        "export" => println!("{:#}", export(&service.held(id).await?)),
+        _ => {
+            let profile = service.held(id).await?.profile.ok_or(crate::Error::UserNotFound)?;
+            if flags.get_flag("json") {
+                println!("{}", as_json(&profile));
+            } else {
+                for (name, value) in [
+                    ("id", profile.id.to_string()),
+                    ("email", profile.email.unwrap_or_default()),
+                    ("name", profile.name),
+                    ("bio", profile.bio),
+                    ("created", time(profile.created_at)),
+                    ("changed", time(profile.updated_at)),
+                ] {
+                    println!("{}", format!("{name:<8} {value}").trim_end());
+                }
+            }
+        }
+    }
+    store.close().await;
+    Ok(())
+}
+
+fn export(held: &Held) -> Value {
+    json!({
+        "id": held.id.to_string(),
+        "profile": held.profile.as_ref().map(as_json),
+        "deleted_at": held.deleted_at.map(time),
+    })
+}
+
+fn as_json(profile: &Profile) -> Value {
+    json!({
+        "id": profile.id.to_string(),
+        "email": profile.email,
+        "name": profile.name,
+        "bio": profile.bio,
+        "created_at": time(profile.created_at),
+        "updated_at": time(profile.updated_at),
+    })
+}
+
+fn time(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
