@@ -113,6 +113,8 @@ async fn add(store: &Store, name: usize) -> AccountId {
         password_hash: PasswordHash::stored("hash".to_owned()),
         created_at: store.now(),
         generation: 0,
+        disabled: false,
+        email_verified: false,
     };
     assert!(write_one!(store, |unit| accounts::insert(unit, &account).await).await.unwrap());
     account.id
