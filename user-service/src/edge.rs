@@ -3,6 +3,7 @@
 pub mod grpc;
 pub mod rest;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::HeaderMap;
 use service_kit::{
     access,
@@ -13,22 +14,44 @@ use service_kit::{
 use token_verifier::{AuthError, Verifier, VerifyError};
 
 use crate::{
-    domain::{Broken, Caller, PageSize},
+    domain::{Broken, Caller, PageSize, UserId},
+    service::Service,
     store::Origin,
 };
 
 /// Who sent a request with these header fields.
-async fn authenticate(verifier: &Verifier, headers: &HeaderMap) -> Result<Caller, ApiError> {
+async fn authenticate(
+    service: &Service,
+    verifier: &Verifier,
+    headers: &HeaderMap,
+) -> Result<Caller, ApiError> {
     match verifier.verify_authorization(headers).await {
         Ok(claims) => {
             access::note_account(claims.sub);
             Ok(Caller::new(claims.sub, claims.email, claims.iat))
         }
         Err(error) => {
+            // The tokens of a deleted account are revoked as well. Their owner is told the reason, and
+            // may repeat the deletion: the service refuses them everything else.
+            if error == AuthError::Revoked
+                && let Some(id) = subject(headers)
+                && service.is_deleted(id).await
+            {
+                access::note_account(id.0);
+                return Ok(Caller::new(id.0, None, 0));
+            }
             tracing::info!(event = "access.unauthenticated", reason = error.reason(), "refused");
             Err(unauthenticated(error))
         }
     }
+}
+
+/// The account of a token that was found to be authentic.
+fn subject(headers: &HeaderMap) -> Option<UserId> {
+    let token = token_verifier::bearer_token(headers).ok()?;
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    UserId::parse(claims.get("sub")?.as_str()?).ok()
 }
 
 fn unauthenticated(error: AuthError) -> ApiError {

@@ -56,7 +56,8 @@ async fn visit(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let visit = Arc::new(Visit::new(authenticate(&verifier, request.headers()).await?));
+    let caller = authenticate(&service, &verifier, request.headers()).await?;
+    let visit = Arc::new(Visit::new(caller));
     request.extensions_mut().insert(Arc::clone(&visit));
     let response = next.run(request).await;
     service.conclude(&visit).await?;

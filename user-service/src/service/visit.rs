@@ -59,6 +59,12 @@ impl Writes {
 }
 
 impl Service {
+    /// Whether an account is known to be deleted.
+    pub async fn is_deleted(&self, id: UserId) -> bool {
+        // Without the database that is not known.
+        self.store.is_deleted(id).await.unwrap_or(false)
+    }
+
     /// Ends a request. One that was refused before the service saw it, because of its path or its
     /// body for instance, is a request like any other; and a deleted caller is told that before
     /// anything else.

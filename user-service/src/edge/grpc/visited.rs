@@ -59,7 +59,7 @@ where
         // The one that is ready is this one, not its clone.
         let mut inner = std::mem::replace(&mut self.inner, inner);
         Box::pin(async move {
-            let caller = match authenticate(&verifier, request.headers()).await {
+            let caller = match authenticate(&service, &verifier, request.headers()).await {
                 Ok(caller) => caller,
                 Err(error) => return Ok(Status::from(error).into_http()),
             };
