@@ -183,8 +183,10 @@ class Api:
             listed = set(answer.getheader("Allow", "").split(","))
             report(f"{self.name}: {path} Allow", [] if listed == allowed else [f"{listed}"])
             if method == "GET":
-                self.send(operation, 200, to=to, headers=headers)
-                self.send(operation, 200, to=to, headers=headers, method="HEAD")
+                # That, or where it leads to.
+                status = min(self.described(operation))
+                self.send(operation, status, to=to, headers=headers)
+                self.send(operation, status, to=to, headers=headers, method="HEAD")
             if 304 in self.described(operation):
                 self.send(operation, 304, to=to, headers={**headers, "If-None-Match": "*"})
 
