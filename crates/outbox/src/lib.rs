@@ -15,10 +15,13 @@
 //!
 //! # What is promised
 //!
-//! - **Leases.** A worker takes an entry for [`Settings::delivery_timeout`] and a margin. Only after
-//!   that another one may take it; that is all that happens when a worker dies. A worker that stops
+//! - **Leases.** A worker takes an entry for four seconds, and renews that each second while it delivers
+//!   the entry. Only after that another one may take it, so what a killed process held is delivered
+//!   within seconds, however long an attempt may take. A worker that stops
 //!   in order gives back what it holds ([`Worker::release`]). A result that comes after the lease has
 //!   gone to another worker changes nothing, unless it is a delivery: that removes the entry.
+//!   While the database is away nothing can be renewed: an entry that is being delivered then may be
+//!   delivered by another worker too.
 //! - **Time** is that of [`sql_kit::Sql::clock`], which on Postgres follows the server's: replicas
 //!   with different clocks agree.
 //! - **Retries** wait longer after each attempt, up to a limit ([`Backoff`]); half of the wait is by chance.
@@ -214,6 +217,18 @@ impl Outbox {
             rows.iter().map(Entry::read).collect()
         })
         .await
+    }
+
+    /// Extends the lease of an entry to `lease` from now, unless it has ended in a result or another
+    /// worker has taken the entry since.
+    async fn renew(&self, id: Uuid, attempts: i64, lease: TimeDelta) -> Result<(), StoreError> {
+        let text = self.table.renew;
+        sql_kit::write_one!(self.sql, |unit| {
+            let until = self.now() + lease;
+            unit.execute(text, values![id, attempts, until]).await
+        })
+        .await?;
+        Ok(())
     }
 
     /// Makes an entry due at `due_at`, unless another worker has taken it since.

@@ -26,6 +26,8 @@ pub struct Table {
     #[doc(hidden)]
     pub take: Statement,
     #[doc(hidden)]
+    pub renew: Statement,
+    #[doc(hidden)]
     pub postpone: Statement,
     #[doc(hidden)]
     pub release: Statement,
@@ -127,6 +129,11 @@ macro_rules! table {
             take: $crate::Statement::per_engine(
                 $crate::table!(@take $table, $id, "FOR UPDATE SKIP LOCKED"),
                 $crate::table!(@take $table, $id, ""),
+            ),
+            // An attempt whose result has just been written down holds no lease any more.
+            renew: $crate::table!(@both
+                "UPDATE ", $table, " SET leased_until = $3
+                 WHERE ", $id, " = $1 AND attempts = $2 AND leased_until IS NOT NULL"
             ),
             postpone: $crate::table!(@both
                 "UPDATE ", $table, " SET due_at = $3, leased_until = NULL, last_error = $4

@@ -12,9 +12,11 @@ use uuid::Uuid;
 
 use crate::{Backlog, Backoff, Entry, Outbox};
 
-/// How long before the end of its lease an entry has been delivered or given back: time to write
-/// down the result.
-const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// How long an entry belongs to the worker that has taken or renewed it: as long as others have to wait
+/// for the entries of a process that was killed.
+const LEASE: TimeDelta = TimeDelta::seconds(4);
+/// How often the leases of what is being delivered are renewed. Three may fail in a row.
+const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The values of the label `outcome`.
 pub(crate) const OUTCOMES: [&str; 4] = ["delivered", "retried", "discarded", "expired"];
@@ -61,7 +63,7 @@ pub struct Retry {
 pub struct Settings {
     /// How many entries are being delivered at a time.
     pub concurrency: u32,
-    /// How long an attempt may take. The lease of an entry is a little longer.
+    /// How long an attempt may take.
     pub delivery_timeout: Duration,
     /// How often the outbox is looked at when nothing wakes the worker: another replica may have
     /// added an entry, or one is due again.
@@ -92,6 +94,25 @@ impl<D: Deliver> Worker<D> {
     pub async fn run(&self) {
         // Leases are by the database's clock.
         let _ = self.outbox.sql.ping().await;
+        tokio::join!(self.work(), self.renew());
+    }
+
+    /// Renews the leases of what is being delivered, for ever.
+    async fn renew(&self) {
+        loop {
+            tokio::time::sleep(RENEW_INTERVAL).await;
+            let held = self.held().clone();
+            for (id, attempts) in held {
+                if self.outbox.renew(id, attempts, LEASE).await.is_err() {
+                    // The others would fail as well. It has been logged.
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes what is due and has it delivered, for ever.
+    async fn work(&self) {
         let slots = usize::try_from(self.settings.concurrency.max(1)).unwrap_or(usize::MAX);
         let mut under_way = FuturesUnordered::new();
         let mut pace = Pace { slots, failed: 0, may_be_more: true };
@@ -138,11 +159,9 @@ impl<D: Deliver> Worker<D> {
     }
 
     async fn take(&self, free: usize) -> Vec<Entry> {
-        let lease = self.settings.delivery_timeout + LEASE_MARGIN;
-        let lease = TimeDelta::from_std(lease).unwrap_or(TimeDelta::MAX);
         let limit = u32::try_from(free).unwrap_or(u32::MAX);
         // A failure has been logged; the next look may do better.
-        let taken = self.outbox.take(lease, limit).await.unwrap_or_default();
+        let taken = self.outbox.take(LEASE, limit).await.unwrap_or_default();
         self.held().extend(taken.iter().map(|entry| (entry.id, entry.attempts)));
         taken
     }

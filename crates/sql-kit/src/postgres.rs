@@ -34,8 +34,11 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 /// there ends up with somebody else. See the session's settings without such a proxy for the reasons.
 const BEGIN_POOLED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;
     SET LOCAL statement_timeout = 5000;
+    SET LOCAL lock_timeout = 0;
     SET LOCAL idle_in_transaction_session_timeout = 10000;
     SET LOCAL standard_conforming_strings = on;
+    SET LOCAL transform_null_equals = off;
+    SET LOCAL row_security = on;
     SELECT set_config('synchronous_commit', 'on', true)
         WHERE current_setting('synchronous_commit') = 'off'";
 
@@ -57,8 +60,9 @@ impl Postgres {
         let pooled = options.transaction_pooling;
         let connector = Connector::new(servers, options.application, pooled);
         let is_alone = connector.servers().len() < 2;
-        let pool = Pool::new(connector, options.max_connections, options.acquire_timeout);
         let primary = Primary::default();
+        let (size, timeout) = (options.max_connections, options.acquire_timeout);
+        let pool = Pool::new(connector, primary.clone(), size, timeout);
         if !is_alone {
             tokio::spawn(primary.clone().follow(pool.clone()));
         }

@@ -26,6 +26,8 @@ on_both_engines!(
     an_attempt_ends_in_time,
     what_can_never_arrive_is_discarded,
     a_lease_ends_with_its_worker,
+    a_lease_ends_soon_however_long_an_attempt_may_take,
+    a_lease_is_renewed_while_the_attempt_goes_on,
     a_stopped_worker_gives_back_what_it_held,
     a_late_failure_does_not_touch_the_next_lease,
     entries_of_one_key_keep_their_order,
@@ -193,6 +195,38 @@ async fn a_lease_ends_with_its_worker(engine: Engine) {
     there.sql.clock().advance(TimeDelta::seconds(8));
     eventually("it is delivered", async || here.depth().await == 0).await;
     assert_eq!(alive.got(), ["one"]);
+}
+
+async fn a_lease_ends_soon_however_long_an_attempt_may_take(engine: Engine) {
+    let (here, database) = fresh(engine).await;
+    let dead = Receiver::willing().slow(Duration::from_secs(3600));
+    let patient = Settings { delivery_timeout: Duration::from_secs(60), ..SETTINGS };
+    here.add("one").await;
+    let killed = run(&here.worker_with(&dead, patient));
+    eventually("it is taken", async || dead.got().len() == 1).await;
+    killed.abort();
+
+    let there = open(&database).await;
+    let alive = Receiver::willing();
+    let started = Instant::now();
+    let _run = run(&there.worker_with(&alive, patient));
+    eventually("it is delivered", async || here.depth().await == 0).await;
+    assert!(started.elapsed() < Duration::from_secs(7), "{:?}", started.elapsed());
+}
+
+async fn a_lease_is_renewed_while_the_attempt_goes_on(engine: Engine) {
+    let (here, database) = fresh(engine).await;
+    let slow = Receiver::willing().slow(Duration::from_secs(6));
+    let patient = Settings { delivery_timeout: Duration::from_secs(60), ..SETTINGS };
+    here.add("one").await;
+    let _run = run(&here.worker_with(&slow, patient));
+    eventually("it is taken", async || slow.got().len() == 1).await;
+
+    let there = open(&database).await;
+    let other = Receiver::willing();
+    let _other = run(&there.worker(&other));
+    eventually("it is gone", async || here.depth().await == 0).await;
+    assert_eq!((slow.got().len(), other.got().len()), (1, 0));
 }
 
 async fn a_stopped_worker_gives_back_what_it_held(engine: Engine) {

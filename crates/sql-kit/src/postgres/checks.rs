@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{Executor as _, PgConnection, Row as _};
 use tokio::sync::Mutex;
 
-use super::{connect::Session, pool::Pool};
+use super::{BEGIN_POOLED, connect::Session, pool::Pool};
 use crate::clock::Reading;
 
 /// The connection, outside the pool.
@@ -31,7 +31,7 @@ impl Checks {
         let mut kept = self.0.lock().await;
         // Taken out, so that one that is given up half-way is not used again.
         if let Some(mut session) = kept.take().filter(|session| pool.trusts(session)) {
-            match work(&mut session.connection).await {
+            match in_its_place(pool, &mut session, &work).await {
                 Ok(result) => {
                     *kept = Some(session);
                     return Ok(result);
@@ -44,7 +44,7 @@ impl Checks {
             }
         }
         let mut session = pool.connector().connect().await?;
-        let result = work(&mut session.connection).await?;
+        let result = in_its_place(pool, &mut session, &work).await?;
         *kept = Some(session);
         Ok(result)
     }
@@ -78,4 +78,22 @@ impl Checks {
             session.close();
         }
     }
+}
+
+/// Does something that only reads on the connection; behind a proxy that pools by transaction in one
+/// transaction, since only there two messages in a row reach the same server.
+async fn in_its_place<T>(
+    pool: &Pool,
+    session: &mut Session,
+    work: &impl AsyncFn(&mut PgConnection) -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    let connection = &mut session.connection;
+    if !pool.connector().is_pooled {
+        return work(connection).await;
+    }
+    connection.execute(BEGIN_POOLED).await?;
+    // After an error the connection is not used again, which ends the transaction.
+    let result = work(connection).await?;
+    connection.execute("COMMIT").await?;
+    Ok(result)
 }

@@ -60,7 +60,9 @@ const WATCH_CLIENT: &str = "SELECT set_config(name, CASE name
     WHERE name IN ('client_connection_check_interval', 'tcp_keepalives_idle',
         'tcp_keepalives_interval', 'tcp_keepalives_count')";
 
-/// What has to be known where a proxy gives us another server for each transaction.
+/// What has to be known where a proxy gives us another server for each transaction. It is sent as one
+/// message, as everything outside a transaction has to be there: what is prepared in one message is
+/// unknown to the server of the next.
 const LOOK_AT_SERVER: &str =
     "SELECT current_setting('transaction_read_only') = 'on' AS is_read_only,
     current_setting('server_encoding') AS encoding";
@@ -98,7 +100,7 @@ pub(super) struct Connector {
     /// The server that is used now.
     present: Arc<AtomicUsize>,
     /// Whether a proxy gives us a server for a transaction only.
-    is_pooled: bool,
+    pub(super) is_pooled: bool,
     reported: Arc<Mutex<BTreeMap<String, Instant>>>,
     /// Whether it was looked at whether connections are encrypted.
     is_looked_at: Arc<AtomicBool>,
@@ -203,10 +205,9 @@ impl Connector {
     /// Sets what the session needs. Returns whether the server takes no writes, and its encoding.
     async fn prepare(&self, connection: &mut PgConnection) -> Result<(bool, String), sqlx::Error> {
         let statement = if self.is_pooled { LOOK_AT_SERVER } else { SET_SESSION };
-        let row: PgRow =
-            sqlx::query(statement).persistent(false).fetch_one(&mut *connection).await?;
+        let row: PgRow = sqlx::raw_sql(statement).fetch_one(&mut *connection).await?;
         if !self.is_pooled {
-            let watched = sqlx::query(WATCH_CLIENT).persistent(false).execute(connection).await;
+            let watched = sqlx::raw_sql(WATCH_CLIENT).execute(connection).await;
             // Not every system can.
             if let Err(sqlx::Error::Database(error)) = &watched {
                 let code = error.code();
@@ -269,13 +270,13 @@ const fn other_mode(mode: PgSslMode) -> Option<PgSslMode> {
 
 /// Warns where a connection over a network is not encrypted.
 async fn warn_of_plaintext(server: &PgConnectOptions, connection: &mut PgConnection) {
-    let is_encrypted =
-        sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
-            .persistent(false)
-            .fetch_optional(connection)
-            .await;
+    let row = sqlx::raw_sql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        .fetch_optional(connection)
+        .await;
     // A server that is only like Postgres may not tell.
-    if let Ok(Some(false)) = is_encrypted {
+    if let Ok(Some(row)) = row
+        && let Ok(false) = row.try_get("ssl")
+    {
         tracing::warn!(
             event = "database.plaintext",
             "{} is reached without encryption: whoever is in between reads everything; add \

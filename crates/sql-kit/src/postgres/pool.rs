@@ -11,7 +11,7 @@ use sqlx::Connection as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connect::{Connector, Session};
-use super::connect_error::ConnectError;
+use super::{connect_error::ConnectError, primary::Primary};
 
 /// A connection that has been idle for longer is tried before it is used. Under load none is, so
 /// the round trip is only paid where it does not matter.
@@ -47,6 +47,7 @@ pub(super) struct Pool(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     connector: Connector,
+    primary: Primary,
     acquire_timeout: Duration,
     size: usize,
     permits: Arc<Semaphore>,
@@ -82,10 +83,16 @@ impl Held {
 }
 
 impl Pool {
-    pub(super) fn new(connector: Connector, size: u32, acquire_timeout: Duration) -> Self {
+    pub(super) fn new(
+        connector: Connector,
+        primary: Primary,
+        size: u32,
+        acquire_timeout: Duration,
+    ) -> Self {
         let size = usize::try_from(size).unwrap_or(1);
         Self(Arc::new(Shared {
             connector,
+            primary,
             acquire_timeout,
             size,
             permits: Arc::new(Semaphore::new(size)),
@@ -190,8 +197,16 @@ impl Pool {
             && state.read_only.is_none_or(|read_only| session.began > read_only)
     }
 
-    /// Notes that a connection was found dead: those that were made before are not used any more.
+    /// Notes that a connection was found dead: those that were made before are not used any more, and the
+    /// primary is looked for. Another connection to the same server may well succeed, and says nothing:
+    /// it may be a former primary that has come back.
     pub(super) fn distrust(&self) {
+        self.retire();
+        self.0.primary.doubt();
+    }
+
+    /// Has the connections that were made before not be used any more.
+    pub(super) fn retire(&self) {
         let dead = {
             let mut state = self.lock();
             state.distrusted = Some(Instant::now());

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
-use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgConnectOptions};
 use tokio::sync::Notify;
 
 use super::{connect, pool::Pool};
@@ -11,6 +11,8 @@ use super::{connect, pool::Pool};
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The least time between two looks for the primary.
 const PAUSE: Duration = Duration::from_millis(250);
+/// The most: a server may have been promoted while the former primary went on as if nothing were.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Has the primary looked for.
 #[derive(Debug, Clone, Default)]
@@ -19,12 +21,12 @@ pub(super) struct Primary {
 }
 
 impl Primary {
-    /// Notes that an operation has failed: the primary may be another one by now.
+    /// Notes that an operation has failed, or a connection was lost: the primary may be another one by now.
     pub(super) fn doubt(&self) {
         self.doubt.notify_one();
     }
 
-    /// Looks for the primary at first and whenever there is doubt, and moves the pool there.
+    /// Looks for the primary at first, whenever there is doubt, and now and then, and moves the pool there.
     pub(super) async fn follow(self, pool: Pool) {
         let connector = pool.connector().clone();
         loop {
@@ -35,12 +37,12 @@ impl Primary {
                 && let Some(server) = connector.servers().get(found)
             {
                 connector.move_to(found);
-                pool.distrust();
+                pool.retire();
                 let (host, port) = (crate::url::host(server), server.get_port());
                 tracing::warn!(event = "database.moved", host, port, "another server is used");
             }
             tokio::time::sleep(PAUSE).await;
-            self.doubt.notified().await;
+            let _ = tokio::time::timeout(LOOK_INTERVAL, self.doubt.notified()).await;
         }
     }
 }
@@ -67,11 +69,10 @@ async fn find(servers: &[PgConnectOptions], must_write: bool, present: usize) ->
 async fn timeline(server: &PgConnectOptions) -> Result<Option<String>, sqlx::Error> {
     let mut connection = connect::open(server).await?;
     let timeline = if is_writable(&mut connection).await? {
-        let file = sqlx::query_scalar("SELECT pg_walfile_name(pg_current_wal_lsn())")
-            .persistent(false)
+        let row = sqlx::raw_sql("SELECT pg_walfile_name(pg_current_wal_lsn()) AS file")
             .fetch_one(&mut connection)
             .await;
-        let file: String = file.unwrap_or_default();
+        let file: String = row.and_then(|row| row.try_get("file")).unwrap_or_default();
         Some(file.get(..8).unwrap_or_default().to_owned())
     } else {
         None
@@ -82,9 +83,6 @@ async fn timeline(server: &PgConnectOptions) -> Result<Option<String>, sqlx::Err
 
 /// Whether the server at the other end takes writes, as libpq asks for it.
 async fn is_writable(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let answer: String = sqlx::query_scalar("SHOW transaction_read_only")
-        .persistent(false)
-        .fetch_one(connection)
-        .await?;
-    Ok(answer == "off")
+    let row = sqlx::raw_sql("SHOW transaction_read_only").fetch_one(connection).await?;
+    Ok(row.try_get::<String, _>(0)? == "off")
 }
