@@ -175,6 +175,8 @@ class Api:
             is_protected = path.startswith("/users") or bool(described.get("security"))
             headers = authorization if is_protected else {}
             self.send(operation, 400, "malformed_request", to=to, query="a=1&a=2", headers=headers)
+            if path.startswith(("/auth", "/users")):
+                self.send(operation, 400, "validation_failed", to=to, query="a=1", headers=headers)
             _, answer = self.send(
                 operation, 405, "method_not_allowed", to=to, method="TRACE", headers=headers
             )

@@ -36,12 +36,16 @@ pub fn router(shared: &Edge, service: Arc<Service>, health: &Health) -> Router {
         .route("/auth/logout", post(sessions::logout))
         .route("/auth/sessions", get(sessions::list).delete(sessions::end_all))
         .route("/auth/sessions/{id}", delete(sessions::end))
+        .with_state(Arc::clone(&service));
+    let others = Router::new()
         .route("/.well-known/jwks.json", get(well_known::jwks))
         .route("/.well-known/revocations", get(well_known::revocations))
         .with_state(service)
         .merge(health.routes())
         .merge(api_docs::routes(include_str!("../../openapi.json")));
-    rest::finish(shared, rest::single_parameters(routes))
+    // Nothing under /auth has a query parameter.
+    let routes = rest::known_parameters(routes, |_| &[]);
+    rest::finish(shared, routes.merge(rest::single_parameters(others)))
 }
 
 #[derive(Serialize)]

@@ -63,7 +63,7 @@ impl Service {
         let (id, session) = (AccountId(claims.sub), claims.sid);
         let found = read!(self.store, |unit| {
             let account = accounts::by_id(unit, id).await?;
-            Ok((account, is_alive(unit, session, now).await?))
+            Ok((account, is_alive(unit, session).await?))
         });
         Ok(match found.await? {
             (Some(account), true)
@@ -79,13 +79,9 @@ impl Service {
 }
 
 /// Whether the session of a token lives, if it has any.
-async fn is_alive(
-    unit: &mut Unit,
-    session: Option<Uuid>,
-    now: chrono::DateTime<chrono::Utc>,
-) -> Result<bool, sqlx::Error> {
+async fn is_alive(unit: &mut Unit, session: Option<Uuid>) -> Result<bool, sqlx::Error> {
     match session {
-        Some(session) => sessions::exists(unit, session, now).await,
+        Some(session) => sessions::exists(unit, session).await,
         None => Ok(true),
     }
 }

@@ -70,13 +70,22 @@ impl Service {
             tracing::info!(event = "login.failed", account, %network, code, "login failed");
             return Err(Error::InvalidCredentials);
         };
-        let session = match offline_access {
-            Some(agent) => Some(self.begin_session(&account, network, agent).await?),
-            None => None,
+        let (account, session) = match offline_access {
+            Some(agent) => self.begin_session(&account, network, agent).await?,
+            None => (self.present(&account).await?, None),
         };
         let issued = self.issue(&account, session.as_ref())?;
         tracing::info!(event = "login.ok", account = %account.id, %network, "login ok");
         Ok(issued)
+    }
+
+    /// The account as it is now, after its password was looked at as it was then.
+    async fn present(&self, checked: &AccountRecord) -> Result<AccountRecord, Error> {
+        let found = read!(self.store, |unit| accounts::by_id(unit, checked.id).await);
+        found
+            .await?
+            .filter(|present| has_same_password(present, checked))
+            .ok_or(Error::InvalidCredentials)
     }
 
     /// Issues an access token for an account, and the current refresh token of its session, if there is
@@ -150,6 +159,12 @@ impl Service {
         drop(ticket);
         account
     }
+}
+
+/// Whether an account still has the password that was looked at. Its generation alone does not tell:
+/// "out everywhere" raises it too. Nor does the hash: a login may have replaced it by a newer one.
+pub(super) fn has_same_password(present: &AccountRecord, checked: &AccountRecord) -> bool {
+    present.generation == checked.generation || present.password_hash == checked.password_hash
 }
 
 /// Notes how an attempt has ended, and replaces an outdated hash.

@@ -10,7 +10,7 @@ use service_kit::{
 use sql_kit::{read, transaction, write_one};
 use uuid::Uuid;
 
-use super::{Caller, Issued, Service, revocations::end_all};
+use super::{Caller, Issued, Service, login::has_same_password, revocations::end_all};
 use crate::{
     error::Error,
     sessions::{Position, RefreshToken, Verdict, present, user_agent},
@@ -86,15 +86,15 @@ impl Service {
         self.sessions.are_on
     }
 
-    /// Begins a session for an account whose password was right. The account must still have the
-    /// generation that it had when its password was looked at: a change of the password meanwhile has
-    /// ended all sessions, and must not be followed by one that the old password began.
+    /// Begins a session for an account whose password was right, and returns the account as it is now. It
+    /// must still have that password: a change of it meanwhile has ended all sessions, and must not be
+    /// followed by one that the old password began.
     pub(super) async fn begin_session(
         &self,
         account: &AccountRecord,
         network: Network,
         agent: &str,
-    ) -> Result<SessionRecord, Error> {
+    ) -> Result<(AccountRecord, Option<SessionRecord>), Error> {
         let now = self.store.now();
         let session = SessionRecord {
             id: Uuid::new_v4(),
@@ -109,22 +109,21 @@ impl Service {
         let (most, until) = (self.sessions.per_account, self.revoked_until());
         let begun = transaction!(self.store, |unit| {
             let present = accounts::lock(unit, account.id).await?;
-            if present.is_none_or(|present| present.generation != account.generation) {
-                return Ok(false);
-            }
+            let Some(present) = present.filter(|present| has_same_password(present, account))
+            else {
+                return Ok(None);
+            };
             sessions::insert(unit, &session).await?;
             if most > 0 {
                 let ended = sessions::delete_surplus(unit, account.id, most).await?;
                 let ended: Vec<_> = ended.into_iter().map(Revoked::Session).collect();
                 revocations::add(unit, &ended, until).await?;
             }
-            Ok(true)
+            Ok(Some(present))
         });
-        if !begun.await? {
-            return Err(Error::InvalidCredentials);
-        }
+        let account = begun.await?.ok_or(Error::InvalidCredentials)?;
         tracing::info!(event = "session.begun", account = %account.id, "session begun");
-        Ok(session)
+        Ok((account, Some(session)))
     }
 
     /// Exchanges a refresh token for an access token and the next refresh token, by the rule of

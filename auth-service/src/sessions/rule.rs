@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// How many consumptions a session remembers: those in the retry window, of a client that does nothing
-/// but refresh.
-const MAX_CONSUMPTIONS: usize = 32;
+/// How many consumptions a session remembers at most. A client that refreshes more often within the
+/// retry window, and then presents one from before these, has the session ended.
+const MAX_CONSUMPTIONS: usize = 256;
 
 /// A token that was consumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

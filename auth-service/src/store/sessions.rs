@@ -1,6 +1,6 @@
 //! Sessions.
 
-use chrono::{DateTime, TimeZone as _, Utc};
+use chrono::{DateTime, TimeDelta, TimeZone as _, Utc};
 use sql_kit::{Row, Statement, StoreError, Unit, values, write_one};
 use uuid::Uuid;
 
@@ -12,6 +12,8 @@ use crate::{
 
 /// How many rows one statement of the pruning removes.
 const PRUNE_BATCH: i64 = 10_000;
+/// The longest that an access token can live.
+const MAX_TOKEN_TTL: TimeDelta = TimeDelta::hours(1);
 
 /// A session as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,18 +143,14 @@ pub async fn of_account(
     rows.iter().map(session).collect()
 }
 
-/// Whether a session lives.
+/// Whether a session has not been ended by anybody. One that has ended by its age alone lives on for its
+/// access tokens, which no list names, until they have expired.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub async fn exists(unit: &mut Unit, id: Uuid, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-    let row = unit
-        .fetch_optional(
-            "SELECT id FROM sessions WHERE id = $1 AND expires_at > $2",
-            values![id, now],
-        )
-        .await?;
+pub async fn exists(unit: &mut Unit, id: Uuid) -> Result<bool, sqlx::Error> {
+    let row = unit.fetch_optional("SELECT id FROM sessions WHERE id = $1", values![id]).await?;
     Ok(row.is_some())
 }
 
@@ -290,7 +288,8 @@ impl Store {
         sql_kit::read!(self, |unit| unit.fetch_one(COUNT, values![]).await?.get("n")).await
     }
 
-    /// Removes the sessions that have expired, a bounded number of rows in one transaction.
+    /// Removes the sessions that have expired, and their access tokens too, a bounded number of rows in
+    /// one transaction.
     ///
     /// # Errors
     ///
@@ -303,7 +302,7 @@ impl Store {
             "DELETE FROM sessions WHERE id IN
                  (SELECT id FROM sessions WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)",
         );
-        let mut removed = 0;
+        let (now, mut removed) = (now - MAX_TOKEN_TTL, 0);
         loop {
             let batch =
                 write_one!(self, |unit| unit.execute(EXPIRED, values![now, PRUNE_BATCH]).await);

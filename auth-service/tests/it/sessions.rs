@@ -505,3 +505,51 @@ async fn rewrapping_the_keys_ends_no_session() {
         refreshed(&service, &token).await;
     }
 }
+
+/// The generation of an account grows while a login is under way, without a change of the password.
+#[tokio::test]
+async fn out_everywhere_does_not_refuse_a_right_password() {
+    for engine in ENGINES {
+        let slow = [(config::BCRYPT_COST, "13"), (config::HASH_WORKERS, "1")];
+        let service = Arc::new(started_with(engine, &slow).await);
+        let token = service.login(EMAIL).await;
+        let logins = [false, true].map(|offline_access| {
+            let service = Arc::clone(&service);
+            tokio::spawn(async move {
+                let body =
+                    json!({"email": EMAIL, "password": PASSWORD, "offline_access": offline_access});
+                service.rest.post("/auth/login", &body).await
+            })
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let out = with_token(&service, Method::DELETE, "/auth/sessions", &token).await;
+        assert_eq!(out.status, 204);
+        for login in logins {
+            let answer = login.await.unwrap();
+            assert_eq!(answer.status, 200, "{engine:?}: {}", answer.text);
+            assert!(is_active(&service, &access_token(&answer.json)).await, "{engine:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_under_auth_has_a_query_parameter() {
+    let service = started(Engine::Sqlite).await;
+    let token = service.login(EMAIL).await;
+    for (method, path) in [
+        (Method::POST, "/auth/register"),
+        (Method::POST, "/auth/login"),
+        (Method::POST, "/auth/refresh"),
+        (Method::POST, "/auth/logout"),
+        (Method::GET, "/auth/sessions"),
+        (Method::DELETE, "/auth/sessions"),
+    ] {
+        let path = format!("{path}?x=1");
+        let request = service.rest.request(method, &path).bearer_auth(&token);
+        let answer = send(request.json(&json!({}))).await;
+        assert_eq!(answer.status, 400, "{path}");
+        assert_eq!(answer.json["errors"][0]["pointer"], "/x", "{path}: {}", answer.text);
+        assert_eq!(answer.json["errors"][0]["code"], "unknown_parameter");
+    }
+    assert_eq!(service.rest.get("/.well-known/revocations?x=1").await.status, 200);
+}

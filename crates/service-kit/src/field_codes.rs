@@ -7,6 +7,7 @@ pub const FIELD_CODES: &[(&str, &str)] = &[
     ("not_a_string", "The member must be a string."),
     ("not_a_boolean", "The member must be `true` or `false`."),
     ("unknown_member", "There is no such member, or no such path in a field mask."),
+    ("unknown_parameter", "The path has no such query parameter."),
     ("read_only", "The member may be sent back as it is, or left out, but not changed."),
     ("not_a_uuid", "It must be a UUID in lower case with hyphens."),
     ("control_character", "It has a control character that is not allowed there."),

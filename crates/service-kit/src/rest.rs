@@ -22,9 +22,10 @@ use crate::{
     code::Code,
     context::{RequestContext, X_REQUEST_ID},
     edge::Edge,
-    error::ApiError,
+    error::{ApiError, Fault},
     error_page,
     health::Verbatim,
+    json::fault,
     listen::Overloaded,
     target,
     trace::SpanStart,
@@ -142,6 +143,32 @@ pub fn single_parameters(routes: Router) -> Router {
             None => next.run(request).await,
         }
     }))
+}
+
+/// Refuses requests in which a query parameter is given twice, or is none that `known` has for the path.
+pub fn known_parameters(
+    routes: Router,
+    known: fn(path: &str) -> &'static [&'static str],
+) -> Router {
+    routes.layer(axum::middleware::from_fn(move |request: Request, next: Next| {
+        let uri = request.uri();
+        let refused = repeated_parameter(uri);
+        let refused = refused.or_else(|| unknown_parameters(uri, known(uri.path())));
+        async move {
+            match refused {
+                Some(error) => error.into_response(),
+                None => next.run(request).await,
+            }
+        }
+    }))
+}
+
+fn unknown_parameters(uri: &Uri, known: &[&str]) -> Option<ApiError> {
+    let faults: Vec<Fault> = form_urlencoded::parse(uri.query()?.as_bytes())
+        .filter(|(name, _)| !known.contains(&&**name))
+        .map(|(name, _)| fault(&name, "unknown_parameter", "is not a parameter of this path"))
+        .collect();
+    (!faults.is_empty()).then(|| ApiError::validation(faults))
 }
 
 /// The refusal of a URI in which a query parameter is given twice. Which of the two counts is a

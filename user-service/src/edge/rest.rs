@@ -44,7 +44,7 @@ pub fn router(shared: &Edge, service: Arc<Service>, verifier: Verifier, health: 
         .nest("/users", Router::new().fallback(nothing))
         .with_state(Arc::clone(&service));
     // What does not exist is told to callers with a token only.
-    let visited = rest::single_parameters(users)
+    let visited = rest::known_parameters(users, known_parameters)
         .layer(axum::middleware::from_fn_with_state((service, verifier), visit));
     let others = health.routes().merge(api_docs::routes(include_str!("../../openapi.json")));
     rest::finish(shared, visited.merge(rest::single_parameters(others)))
@@ -168,6 +168,11 @@ async fn delete(
 struct ListBody<'a> {
     users: Vec<ProfileBody<'a>>,
     next_page_token: &'a str,
+}
+
+/// The query parameters of a path.
+fn known_parameters(path: &str) -> &'static [&'static str] {
+    if path == "/users" { &["page_size", "page_token"] } else { &[] }
 }
 
 async fn list(
