@@ -31,6 +31,7 @@ pub fn all() -> Vec<Command> {
             ),
         keys(),
         accounts::command(),
+        outbox::command::command("outbox", "Manage the mails that wait to be sent"),
     ]
 }
 
@@ -99,6 +100,11 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
         }
         "accounts" => accounts::run(source, flags).await?,
         "keys" => keys_command::run(source, flags).await?,
+        "outbox" => {
+            let settings = sql_kit::DatabaseSettings::read(&config::DATABASE_URL, source);
+            source.finish()?;
+            crate::outbox_command(&settings, flags).await?;
+        }
         _ => {
             let settings = config::Settings::read(source)?;
             let shutdown = shutdown::on_signal(settings.runtime.edge.shutdown_grace)?;

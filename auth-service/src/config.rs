@@ -3,6 +3,7 @@
 mod database;
 mod keys;
 mod listeners;
+mod mail;
 mod passwords;
 mod services;
 mod sessions;
@@ -25,6 +26,12 @@ pub use self::{
         KeySource, TokenSettings,
     },
     listeners::{ADMIN_ADDR, GRPC_ADDR, HTTP_ADDR, ListenerSettings},
+    mail::{
+        EMAIL_VERIFICATION, EMAIL_VERIFICATION_TTL, EMAIL_VERIFICATION_URL, MAIL_DIR, MAIL_FROM,
+        MAIL_TEMPLATES_DIR, MAILS_PER_MINUTE, MailConfig, MailSettings, PASSWORD_RESET_TTL,
+        PASSWORD_RESET_URL, PUBLIC_URL, REGISTRATION, RESETS_PER_HOUR, RegistrationSettings,
+        SMTP_CA_FILE, SMTP_URL,
+    },
     passwords::{
         ARGON2_ITERATIONS, ARGON2_MEMORY_KIB, ARGON2_PARALLELISM, BCRYPT_COST, BCRYPT_INTERLEAVE,
         HASH_QUEUE_TIMEOUT, HASH_WORKERS, PASSWORD_BLOCKLIST_FILE, PASSWORD_HASH,
@@ -45,7 +52,7 @@ use crate::{
     keys::Sealer,
     password::{Memory, Scheme},
     resources,
-    service::Limits,
+    service::{Limits, RegistrationRules},
     sessions::SessionRules,
     token::Issuer,
 };
@@ -61,6 +68,8 @@ pub const GROUPS: &[Group] = &[
     TokenSettings::GROUP,
     PasswordSettings::GROUP,
     LimitSettings::GROUP,
+    RegistrationSettings::GROUP,
+    MailSettings::GROUP,
     SessionSettings::GROUP,
     ServiceSettings::GROUP,
     runtime::LogSettings::GROUP,
@@ -95,6 +104,10 @@ pub struct Settings {
     pub limits: Limits,
     /// What sessions are allowed.
     pub sessions: SessionRules,
+    /// Who may register.
+    pub registration: RegistrationRules,
+    /// Mail, if it can be sent.
+    pub mail: Option<MailConfig>,
     /// What other services present: one of these.
     pub service_tokens: Vec<Secret>,
     /// What every service has.
@@ -119,6 +132,13 @@ impl Settings {
         passwords.check(source);
         let limits = LimitSettings::read(source).into();
         let sessions = SessionSettings::read(source).rules(sealer.is_some(), source);
+        let registration = RegistrationSettings::read(source);
+        let registration = RegistrationRules {
+            is_open: registration.is_open,
+            verification: registration.verification,
+        };
+        let mail =
+            MailSettings::read(source).config(registration.verification, sealer.is_some(), source);
         let service_tokens = ServiceSettings::read(source).tokens(source);
         let runtime = RuntimeSettings::read(source);
         source.finish()?;
@@ -137,6 +157,8 @@ impl Settings {
             password_rules: passwords.rules(),
             limits,
             sessions,
+            registration,
+            mail,
             service_tokens,
             runtime,
         })

@@ -3,11 +3,25 @@
 pub mod grpc;
 pub mod rest;
 
-use http::{HeaderMap, header};
-use service_kit::{error::Fault, json::fault};
+use http::{Extensions, HeaderMap, header};
+use outbox::Origin;
+use service_kit::{client_address::network, context::RequestContext, error::Fault, json::fault};
 use uuid::Uuid;
 
-use crate::{error::Error, service::Service};
+use crate::{
+    error::Error,
+    service::{Requester, Service},
+};
+
+/// Where a request comes from.
+fn requester(extensions: &Extensions) -> Requester {
+    let context = extensions.get::<RequestContext>();
+    let origin = Origin {
+        request_id: context.map(|context| context.request_id.clone()).unwrap_or_default(),
+        traceparent: context.map(RequestContext::traceparent).unwrap_or_default(),
+    };
+    Requester { network: network(extensions), origin }
+}
 
 /// The program that sent a request with these header fields or metadata.
 fn user_agent(headers: &HeaderMap) -> String {

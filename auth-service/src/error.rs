@@ -25,6 +25,21 @@ pub enum Error {
     /// No account has this email and password.
     #[error("no account has this email and password")]
     InvalidCredentials,
+    /// The caller's account has another password.
+    #[error("the current password is wrong")]
+    WrongPassword,
+    /// The email and the password are right, but the email is not confirmed.
+    #[error("the email has to be confirmed first")]
+    EmailNotVerified,
+    /// Nobody can register.
+    #[error("registration is closed")]
+    RegistrationClosed,
+    /// The service sends no mail.
+    #[error("the service sends no mail")]
+    MailDisabled,
+    /// A link is malformed, unknown, used or expired.
+    #[error("the link does not work, or not any more")]
+    InvalidLink,
     /// A refresh token is malformed, forged, expired or withdrawn, or its session has ended.
     #[error("the refresh token is not valid")]
     InvalidRefreshToken,
@@ -111,6 +126,11 @@ impl From<Error> for ApiError {
             Error::InvalidCredentials => {
                 Self::new(Code::InvalidCredentials, text).header(WWW_AUTHENTICATE, CHALLENGE)
             }
+            Error::WrongPassword => Self::new(Code::InvalidCredentials, text).forbidden(),
+            Error::EmailNotVerified => Self::new(Code::EmailNotVerified, text),
+            Error::RegistrationClosed => Self::new(Code::RegistrationClosed, text),
+            Error::MailDisabled => Self::new(Code::MailDisabled, text),
+            Error::InvalidLink => Self::new(Code::InvalidLink, text),
             Error::InvalidRefreshToken => {
                 Self::new(Code::InvalidRefreshToken, text).header(WWW_AUTHENTICATE, CHALLENGE)
             }

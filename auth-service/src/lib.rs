@@ -27,6 +27,7 @@ pub mod token;
 use std::{sync::Arc, time::Duration};
 
 pub use error::Error;
+use outbox::{Backlog, Outbox, Worker};
 use service_kit::{
     clock::Clock,
     health::Check,
@@ -38,14 +39,15 @@ use sql_kit::{Database, DatabaseSettings, Starting};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{KeySource, Settings},
+    config::{KeySource, MailConfig, Settings},
     hashing::Hashing,
     keys::{KeyRing, KeysError, ManagedKeys, Sealer},
+    mail::{Courier, Mailer},
     root_secret::RootSecret,
-    service::Service,
+    service::{Mail, Service},
     sessions::RefreshTokenKey,
     store::{Store, StoreError},
-    throttle::{Refusals, SubjectKey},
+    throttle::{NetworkLimit, Refusals, SubjectKey, policy},
 };
 
 /// The name of this service in logs and probes.
@@ -124,6 +126,9 @@ impl App {
         )
         .map_err(|error| BuildError::System(format!("HASH_WORKERS: {error}")))?;
         observe_connections(&store, settings.database.pool.max_connections, &metrics);
+        let mail = settings.mail.map(|config| mail(&store, config));
+        let links = mail.as_ref().map(|mail| (mail.links.clone(), mail.mailer.clone()));
+        let post = mail.as_ref().map(|mail| mail.mailer.worker(&metrics));
         let service = Arc::new(Service::new(
             store.clone(),
             hashing,
@@ -133,6 +138,8 @@ impl App {
             Refusals::observed_by(&metrics),
             settings.password_rules,
             settings.sessions,
+            settings.registration,
+            mail,
             &metrics,
         ));
         let keys = keys(&store, settings.keys);
@@ -146,6 +153,7 @@ impl App {
             keys,
             sealer: settings.sealer,
             migrate: settings.database.pool.migrate_on_start,
+            post,
         });
         let prepared = Arc::clone(&preparation);
         let mut starting = Starting::begin(
@@ -182,6 +190,15 @@ impl App {
         )
         .await
         .map_err(BuildError::System)?;
+        if let Some((links, mailer)) = links {
+            let is_tls = settings.runtime.tls.is_some();
+            if let Some(base) = mail::own_url(is_tls, server.http_address()) {
+                links.use_base(base);
+            }
+            if let Some(host) = links.host() {
+                mailer.use_name(host);
+            }
+        }
         Ok(Self { server, preparation, starting })
     }
 
@@ -205,8 +222,31 @@ impl App {
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
         let Self { server, preparation, starting } = self;
-        server.run(preparation.keep(starting), preparation.store.close()).await
+        let close = async {
+            if let Some((worker, _)) = &preparation.post {
+                worker.release().await;
+            }
+            preparation.store.close().await;
+        };
+        server.run(preparation.keep(starting), close).await
     }
+}
+
+/// Runs the `outbox` subcommand: a look at the mails that wait, and a hand on them.
+///
+/// # Errors
+///
+/// Where the database is away or not migrated.
+pub async fn outbox_command(
+    settings: &DatabaseSettings,
+    flags: &clap::ArgMatches,
+) -> Result<(), commands::Failure> {
+    let store = open_store(settings, &Metrics::default())?;
+    store.check_migrated().await?;
+    let mails = Outbox::new(sql_kit::Sql::clone(&store), &mail::outbox::MAILS);
+    outbox::command::run(&mails, flags).await?;
+    store.close().await;
+    Ok(())
 }
 
 /// The keys in the database, for the `keys` subcommand; `None` where they are given in the settings.
@@ -245,6 +285,24 @@ fn open_store(settings: &DatabaseSettings, metrics: &Metrics) -> Result<Store, B
     let options = sql_kit::PoolOptions::new(NAME, &settings.pool, metrics);
     Store::open(&settings.database, options)
         .map_err(|error| BuildError::System(format!("DATABASE_URL: {error}")))
+}
+
+fn mail(store: &Store, config: MailConfig) -> Mail {
+    if config.is_plaintext {
+        tracing::warn!(
+            service = NAME,
+            "SMTP_URL has tls=none: mail, and the password of the mail server, go unencrypted"
+        );
+    }
+    let sql = sql_kit::Sql::clone(store);
+    Mail {
+        mailer: Mailer::new(sql, config.templates, config.sender),
+        links: config.links,
+        reset_ttl: config.reset_ttl,
+        verification_ttl: config.verification_ttl,
+        per_hour: config.per_hour,
+        per_network: NetworkLimit::new(policy::MAILS, config.per_minute),
+    }
 }
 
 #[derive(Debug)]
@@ -316,6 +374,8 @@ struct Preparation {
     keys: Keys,
     sealer: Option<Arc<Sealer>>,
     migrate: bool,
+    /// What sends mail, if mail is on.
+    post: Option<(Worker<Courier>, Backlog)>,
 }
 
 impl Preparation {
@@ -349,6 +409,10 @@ impl Preparation {
             self.service.use_refresh_token_key(key);
         }
         self.service.use_subject_key(SubjectKey::new(&root.derive("subjects of attempts")[..]));
+        if let Ok(mail) = self.service.mail() {
+            let sealer = Sealer::derived(&root.derive("mail")).map_err(KeysError::from)?;
+            mail.mailer.use_sealer(sealer);
+        }
         // A failure only means a little less equal work until the next look.
         let _ = self.service.refresh_work().await;
         self.service.publish_keys(ring);
@@ -379,7 +443,15 @@ impl Preparation {
             }
         };
         // Neither ends.
-        tokio::join!(work, keys);
+        let post = async {
+            match &self.post {
+                Some((worker, backlog)) => {
+                    tokio::join!(worker.run(), backlog.watch());
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(work, keys, post);
         BuildError::System("the background work has ended".to_owned())
     }
 }

@@ -2,13 +2,15 @@
 
 mod links;
 mod message;
+pub mod outbox;
 mod server;
 mod templates;
 mod transport;
 
 pub use self::{
-    links::{Links, Page, page_url, public_url},
+    links::{Links, Page, own_url, page_url, public_url},
     message::{Kind, Message, Rendered},
+    outbox::{Courier, Mailer, Outgoing},
     server::{Security, SmtpServer},
     templates::{TemplateError, Templates},
     transport::{Failure, FailureKind, Sender, Transport, sender_address},

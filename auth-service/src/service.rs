@@ -3,7 +3,11 @@
 mod accounts;
 mod caller;
 mod deletions;
+mod emails;
+mod links;
 mod login;
+mod notices;
+mod passwords;
 mod registration;
 mod revocations;
 mod sessions;
@@ -23,7 +27,9 @@ use self::sessions::{Refreshes, Sizes};
 pub use self::{
     caller::Caller,
     deletions::DeletedAccounts,
+    links::{Mail, Requester, Verification},
     login::{Credentials, Issued, IssuedRefresh},
+    registration::RegistrationRules,
     sessions::outcome,
 };
 use crate::{
@@ -52,6 +58,9 @@ pub struct Service {
     sessions: SessionRules,
     refreshes: Refreshes,
     sizes: Sizes,
+    registration: RegistrationRules,
+    /// Nothing where no mail is sent.
+    mail: Option<Mail>,
     /// Known once the database has been seen, if there is a `KEY_ENCRYPTION_KEY`.
     refresh_tokens: OnceLock<RefreshTokenKey>,
     /// Nothing until they have been loaded.
@@ -86,6 +95,8 @@ impl Service {
         refusals: Refusals,
         password_rules: PasswordRules,
         sessions: SessionRules,
+        registration: RegistrationRules,
+        mail: Option<Mail>,
         metrics: &Metrics,
     ) -> Self {
         let throttle = Arc::new(Throttle::new(
@@ -108,6 +119,8 @@ impl Service {
             sessions,
             refreshes: Refreshes::observed_by(metrics),
             sizes: Sizes::observed_by(metrics),
+            registration,
+            mail,
             refresh_tokens: OnceLock::new(),
             keys,
             prepared: AtomicBool::new(false),
@@ -176,6 +189,7 @@ impl Service {
         let pruned = async {
             self.store.prune_attempts(now).await?;
             self.store.prune_sessions(now).await?;
+            self.store.prune_links(now).await?;
             self.store.prune_revocations(now).await
         };
         if let Err(error) = pruned.await {

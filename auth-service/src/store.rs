@@ -7,6 +7,8 @@ pub mod attempts;
 pub mod deletions;
 pub mod imports;
 pub mod keys;
+pub mod links;
+pub mod registrations;
 pub mod revocations;
 pub mod secrets;
 pub mod sessions;
@@ -30,6 +32,11 @@ macro_rules! migrations {
                 5,
                 "deletions",
                 include_str!(concat!("../migrations/", $engine, "/0005_deletions.sql")),
+            ),
+            (
+                6,
+                "credentials",
+                include_str!(concat!("../migrations/", $engine, "/0006_credentials.sql")),
             ),
         ])
     };

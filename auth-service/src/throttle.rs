@@ -81,9 +81,11 @@ pub mod policy {
     pub const REGISTRATIONS: &str = "registrations-per-network";
     /// On refreshes per network.
     pub const REFRESHES: &str = "refreshes-per-network";
+    /// On mails per network.
+    pub const MAILS: &str = "mails-per-network";
     /// All of them.
-    pub const ALL: [&str; 5] =
-        [FAILURES_PER_PAIR, FAILURES_PER_ACCOUNT, LOGINS, REGISTRATIONS, REFRESHES];
+    pub const ALL: [&str; 6] =
+        [FAILURES_PER_PAIR, FAILURES_PER_ACCOUNT, LOGINS, REGISTRATIONS, REFRESHES, MAILS];
 }
 
 /// Counts what limits have refused.

@@ -34,6 +34,8 @@ pub struct Grant<'a> {
     pub generation: i64,
     /// `sid`: the session, for a login with `offline_access`.
     pub session: Option<Uuid>,
+    /// `email_verified`, where addresses are confirmed.
+    pub email_verified: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -48,6 +50,8 @@ struct Claims<'a> {
     r#gen: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
 }
 
 impl Issuer {
@@ -73,6 +77,7 @@ impl Issuer {
             email: grant.email.as_str(),
             r#gen: grant.generation,
             sid: grant.session,
+            email_verified: grant.email_verified,
         };
         key.sign(&serde_json::to_vec(&claims).map_err(|_| CryptoError)?)
     }

@@ -107,6 +107,7 @@ fn issue(key: &SigningKey) -> String {
         email: &email,
         generation: 0,
         session: None,
+        email_verified: None,
     };
     issuer().issue(grant, key, sql_kit::now()).unwrap()
 }
@@ -265,6 +266,8 @@ fn login(runtime: &Runtime) {
         Refusals::observed_by(&metrics),
         settings.password_rules,
         settings.sessions,
+        settings.registration,
+        None,
         &metrics,
     );
     service.use_subject_key(SubjectKey::new(b"secret"));

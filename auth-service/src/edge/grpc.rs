@@ -1,5 +1,6 @@
 //! gRPC: the services of `auth.v1`.
 
+mod credentials;
 mod sessions;
 
 use std::sync::Arc;
@@ -11,11 +12,11 @@ use latchkey_contracts::auth::v1::{
     LoginResponse, RegisterRequest, RegisterResponse,
     account_service_server::{AccountService, AccountServiceServer},
     auth_service_server::{AuthService, AuthServiceServer},
+    credential_service_server::CredentialServiceServer,
     session_service_server::SessionServiceServer,
 };
 use prost_types::Timestamp;
 use service_kit::{
-    client_address::network,
     code::Code,
     error::ApiError,
     grpc::{Admit, Admitted},
@@ -36,8 +37,12 @@ use crate::{
 };
 
 /// The names of the services, for health.
-pub const SERVICES: &[&str] =
-    &["auth.v1.AuthService", "auth.v1.AccountService", "auth.v1.SessionService"];
+pub const SERVICES: &[&str] = &[
+    "auth.v1.AuthService",
+    "auth.v1.AccountService",
+    "auth.v1.SessionService",
+    "auth.v1.CredentialService",
+];
 /// What reflection describes beside the health service.
 pub const DESCRIPTORS: &[u8] = FILE_DESCRIPTOR_SET;
 
@@ -56,6 +61,8 @@ pub fn add_services(
     let services = Services { tokens: service_tokens.into() };
     routes.add_service(Admitted::new(AuthServiceServer::new(api.clone()), services.clone()));
     let callers = Callers(Arc::clone(&api.service));
+    let credentials = CredentialServiceServer::new(api.clone());
+    routes.add_service(Admitted::new(credentials, callers.clone()));
     routes.add_service(Admitted::new(SessionServiceServer::new(api.clone()), callers));
     routes.add_service(Admitted::new(AccountServiceServer::new(api), services));
 }
@@ -114,7 +121,8 @@ impl AuthService for Api {
         &self,
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
-        let network = network(request.extensions());
+        self.service.may_register().map_err(refused)?;
+        let by = edge::requester(request.extensions());
         let RegisterRequest { email, password } = request.into_inner();
         let mut faults = Vec::new();
         let registration = Registration::parse(
@@ -124,7 +132,7 @@ impl AuthService for Api {
             &mut faults,
         );
         let registration = registration.ok_or_else(|| refused(Error::Invalid(faults)))?;
-        let account = self.service.register(registration, network).await.map_err(refused)?;
+        let account = self.service.register(registration, &by).await.map_err(refused)?;
         Ok(Response::new(RegisterResponse {
             id: account.id.to_string(),
             email: account.email.as_str().to_owned(),
@@ -139,7 +147,7 @@ impl AuthService for Api {
         &self,
         request: Request<LoginRequest>,
     ) -> Result<Response<LoginResponse>, Status> {
-        let network = network(request.extensions());
+        let by = edge::requester(request.extensions());
         let agent = edge::user_agent(request.metadata().as_ref());
         let LoginRequest { email, password, offline_access } = request.into_inner();
         // JSON with one is refused as a whole; so is this.
@@ -155,7 +163,7 @@ impl AuthService for Api {
             password: &password,
             offline_access: offline_access.then_some(&agent),
         };
-        let issued = self.service.login(credentials, network).await.map_err(refused)?;
+        let issued = self.service.login(credentials, &by).await.map_err(refused)?;
         let (refresh_token, refresh_token_expires_in) =
             issued.refresh.map(|refresh| (refresh.token, refresh.expires_in)).unzip();
         Ok(Response::new(LoginResponse {

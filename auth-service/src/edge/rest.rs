@@ -1,5 +1,6 @@
 //! REST: JSON in, JSON or a problem out.
 
+mod credentials;
 mod sessions;
 mod well_known;
 
@@ -14,14 +15,13 @@ use axum::{
 use chrono::{DateTime, SecondsFormat, Utc};
 use http::StatusCode;
 use serde::Serialize;
-use service_kit::{
-    api_docs, client_address::network, edge::Edge, error::ApiError, health::Health, json, rest,
-};
+use service_kit::{api_docs, edge::Edge, error::ApiError, health::Health, json, rest};
 
 use crate::{
     domain::Registration,
     edge,
     error::Error,
+    pages,
     service::{Credentials, Issued, Service},
 };
 
@@ -36,15 +36,21 @@ pub fn router(shared: &Edge, service: Arc<Service>, health: &Health) -> Router {
         .route("/auth/logout", post(sessions::logout))
         .route("/auth/sessions", get(sessions::list).delete(sessions::end_all))
         .route("/auth/sessions/{id}", delete(sessions::end))
+        .merge(credentials::routes())
         .with_state(Arc::clone(&service));
     let others = Router::new()
         .route("/.well-known/jwks.json", get(well_known::jwks))
         .route("/.well-known/revocations", get(well_known::revocations))
-        .with_state(service)
+        .with_state(Arc::clone(&service))
         .merge(health.routes())
         .merge(api_docs::routes(include_str!("../../openapi.json")));
     // Nothing under /auth has a query parameter.
     let routes = rest::known_parameters(routes, |_| &[]);
+    // Without mail there is no link to follow.
+    let others = match service.mail() {
+        Ok(_) => others.merge(pages::routes()),
+        Err(_) => others,
+    };
     rest::finish(shared, routes.merge(rest::single_parameters(others)))
 }
 
@@ -56,7 +62,8 @@ struct Account {
 }
 
 async fn register(State(service): Api, request: Request) -> Result<Response, ApiError> {
-    let network = network(request.extensions());
+    service.may_register()?;
+    let by = edge::requester(request.extensions());
     let mut fields = json::read(request, &["application/json"]).await?;
     let mut faults = Vec::new();
     let email = fields.required_string("email", &mut faults);
@@ -69,7 +76,7 @@ async fn register(State(service): Api, request: Request) -> Result<Response, Api
         &mut faults,
     );
     let registration = registration.filter(|_| faults.is_empty()).ok_or(Error::Invalid(faults))?;
-    let account = service.register(registration, network).await?;
+    let account = service.register(registration, &by).await?;
     let body = Account {
         id: account.id.to_string(),
         email: account.email.as_str().to_owned(),
@@ -104,7 +111,7 @@ impl From<Issued> for Token {
 }
 
 async fn login(State(service): Api, request: Request) -> Result<Response, ApiError> {
-    let network = network(request.extensions());
+    let by = edge::requester(request.extensions());
     let agent = edge::user_agent(request.headers());
     let mut fields = json::read(request, &["application/json"]).await?;
     let mut faults = Vec::new();
@@ -120,7 +127,7 @@ async fn login(State(service): Api, request: Request) -> Result<Response, ApiErr
         password: &password,
         offline_access: offline_access.then_some(&agent),
     };
-    let issued = service.login(credentials, network).await?;
+    let issued = service.login(credentials, &by).await?;
     Ok((rest::no_store(), Json(Token::from(issued))).into_response())
 }
 

@@ -38,6 +38,15 @@ impl Sealer {
         Ok(Self(key))
     }
 
+    /// A sealer under a key that was derived for it.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError::BadKey`], where the library refuses the key.
+    pub(crate) fn derived(key: &[u8; 32]) -> Result<Self, SealError> {
+        RandomizedNonceKey::new(&AES_256_GCM, key).map(Self).map_err(|_| SealError::BadKey)
+    }
+
     /// Seals `plain`, bound to `kid` so that no sealed key can stand in for another.
     ///
     /// # Errors

@@ -1,6 +1,9 @@
 //! One-time links: where they lead.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
 use service_kit::settings::Secret;
 use url::Url;
@@ -66,6 +69,17 @@ impl Links {
     pub fn host(&self) -> Option<&str> {
         self.base.get()?.host_str()
     }
+}
+
+/// Where the service is for people on the same machine, where no setting says it.
+#[must_use]
+pub fn own_url(is_tls: bool, address: SocketAddr) -> Option<Url> {
+    let scheme = if is_tls { "https" } else { "http" };
+    let base = match address.ip().is_unspecified() {
+        true => format!("{scheme}://localhost:{}", address.port()),
+        false => format!("{scheme}://{address}"),
+    };
+    base.parse().ok()
 }
 
 /// Reads `PUBLIC_URL`: what comes before the service's paths.

@@ -31,7 +31,7 @@ use super::{
 
 /// How long the server may take for one step, and for a mail in all.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
+pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// The longest line without its end (RFC 5322, section 2.1.1).
 const MAX_LINE: usize = 998;

@@ -1,13 +1,16 @@
 //! Accounts after registration: introspection of their tokens, deletion.
 
-use sql_kit::{read, transaction};
+use chrono::{DateTime, Utc};
+use sql_kit::{Unit, read, transaction};
 use token_verifier::Claims;
 
-use super::{Service, revocations::end_all};
+use super::{Caller, Requester, Service, passwords::is_unchanged, revocations::end_all};
 use crate::{
     domain::AccountId,
     error::Error,
-    store::{accounts, attempts},
+    mail::{Kind, Message},
+    store::{accounts, attempts, links},
+    throttle::Subject,
 };
 
 impl Service {
@@ -46,9 +49,7 @@ impl Service {
                 if account.email != found.email {
                     return Ok(false);
                 }
-                attempts::forget(unit, &subject).await?;
-                end_all(unit, id, None, until).await?;
-                accounts::delete(unit, id).await
+                erase(unit, &subject, id, until).await
             });
             if deleted.await? {
                 tracing::info!(event = "account.deleted", account = %id, "account deleted");
@@ -56,4 +57,50 @@ impl Service {
             }
         }
     }
+
+    /// Deletes the caller's account.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongPassword`], throttling, overload, or the database.
+    pub async fn delete_own_account(
+        &self,
+        caller: &Caller,
+        current_password: &str,
+        by: &Requester,
+    ) -> Result<(), Error> {
+        let account = self.confirm_password(caller, current_password, by).await?;
+        let (id, email) = (account.id, &account.email);
+        let subject = self.throttle.subject(email.as_str())?;
+        let notice = self.notice(&Message::new(Kind::AccountDeleted, email, self.store.now()))?;
+        let until = self.revoked_until();
+        let deleted = transaction!(self.store, |unit| {
+            attempts::lock(unit, &subject).await?;
+            if !is_unchanged(unit, &account).await? {
+                return Ok(false);
+            }
+            self.add_notice(unit, notice.as_ref(), by).await?;
+            erase(unit, &subject, id, until).await
+        });
+        if !deleted.await? {
+            return Err(Error::TokenRevoked);
+        }
+        self.wake_mailer();
+        tracing::info!(event = "account.deleted", account = %id, "account deleted");
+        Ok(())
+    }
+}
+
+/// Deletes an account that is locked, with all that is known of it, and ends its tokens. Returns whether
+/// there was one.
+async fn erase(
+    unit: &mut Unit,
+    subject: &Subject,
+    id: AccountId,
+    until: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    attempts::forget(unit, subject).await?;
+    links::remove_of(unit, id).await?;
+    end_all(unit, id, None, until).await?;
+    accounts::delete(unit, id).await
 }

@@ -6,13 +6,18 @@ use service_kit::{access, client_address::Network, trace};
 use sql_kit::{read, write_one};
 use tracing::Instrument as _;
 
-use super::Service;
+use uuid::Uuid;
+
+use super::{Requester, Service, Verification};
 use crate::{
     domain::{Email, Password},
     error::Error,
     password::Checked,
     sessions::RefreshToken,
-    store::{AccountRecord, SessionRecord, Store, accounts},
+    store::{
+        AccountRecord, SessionRecord, Store, accounts,
+        registrations::{self, RegistrationRecord},
+    },
     throttle::Permit,
     token::Grant,
 };
@@ -59,8 +64,9 @@ impl Service {
     pub async fn login(
         &self,
         credentials: Credentials<'_>,
-        network: Network,
+        by: &Requester,
     ) -> Result<Issued, Error> {
+        let network = by.network;
         self.loaded_keys()?;
         self.admit(&self.limits.logins, network)?;
         let Credentials { email, password, offline_access } = credentials;
@@ -70,6 +76,14 @@ impl Service {
             tracing::info!(event = "login.failed", account, %network, code, "login failed");
             return Err(Error::InvalidCredentials);
         };
+        if self.registration.verification == Verification::Required && !account.email_verified {
+            tracing::info!(event = "login.not_verified", %network, "email not verified");
+            // An account from before addresses were confirmed has no link on its way.
+            if self.has_account(&account).await? {
+                self.mail_verification(&account.email, by).await?;
+            }
+            return Err(Error::EmailNotVerified);
+        }
         let (account, session) = match offline_access {
             Some(agent) => self.begin_session(&account, network, agent).await?,
             None => (self.present(&account).await?, None),
@@ -95,21 +109,10 @@ impl Service {
         account: &AccountRecord,
         session: Option<&SessionRecord>,
     ) -> Result<Issued, Error> {
-        let now = self.store.now();
-        let ring = self.loaded_keys()?;
-        let key = ring.active(now).ok_or(Error::DatabaseUnavailable)?;
-        let grant = Grant {
-            account: account.id,
-            email: &account.email,
-            generation: account.generation,
-            session: session.map(|session| session.id),
-        };
-        let access_token = self.issuer.issue(grant, key, now).map_err(|error| {
-            tracing::error!(%error, "signing failed");
-            Error::Internal
-        })?;
-        let refresh = match session {
+        let mut issued = self.issue_access(account, session.map(|session| session.id))?;
+        issued.refresh = match session {
             Some(session) => {
+                let now = self.store.now();
                 // A session is begun only where there is a key.
                 let key = self.refresh_token_key().ok_or(Error::Internal)?;
                 let number = session.position.current;
@@ -121,7 +124,52 @@ impl Service {
             }
             None => None,
         };
-        Ok(Issued { access_token, expires_in: self.issuer.ttl.as_secs(), refresh })
+        Ok(issued)
+    }
+
+    /// Issues an access token alone.
+    pub(super) fn issue_access(
+        &self,
+        account: &AccountRecord,
+        session: Option<Uuid>,
+    ) -> Result<Issued, Error> {
+        let now = self.store.now();
+        let ring = self.loaded_keys()?;
+        let key = ring.active(now).ok_or(Error::DatabaseUnavailable)?;
+        let tells_verified = self.registration.verification != Verification::Off;
+        let grant = Grant {
+            account: account.id,
+            email: &account.email,
+            generation: account.generation,
+            session,
+            email_verified: tells_verified.then_some(account.email_verified),
+        };
+        let access_token = self.issuer.issue(grant, key, now).map_err(|error| {
+            tracing::error!(%error, "signing failed");
+            Error::Internal
+        })?;
+        Ok(Issued { access_token, expires_in: self.issuer.ttl.as_secs(), refresh: None })
+    }
+
+    async fn has_account(&self, account: &AccountRecord) -> Result<bool, Error> {
+        let found = read!(self.store, |unit| accounts::by_id(unit, account.id).await);
+        Ok(found.await?.is_some())
+    }
+
+    /// The account with this email; where addresses have to be confirmed, else the newest registration.
+    async fn find(&self, email: &Email) -> Result<Option<AccountRecord>, Error> {
+        if self.registration.verification != Verification::Required {
+            return Ok(read!(self.store, |unit| accounts::by_email(unit, email).await).await?);
+        }
+        let now = self.store.now();
+        let found = read!(self.store, |unit| {
+            // Both are looked for, whatever is found.
+            let account = accounts::by_email(unit, email).await?;
+            let registration = registrations::newest(unit, email, now).await?;
+            Ok((account, registration))
+        });
+        let (account, registration) = found.await?;
+        Ok(account.or_else(|| registration.map(RegistrationRecord::into_unverified)))
     }
 
     /// The account with this email, if the password is its own. The attempt counts in the throttle,
@@ -139,7 +187,7 @@ impl Service {
         let slot = || Ok(self.hashing.slot()?);
         let (permit, slot) = self.throttle.admit(subject, network, slot).await?;
         let account = match Email::parse(email) {
-            Ok(email) => read!(self.store, |unit| accounts::by_email(unit, &email).await).await?,
+            Ok(email) => self.find(&email).await?,
             Err(_) => None,
         };
         if let Some(account) = &account {

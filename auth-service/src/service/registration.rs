@@ -1,36 +1,70 @@
 //! Registration.
 
-use service_kit::{access, client_address::Network};
-use sql_kit::{read, write_one};
+use chrono::TimeDelta;
+use service_kit::access;
+use sql_kit::{read, transaction};
 
-use super::Service;
+use super::{
+    Requester, Service, Verification,
+    links::{Token, until},
+};
 use crate::{
     domain::{AccountId, Registration},
     error::Error,
-    password::Make,
-    store::{AccountRecord, accounts},
+    mail::{Kind, Message, Outgoing, Page},
+    store::{
+        AccountRecord, accounts,
+        links::{self, LinkRecord, Purpose},
+        registrations::{self, RegistrationRecord},
+    },
 };
 
+/// How long a registration waits for its link, at least. A link that is too old can be sent again until
+/// then.
+const REGISTRATION_LIFETIME: TimeDelta = TimeDelta::days(7);
+
+/// Who may register, and whether addresses are confirmed.
+#[derive(Debug, Clone, Copy)]
+pub struct RegistrationRules {
+    /// Whether anybody may.
+    pub is_open: bool,
+    /// Whether addresses are confirmed.
+    pub verification: Verification,
+}
+
 impl Service {
-    /// Creates an account.
+    /// Whether anybody may register.
     ///
     /// # Errors
     ///
-    /// [`Error::EmailAlreadyRegistered`], throttling, overload, or the database.
+    /// [`Error::RegistrationClosed`].
+    pub const fn may_register(&self) -> Result<(), Error> {
+        if self.registration.is_open { Ok(()) } else { Err(Error::RegistrationClosed) }
+    }
+
+    /// Creates an account. Where addresses are confirmed, its link is sent in the same transaction; where
+    /// they have to be, the account comes into being only by the link, and until then is a registration
+    /// beside which there may be others for the same email.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RegistrationClosed`], [`Error::EmailAlreadyRegistered`], throttling, overload, or the
+    /// database.
     pub async fn register(
         &self,
         registration: Registration,
-        network: Network,
+        by: &Requester,
     ) -> Result<AccountRecord, Error> {
+        self.may_register()?;
         self.loaded_keys()?;
-        self.admit(&self.limits.registrations, network)?;
+        self.admit(&self.limits.registrations, by.network)?;
         let Registration { email, password } = registration;
         // Spares the hash where the answer is known already; the insertion decides.
         let existing = read!(self.store, |unit| accounts::by_email(unit, &email).await);
         if existing.await?.is_some() {
             return Err(Error::EmailAlreadyRegistered);
         }
-        let password_hash = self.hashing.run(Make::new(self.scheme, password)?).await??;
+        let password_hash = self.hash(password).await?;
         let account = AccountRecord {
             id: AccountId::generate(),
             email,
@@ -40,12 +74,73 @@ impl Service {
             email_verified: false,
             disabled: false,
         };
-        let inserted = write_one!(self.store, |unit| accounts::insert(unit, &account).await);
-        if !inserted.await? {
+        let is_waiting = self.registration.verification == Verification::Required;
+        let sent = self.verification_of(&account, is_waiting)?;
+        let written = transaction!(self.store, |unit| {
+            let is_new = if is_waiting {
+                registrations::insert(unit, &self.waiting(&account)).await?;
+                accounts::by_email(unit, &account.email).await?.is_none()
+            } else {
+                accounts::insert(unit, &account).await?
+            };
+            if !is_new {
+                unit.abandon();
+                return Ok(false);
+            }
+            if let (Some(mail), Some((link, outgoing))) = (&self.mail, &sent) {
+                links::insert(unit, link).await?;
+                mail.mailer.add(unit, outgoing, &by.origin).await?;
+            }
+            Ok(true)
+        });
+        if !written.await? {
             return Err(Error::EmailAlreadyRegistered);
         }
+        self.wake_mailer();
+        let event = if is_waiting { "registration.waiting" } else { "account.registered" };
         access::note_account(account.id);
-        tracing::info!(event = "account.registered", account = %account.id, %network, "account registered");
+        tracing::info!(event, account = %account.id, network = %by.network, "registered");
         Ok(account)
+    }
+
+    /// The link that confirms the address of a new account, and its mail; none where addresses are not
+    /// confirmed.
+    fn verification_of(
+        &self,
+        account: &AccountRecord,
+        is_waiting: bool,
+    ) -> Result<Option<(LinkRecord, Outgoing)>, Error> {
+        let mail = match self.registration.verification {
+            Verification::Off => return Ok(None),
+            Verification::On | Verification::Required => self.mail()?,
+        };
+        let token = Token::generate()?;
+        let link = mail.link(Page::VerifyEmail, &token)?;
+        let lifetime = mail.verification_ttl;
+        let message = Message::new(Kind::EmailVerification, &account.email, account.created_at)
+            .link(&link, lifetime);
+        let record = LinkRecord {
+            digest: token.digest,
+            purpose: match is_waiting {
+                true => Purpose::VerifyRegistration(account.id.0),
+                false => Purpose::VerifyEmail(account.id),
+            },
+            email: account.email.clone(),
+            generation: account.generation,
+            expires_at: until(account.created_at, lifetime),
+        };
+        Ok(Some((record, mail.mailer.write(&message)?)))
+    }
+
+    fn waiting(&self, account: &AccountRecord) -> RegistrationRecord {
+        let least = account.created_at + REGISTRATION_LIFETIME;
+        let link = self.mail.as_ref().map(|mail| until(account.created_at, mail.verification_ttl));
+        RegistrationRecord {
+            id: account.id.0,
+            email: account.email.clone(),
+            password_hash: account.password_hash.clone(),
+            created_at: account.created_at,
+            expires_at: link.map_or(least, |link| link.max(least)),
+        }
     }
 }

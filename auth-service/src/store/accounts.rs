@@ -1,5 +1,7 @@
 //! Accounts.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sql_kit::{Row, Statement, Unit, values};
 use uuid::Uuid;
@@ -165,6 +167,55 @@ pub async fn replace_password_hash(
     Ok(replaced == 1)
 }
 
+/// Sets the password of an account.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn set_password(
+    unit: &mut Unit,
+    id: AccountId,
+    hash: &PasswordHash,
+) -> Result<(), sqlx::Error> {
+    unit.execute(
+        "UPDATE accounts SET password_hash = $2, hash_scheme = $3 WHERE id = $1",
+        values![id.0, hash.as_str(), &hash.scheme_name()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Notes that the address of an account has been confirmed.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn set_email_verified(unit: &mut Unit, id: AccountId) -> Result<(), sqlx::Error> {
+    unit.execute("UPDATE accounts SET email_verified = $2 WHERE id = $1", values![id.0, true])
+        .await?;
+    Ok(())
+}
+
+/// Gives an account another address, which is confirmed. Returns `false` where another account has it:
+/// then the transaction cannot go on.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn set_email(unit: &mut Unit, id: AccountId, email: &Email) -> Result<bool, sqlx::Error> {
+    let done = unit
+        .execute(
+            "UPDATE accounts SET email = $2, email_verified = $3 WHERE id = $1",
+            values![id.0, email.as_str(), true],
+        )
+        .await;
+    match done {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Raises the generation of an account's credentials, which ends the access tokens issued before.
 /// Returns the new one; `None` where there is no such account.
 ///
@@ -195,7 +246,7 @@ pub async fn delete(unit: &mut Unit, id: AccountId) -> Result<bool, sqlx::Error>
     Ok(true)
 }
 
-/// The schemes of all stored password hashes, each once.
+/// The schemes of all stored password hashes, those of registrations included, each once.
 ///
 /// # Errors
 ///
@@ -221,6 +272,11 @@ pub async fn hash_schemes(unit: &mut Unit) -> Result<Vec<String>, sqlx::Error> {
          )
          SELECT hash_scheme FROM schemes WHERE hash_scheme IS NOT NULL",
     );
-    let rows = unit.fetch_all(SCHEMES, values![]).await?;
-    rows.iter().map(|row| row.get("hash_scheme")).collect()
+    // Registrations that wait are few, and forgotten after days.
+    let waiting = "SELECT DISTINCT hash_scheme FROM registrations";
+    let mut rows = unit.fetch_all(SCHEMES, values![]).await?;
+    rows.extend(unit.fetch_all(waiting, values![]).await?);
+    let all = rows.iter().map(|row| row.get("hash_scheme"));
+    let schemes: BTreeSet<String> = all.collect::<Result<_, _>>()?;
+    Ok(schemes.into_iter().collect())
 }

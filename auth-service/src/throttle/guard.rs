@@ -107,6 +107,22 @@ impl Throttle {
         }
     }
 
+    /// Refuses where an attempt would be refused now, and counts none: for what is to be told before a
+    /// password is looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooManyAttempts`], and those of the database.
+    pub async fn inspect(&self, subject: &Subject, network: Network) -> Result<(), Error> {
+        if self.limits.are_off() {
+            return Ok(());
+        }
+        match self.look(subject, network).await? {
+            Decision::Refused(exhausted) => Err(self.refuse(exhausted, network)),
+            Decision::Busy | Decision::Admitted => Ok(()),
+        }
+    }
+
     async fn look(&self, subject: &Subject, network: Network) -> Result<Decision, StoreError> {
         let now = self.store.now();
         let counted =

@@ -32,8 +32,13 @@ fn token(ring: &KeyRing, now: DateTime<Utc>) -> String {
     let issuer =
         Issuer { issuer: "i".to_owned(), audience: "a".to_owned(), ttl: Duration::from_secs(3600) };
     let email = Email::parse("a@b.com").unwrap();
-    let grant =
-        Grant { account: AccountId::generate(), email: &email, generation: 0, session: None };
+    let grant = Grant {
+        account: AccountId::generate(),
+        email: &email,
+        generation: 0,
+        session: None,
+        email_verified: None,
+    };
     issuer.issue(grant, ring.active(now).unwrap(), now).unwrap()
 }
 

@@ -1,9 +1,10 @@
 //! The auth service as its users meet it: over REST and gRPC, on both engines.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod accounts_command;
 mod boot;
+mod credentials;
 mod deletions;
 mod equal_work;
 mod grpc;

@@ -43,6 +43,11 @@ impl DataDir {
         Ok(Self { path: temporary.path().to_owned(), makes: true, _temporary: Some(temporary) })
     }
 
+    /// The path of something in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     /// The URL of a SQLite file in the folder.
     pub(crate) fn database_url(&self, file: &str) -> String {
         let path = self.path.join(file).display().to_string();

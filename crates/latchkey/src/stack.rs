@@ -53,6 +53,8 @@ impl<'a> Stack<'a> {
                 source.set(&setting, secret);
             }
         }
+        // Without a mail server, mail is in files that the log names.
+        source.set(&config::MAIL_DIR, self.data.path("mail").display().to_string());
         Ok(source)
     }
 

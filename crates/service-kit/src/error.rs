@@ -33,6 +33,7 @@ pub struct ApiError {
     detail: Cow<'static, str>,
     faults: Vec<Fault>,
     retry_after: Option<Duration>,
+    is_forbidden: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -45,6 +46,7 @@ impl ApiError {
             detail: detail.into(),
             faults: Vec::new(),
             retry_after: None,
+            is_forbidden: false,
             headers: Vec::new(),
         }
     }
@@ -61,6 +63,13 @@ impl ApiError {
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(Duration::from_secs(whole_seconds(delay)));
+        self
+    }
+
+    /// The same code for a caller who is known and may not do this: 403, and 7 on gRPC.
+    #[must_use]
+    pub const fn forbidden(mut self) -> Self {
+        self.is_forbidden = true;
         self
     }
 
@@ -100,7 +109,8 @@ pub fn whole_seconds(delay: Duration) -> u64 {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
-        *response.status_mut() = self.code.http();
+        let status = if self.is_forbidden { Code::Forbidden } else { self.code };
+        *response.status_mut() = status.http();
         let headers = response.headers_mut();
         for (name, value) in &self.headers {
             headers.append(name, value.clone());
@@ -140,8 +150,8 @@ impl From<ApiError> for tonic::Status {
         if error.retry_after.is_some() {
             details.set_retry_info(error.retry_after);
         }
-        let mut status =
-            Self::with_error_details(error.code.grpc(), error.detail.into_owned(), details);
+        let code = if error.is_forbidden { Code::Forbidden } else { error.code };
+        let mut status = Self::with_error_details(code.grpc(), error.detail.into_owned(), details);
         for (name, value) in error.headers {
             let key = tonic::metadata::AsciiMetadataKey::from_bytes(name.as_ref());
             let value = tonic::metadata::AsciiMetadataValue::try_from(value.as_bytes());

@@ -22,10 +22,13 @@ use crate::{
 };
 
 /// The calls that need an access token, and its check before their messages are read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Callers(pub(super) Arc<Service>);
 
-const FOR_CALLERS: [&str; 3] = [
+const FOR_CALLERS: [&str; 6] = [
+    "/auth.v1.CredentialService/ChangePassword",
+    "/auth.v1.CredentialService/ChangeEmail",
+    "/auth.v1.CredentialService/DeleteOwnAccount",
     "/auth.v1.SessionService/ListSessions",
     "/auth.v1.SessionService/EndSession",
     "/auth.v1.SessionService/EndAllSessions",
@@ -43,7 +46,7 @@ impl Admit for Callers {
 }
 
 /// Whom [`Callers`] has admitted.
-fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
     request.extensions().get().cloned().ok_or_else(|| refused(Error::Internal))
 }
 

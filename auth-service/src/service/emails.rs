@@ -1,0 +1,208 @@
+//! Confirming an address, and changing it. Whatever follows from it is in the same transaction.
+
+use sql_kit::{transaction, write_one};
+use uuid::Uuid;
+
+use super::{
+    Caller, Requester, Service, Verification,
+    links::{Token, take, until},
+    passwords::is_unchanged,
+    revocations::end_all,
+};
+use crate::{
+    domain::{AccountId, Email},
+    error::Error,
+    mail::{Kind, Message, Outgoing, Page},
+    store::{
+        AccountRecord, accounts,
+        links::{self, LinkRecord, Purpose},
+        registrations,
+    },
+};
+
+/// What came of a link.
+enum Used {
+    Done(AccountId),
+    /// It was not good any more.
+    Dead,
+    /// The address has an account.
+    Taken,
+    /// The same, found out so late that the link is still there.
+    TakenMeanwhile,
+}
+
+impl Service {
+    /// Uses a link that confirms an address: of an account, of a registration, which becomes an account,
+    /// or the new one of an account, which takes effect.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MailDisabled`], [`Error::InvalidLink`], [`Error::EmailAlreadyRegistered`] where the
+    /// address was given to another account meanwhile, which uses the link up; or the database.
+    pub async fn verify_email(&self, token: &str, by: &Requester) -> Result<(), Error> {
+        self.mail()?;
+        self.loaded_keys()?;
+        let link = self.link(token).await?;
+        let (used, event) = match &link.purpose {
+            Purpose::ResetPassword(_) => (Used::Dead, ""),
+            Purpose::VerifyEmail(account) => {
+                (self.confirm(*account, &link).await?, "email.verified")
+            }
+            Purpose::VerifyRegistration(id) => {
+                (self.complete(*id, &link).await?, "account.registered")
+            }
+            Purpose::ChangeEmail(account, new) => {
+                (self.apply_change(*account, new, &link, by).await?, "email.changed")
+            }
+        };
+        match used {
+            Used::Done(account) => {
+                tracing::info!(event, %account, "link used");
+                Ok(())
+            }
+            Used::Dead => Err(Error::InvalidLink),
+            Used::Taken => Err(Error::EmailAlreadyRegistered),
+            Used::TakenMeanwhile => {
+                let used = write_one!(self.store, |unit| links::remove(unit, &link.digest).await);
+                used.await?;
+                Err(Error::EmailAlreadyRegistered)
+            }
+        }
+    }
+
+    async fn confirm(&self, id: AccountId, link: &LinkRecord) -> Result<Used, Error> {
+        let used = transaction!(self.store, |unit| {
+            if take(unit, link, id).await?.is_none() {
+                return Ok(Used::Dead);
+            }
+            accounts::set_email_verified(unit, id).await?;
+            Ok(Used::Done(id))
+        });
+        Ok(used.await?)
+    }
+
+    async fn complete(&self, id: Uuid, link: &LinkRecord) -> Result<Used, Error> {
+        let used = transaction!(self.store, |unit| {
+            let now = self.store.now();
+            let Some(registration) = registrations::by_id(unit, id, now).await? else {
+                return Ok(Used::Dead);
+            };
+            if !links::remove(unit, &link.digest).await? {
+                return Ok(Used::Dead);
+            }
+            let account = AccountRecord { email_verified: true, ..registration.into_unverified() };
+            if !accounts::insert(unit, &account).await? {
+                return Ok(Used::Taken);
+            }
+            registrations::remove_all(unit, &account.email).await?;
+            links::remove_of_registrations(unit, &account.email).await?;
+            Ok(Used::Done(account.id))
+        });
+        Ok(used.await?)
+    }
+
+    async fn apply_change(
+        &self,
+        id: AccountId,
+        new: &Email,
+        link: &LinkRecord,
+        by: &Requester,
+    ) -> Result<Used, Error> {
+        let now = self.store.now();
+        let told =
+            |to| self.notice(&Message::new(Kind::EmailChanged, to, now).change(&link.email, new));
+        let notices = [told(&link.email)?, told(new)?];
+        let ended_until = self.revoked_until();
+        let used = transaction!(self.store, |unit| {
+            if take(unit, link, id).await?.is_none() {
+                return Ok(Used::Dead);
+            }
+            if accounts::by_email(unit, new).await?.is_some() {
+                return Ok(Used::Taken);
+            }
+            if !accounts::set_email(unit, id, new).await? {
+                unit.abandon();
+                return Ok(Used::TakenMeanwhile);
+            }
+            registrations::remove_all(unit, new).await?;
+            links::remove_of_registrations(unit, new).await?;
+            links::remove_of(unit, id).await?;
+            for notice in &notices {
+                self.add_notice(unit, notice.as_ref(), by).await?;
+            }
+            end_all(unit, id, None, ended_until).await?;
+            Ok(Used::Done(id))
+        });
+        let used = used.await?;
+        self.wake_mailer();
+        Ok(used)
+    }
+
+    /// Begins a change of the caller's address: it takes effect when the new one is confirmed. An earlier
+    /// change that waits is replaced. Whether the new address has an account is told to nobody but to who
+    /// reads its mail.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MailDisabled`], throttling, [`Error::WrongPassword`]; overload, or the database.
+    pub async fn change_email(
+        &self,
+        caller: &Caller,
+        new: &Email,
+        current_password: &str,
+        by: &Requester,
+    ) -> Result<(), Error> {
+        let mail = self.mail()?;
+        self.admit(&mail.per_network, by.network)?;
+        let account = self.confirm_password(caller, current_password, by).await?;
+        if *new == account.email {
+            // There is nothing to change, but perhaps something to confirm.
+            if self.registration.verification != Verification::Off && !account.email_verified {
+                self.mail_verification(new, by).await?;
+            }
+            return Ok(());
+        }
+        let now = self.store.now();
+        let token = Token::generate()?;
+        let link = mail.link(Page::VerifyEmail, &token)?;
+        let old = &account.email;
+        let (verify, taken, told) = (
+            Message::new(Kind::EmailChange, new, now)
+                .link(&link, mail.verification_ttl)
+                .change(old, new),
+            Message::new(Kind::EmailTaken, new, now),
+            Message::new(Kind::EmailChangeRequested, old, now).change(old, new),
+        );
+        let [verify, taken, told] =
+            [mail.mailer.write(&verify)?, mail.mailer.write(&taken)?, mail.mailer.write(&told)?];
+        let record = LinkRecord {
+            digest: token.digest,
+            purpose: Purpose::ChangeEmail(account.id, new.clone()),
+            email: old.clone(),
+            generation: account.generation,
+            expires_at: until(now, mail.verification_ttl),
+        };
+        let begun = transaction!(self.store, |unit| {
+            if !is_unchanged(unit, &account).await? {
+                return Ok(false);
+            }
+            links::remove_changes_of(unit, account.id).await?;
+            let to_new: &Outgoing = match accounts::by_email(unit, new).await? {
+                Some(_) => &taken,
+                None => {
+                    links::insert(unit, &record).await?;
+                    &verify
+                }
+            };
+            mail.mailer.add(unit, to_new, &by.origin).await?;
+            mail.mailer.add(unit, &told, &by.origin).await?;
+            Ok(true)
+        });
+        if !begun.await? {
+            return Err(Error::TokenRevoked);
+        }
+        mail.mailer.wake();
+        tracing::info!(event = "email.change_requested", account = %account.id, "change of email requested");
+        Ok(())
+    }
+}
