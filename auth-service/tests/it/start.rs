@@ -89,7 +89,8 @@ fn a_line_of_the_help_documents_each_setting_after_the_flags_of_the_subcommand_i
     let (_, help) = run(folder.path(), &["keys", "import", "--help"], &[]);
     let settings = auth_service::config::GROUPS.iter().flat_map(|group| group.settings);
     for Setting { var, default, .. } in settings {
-        let mentions = |line: &&str| line.contains(&format!("[env: {var}"));
+        let mentions =
+            |line: &&str| [" ", "]"].iter().any(|end| line.contains(&format!("[env: {var}{end}")));
         let line = help.lines().find(mentions).unwrap_or_else(|| panic!("{var} is not in {help}"));
         let default = default.filter(|default| !default.is_empty());
         assert!(default.is_none_or(|text| line.contains(&format!("[default: {text}]"))), "{line}");
