@@ -415,6 +415,7 @@ impl Preparation {
         }
         // A failure only means a little less equal work until the next look.
         let _ = self.service.refresh_work().await;
+        self.service.count_rows().await;
         self.service.publish_keys(ring);
         self.service.set_prepared();
         Ok(())
