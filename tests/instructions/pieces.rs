@@ -271,6 +271,7 @@ fn login(runtime: &Runtime) {
         &metrics,
     );
     service.use_subject_key(SubjectKey::new(b"secret"));
+    service.set_prepared();
     service.publish_keys(KeyRing::of_one(SigningKey::from_pem(ES256).unwrap(), Vec::new()));
     let router = runtime.block_on(async {
         store.migrate().await.unwrap();
