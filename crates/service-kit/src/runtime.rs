@@ -18,7 +18,7 @@ crate::settings! {
         /// The proxies whose X-Forwarded-For or Forwarded counts: networks in CIDR notation, separated
         /// by commas. Empty: none.
         trusted_proxies: TrustedProxies = value TRUSTED_PROXIES("", str::parse);
-        /// The origins whose pages may call the REST edge, such as https://app.example.com, separated
+        /// The origins whose pages may call the REST edge, such as `https://app.example.com`, separated
         /// by commas. Empty: none.
         allowed_origins: Vec<HeaderValue> = value CORS_ALLOWED_ORIGINS("", edge::origins);
         /// Whether gRPC server reflection is on: true or false.
