@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use service_kit::{error::Fault, json::fault};
 use unicode_normalization::UnicodeNormalization as _;
 use uuid::Uuid;
@@ -13,6 +14,12 @@ pub const PASSWORD_MAX_BYTES: usize = 1024;
 const EMAIL_MAX_BYTES: usize = 254;
 const LOCAL_PART_MAX_BYTES: usize = 64;
 const LABEL_MAX_BYTES: usize = 63;
+
+/// A time as the APIs and events write it: RFC 3339 in UTC, to the microsecond.
+#[must_use]
+pub fn timestamp(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
 
 /// The id of an account: a UUID, version 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

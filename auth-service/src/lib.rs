@@ -8,6 +8,7 @@ pub mod config;
 pub mod domain;
 pub mod edge;
 mod error;
+pub mod events;
 pub mod hashing;
 pub mod import;
 pub mod keys;
@@ -23,6 +24,7 @@ pub mod sessions;
 pub mod store;
 pub mod throttle;
 pub mod token;
+pub mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -278,6 +280,7 @@ async fn existing_store(settings: &DatabaseSettings) -> Result<Store, BuildError
     store.check_migrated().await?;
     // From now on the store tells the time of the database.
     store.ping().await?;
+    store.align_positions().await?;
     Ok(store)
 }
 
@@ -390,6 +393,7 @@ impl Preparation {
         } else {
             self.store.check_migrated().await?;
         }
+        self.store.align_positions().await?;
         let ring = match &self.keys {
             Keys::Managed(keys) => keys.load(keys.now().await?).await?,
             Keys::Given(ring, _) => ring.clone(),

@@ -27,11 +27,12 @@ use self::sessions::{Refreshes, Sizes};
 pub use self::{
     caller::Caller,
     deletions::DeletedAccounts,
-    links::{Mail, Requester, Verification},
+    links::{Mail, Verification},
     login::{Credentials, Issued, IssuedRefresh},
     registration::RegistrationRules,
     sessions::outcome,
 };
+pub use crate::events::Requester;
 use crate::{
     domain::PasswordRules,
     error::Error,

@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod attempts;
 pub mod deletions;
+pub mod events;
 pub mod imports;
 pub mod keys;
 pub mod links;
@@ -13,13 +14,21 @@ pub mod revocations;
 pub mod secrets;
 pub mod sessions;
 
-use std::{io, ops::Deref, sync::LazyLock};
+use std::{
+    io,
+    ops::Deref,
+    sync::{Arc, LazyLock},
+};
 
 use chrono::{DateTime, Utc};
+use outbox::Outbox;
 use sql_kit::{Database, Migrations, PoolOptions, Sql, migrator};
 pub use sql_kit::{StoreError, Unit};
 
-pub use self::{accounts::AccountRecord, keys::KeyRecord, sessions::SessionRecord};
+pub use self::{
+    accounts::AccountRecord, events::EventRecord, keys::KeyRecord, sessions::SessionRecord,
+};
+use crate::webhooks::WEBHOOKS;
 
 macro_rules! migrations {
     ($engine:literal) => {
@@ -38,6 +47,7 @@ macro_rules! migrations {
                 "credentials",
                 include_str!(concat!("../migrations/", $engine, "/0006_credentials.sql")),
             ),
+            (7, "events", include_str!(concat!("../migrations/", $engine, "/0007_events.sql"))),
         ])
     };
 }
@@ -54,6 +64,8 @@ pub static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| Migrations {
 #[derive(Debug, Clone)]
 pub struct Store {
     sql: Sql,
+    /// Where events are told to a receiver, if there is one.
+    webhooks: Option<Arc<Outbox>>,
 }
 
 impl Store {
@@ -63,7 +75,20 @@ impl Store {
     ///
     /// Where the folder of a SQLite file cannot be made.
     pub fn open(database: &Database, options: PoolOptions) -> io::Result<Self> {
-        Ok(Self { sql: Sql::open(database, options)? })
+        Ok(Self { sql: Sql::open(database, options)?, webhooks: None })
+    }
+
+    /// Has every event that is recorded told to a receiver too.
+    #[must_use]
+    pub fn with_webhooks(mut self) -> Self {
+        self.webhooks = Some(Arc::new(Outbox::new(self.sql.clone(), &WEBHOOKS)));
+        self
+    }
+
+    /// The events that wait to be told, if they are told.
+    #[must_use]
+    pub fn webhooks(&self) -> Option<&Outbox> {
+        self.webhooks.as_deref()
     }
 
     /// Runs the migrations that are missing. Safe when several replicas do it at once.

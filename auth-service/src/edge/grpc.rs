@@ -33,6 +33,7 @@ use crate::{
     domain::{AccountId, Registration},
     edge,
     error::Error,
+    events::Actor,
     service::{Credentials, Service},
 };
 
@@ -201,8 +202,10 @@ impl AccountService for Api {
         &self,
         request: Request<DeleteAccountRequest>,
     ) -> Result<Response<DeleteAccountResponse>, Status> {
+        let by = edge::requester(request.extensions());
         let id = edge::id(&request.get_ref().id).map_err(refused)?;
-        self.service.delete_account(AccountId(id)).await.map_err(refused)?;
+        let cause = by.acting_as(Actor::Service);
+        self.service.delete_account(AccountId(id), &cause).await.map_err(refused)?;
         Ok(Response::new(DeleteAccountResponse {}))
     }
 

@@ -12,13 +12,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
-use chrono::{DateTime, SecondsFormat, Utc};
 use http::StatusCode;
 use serde::Serialize;
 use service_kit::{api_docs, edge::Edge, error::ApiError, health::Health, json, rest};
 
 use crate::{
-    domain::Registration,
+    domain::{Registration, timestamp},
     edge,
     error::Error,
     pages,
@@ -129,9 +128,4 @@ async fn login(State(service): Api, request: Request) -> Result<Response, ApiErr
     };
     let issued = service.login(credentials, &by).await?;
     Ok((rest::no_store(), Json(Token::from(issued))).into_response())
-}
-
-/// RFC 3339 in UTC, to the microsecond.
-fn timestamp(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

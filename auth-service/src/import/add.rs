@@ -3,11 +3,15 @@
 
 use std::{collections::HashSet, io::BufRead};
 
-use sql_kit::{read, transaction, write_one};
+use outbox::Origin;
+use sql_kit::{read, transaction};
 use uuid::Uuid;
 
 use super::{Lines, Refusal, Row, RowRules};
-use crate::store::{Store, StoreError, imports};
+use crate::{
+    events::{Actor, Cause, Event},
+    store::{Store, StoreError, imports},
+};
 
 /// How many lines go into one transaction.
 const BATCH: usize = 500;
@@ -112,8 +116,20 @@ pub async fn run<R: BufRead>(
         }
         progress(last);
     }
-    if let Some(digest) = digest {
-        write_one!(store, |unit| imports::remove(unit, digest).await).await?;
+    let origin = Origin { request_id: String::new(), traceparent: String::new() };
+    let cause = Cause { actor: Actor::Operator, network: None, origin: &origin };
+    let event = Event::AccountsImported { taken: summary.imported, refused: summary.refused };
+    if !options.dry_run {
+        let ended = transaction!(store, |unit| {
+            if let Some(digest) = digest {
+                imports::remove(unit, digest).await?;
+            }
+            if summary.imported > 0 {
+                store.record(unit, &event, None, &cause).await?;
+            }
+            Ok(())
+        });
+        ended.await?;
     }
     Ok(summary)
 }

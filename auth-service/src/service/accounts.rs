@@ -8,6 +8,7 @@ use super::{Caller, Requester, Service, passwords::is_unchanged, revocations::en
 use crate::{
     domain::AccountId,
     error::Error,
+    events::{Actor, Cause},
     mail::{Kind, Message},
     store::{accounts, attempts, links},
     throttle::Subject,
@@ -25,13 +26,15 @@ impl Service {
     }
 
     /// Deletes an account, and in the same transaction all that is known of it; one that does not
-    /// exist is as good as deleted.
+    /// exist is as good as deleted. What happened to it stays in the events, without anything that leads
+    /// to it.
     ///
     /// # Errors
     ///
     /// Where the database is away.
-    pub async fn delete_account(&self, id: AccountId) -> Result<(), Error> {
+    pub async fn delete_account(&self, id: AccountId, cause: &Cause<'_>) -> Result<(), Error> {
         self.loaded_keys()?;
+        self.store.prepare_to_erase_events(id).await?;
         loop {
             let found = read!(self.store, |unit| accounts::by_id(unit, id).await).await?;
             let Some(found) = found else {
@@ -49,7 +52,7 @@ impl Service {
                 if account.email != found.email {
                     return Ok(false);
                 }
-                erase(unit, &subject, id, until).await
+                self.erase(unit, &subject, id, until, cause).await
             });
             if deleted.await? {
                 tracing::info!(event = "account.deleted", account = %id, "account deleted");
@@ -73,14 +76,15 @@ impl Service {
         let (id, email) = (account.id, &account.email);
         let subject = self.throttle.subject(email.as_str())?;
         let notice = self.notice(&Message::new(Kind::AccountDeleted, email, self.store.now()))?;
-        let until = self.revoked_until();
+        let (until, cause) = (self.revoked_until(), by.acting_as(Actor::Account));
+        self.store.prepare_to_erase_events(id).await?;
         let deleted = transaction!(self.store, |unit| {
             attempts::lock(unit, &subject).await?;
             if !is_unchanged(unit, &account).await? {
                 return Ok(false);
             }
             self.add_notice(unit, notice.as_ref(), by).await?;
-            erase(unit, &subject, id, until).await
+            self.erase(unit, &subject, id, until, &cause).await
         });
         if !deleted.await? {
             return Err(Error::TokenRevoked);
@@ -89,18 +93,21 @@ impl Service {
         tracing::info!(event = "account.deleted", account = %id, "account deleted");
         Ok(())
     }
-}
 
-/// Deletes an account that is locked, with all that is known of it, and ends its tokens. Returns whether
-/// there was one.
-async fn erase(
-    unit: &mut Unit,
-    subject: &Subject,
-    id: AccountId,
-    until: DateTime<Utc>,
-) -> Result<bool, sqlx::Error> {
-    attempts::forget(unit, subject).await?;
-    links::remove_of(unit, id).await?;
-    end_all(unit, id, None, until).await?;
-    accounts::delete(unit, id).await
+    /// Deletes an account that is locked, with all that is known of it, and ends its tokens. Returns
+    /// whether there was one.
+    async fn erase(
+        &self,
+        unit: &mut Unit,
+        subject: &Subject,
+        id: AccountId,
+        until: DateTime<Utc>,
+        cause: &Cause<'_>,
+    ) -> Result<bool, sqlx::Error> {
+        attempts::forget(unit, subject).await?;
+        links::remove_of(unit, id).await?;
+        end_all(unit, id, None, until).await?;
+        self.store.erase_events(unit, id, cause).await?;
+        accounts::delete(unit, id).await
+    }
 }

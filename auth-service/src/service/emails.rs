@@ -12,6 +12,7 @@ use super::{
 use crate::{
     domain::{AccountId, Email},
     error::Error,
+    events::{Actor, Event},
     mail::{Kind, Message, Outgoing, Page},
     store::{
         AccountRecord, accounts,
@@ -46,10 +47,10 @@ impl Service {
         let (used, event) = match &link.purpose {
             Purpose::ResetPassword(_) => (Used::Dead, ""),
             Purpose::VerifyEmail(account) => {
-                (self.confirm(*account, &link).await?, "email.verified")
+                (self.confirm(*account, &link, by).await?, "email.verified")
             }
             Purpose::VerifyRegistration(id) => {
-                (self.complete(*id, &link).await?, "account.registered")
+                (self.complete(*id, &link, by).await?, "account.registered")
             }
             Purpose::ChangeEmail(account, new) => {
                 (self.apply_change(*account, new, &link, by).await?, "email.changed")
@@ -70,18 +71,25 @@ impl Service {
         }
     }
 
-    async fn confirm(&self, id: AccountId, link: &LinkRecord) -> Result<Used, Error> {
+    async fn confirm(
+        &self,
+        id: AccountId,
+        link: &LinkRecord,
+        by: &Requester,
+    ) -> Result<Used, Error> {
         let used = transaction!(self.store, |unit| {
             if take(unit, link, id).await?.is_none() {
                 return Ok(Used::Dead);
             }
             accounts::set_email_verified(unit, id).await?;
+            let cause = by.acting_as(Actor::Account);
+            self.store.record(unit, &Event::EmailVerified, Some(id), &cause).await?;
             Ok(Used::Done(id))
         });
         Ok(used.await?)
     }
 
-    async fn complete(&self, id: Uuid, link: &LinkRecord) -> Result<Used, Error> {
+    async fn complete(&self, id: Uuid, link: &LinkRecord, by: &Requester) -> Result<Used, Error> {
         let used = transaction!(self.store, |unit| {
             let now = self.store.now();
             let Some(registration) = registrations::by_id(unit, id, now).await? else {
@@ -96,6 +104,9 @@ impl Service {
             }
             registrations::remove_all(unit, &account.email).await?;
             links::remove_of_registrations(unit, &account.email).await?;
+            let event = Event::AccountRegistered { email_verified: true };
+            let cause = by.acting_as(Actor::Account);
+            self.store.record(unit, &event, Some(account.id), &cause).await?;
             Ok(Used::Done(account.id))
         });
         Ok(used.await?)
@@ -130,6 +141,8 @@ impl Service {
             for notice in &notices {
                 self.add_notice(unit, notice.as_ref(), by).await?;
             }
+            let cause = by.acting_as(Actor::Account);
+            self.store.record(unit, &Event::EmailChanged, Some(id), &cause).await?;
             end_all(unit, id, None, ended_until).await?;
             Ok(Used::Done(id))
         });
@@ -196,6 +209,8 @@ impl Service {
             };
             mail.mailer.add(unit, to_new, &by.origin).await?;
             mail.mailer.add(unit, &told, &by.origin).await?;
+            let (event, cause) = (Event::EmailChangeRequested, by.acting_as(Actor::Account));
+            self.store.record(unit, &event, Some(account.id), &cause).await?;
             Ok(true)
         });
         if !begun.await? {

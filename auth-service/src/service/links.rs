@@ -8,14 +8,14 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
-use outbox::Origin;
-use service_kit::{client_address::Network, settings::Secret};
+use service_kit::settings::Secret;
 use sql_kit::{Unit, read, transaction};
 
 use super::Service;
 use crate::{
     domain::{AccountId, Email},
     error::Error,
+    events::Requester,
     mail::{Kind, Links, Mailer, Message, Page},
     store::{
         AccountRecord, accounts,
@@ -53,15 +53,6 @@ pub struct Mail {
     pub per_hour: u32,
     /// On mails that a network asks for.
     pub per_network: NetworkLimit,
-}
-
-/// Where a request comes from.
-#[derive(Debug, Clone)]
-pub struct Requester {
-    /// The client's network.
-    pub network: Network,
-    /// The request.
-    pub origin: Origin,
 }
 
 /// The secret of a link.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use service_kit::{access, client_address::Network, trace};
+use service_kit::{access, trace};
 use sql_kit::{read, write_one};
 use tracing::Instrument as _;
 
@@ -70,7 +70,7 @@ impl Service {
         self.loaded_keys()?;
         self.admit(&self.limits.logins, network)?;
         let Credentials { email, password, offline_access } = credentials;
-        let account = self.check_password(email, Password::normalize(password), network).await?;
+        let account = self.check_password(email, Password::normalize(password), by).await?;
         let Some(account) = account else {
             let (account, code) = (access::noted_account(), "invalid_credentials");
             tracing::info!(event = "login.failed", account, %network, code, "login failed");
@@ -85,7 +85,7 @@ impl Service {
             return Err(Error::EmailNotVerified);
         }
         let (account, session) = match offline_access {
-            Some(agent) => self.begin_session(&account, network, agent).await?,
+            Some(agent) => self.begin_session(&account, by, agent).await?,
             None => (self.present(&account).await?, None),
         };
         let issued = self.issue(&account, session.as_ref())?;
@@ -181,11 +181,11 @@ impl Service {
         &self,
         email: &str,
         password: Password,
-        network: Network,
+        by: &Requester,
     ) -> Result<Option<AccountRecord>, Error> {
         let subject = self.throttle.subject(email)?;
         let slot = || Ok(self.hashing.slot()?);
-        let (permit, slot) = self.throttle.admit(subject, network, slot).await?;
+        let (permit, slot) = self.throttle.admit(subject, by, slot).await?;
         let account = match Email::parse(email) {
             Ok(email) => self.find(&email).await?,
             Err(_) => None,
@@ -228,8 +228,9 @@ async fn settle(
             "a stored password hash cannot be used, so that no password is the right one"
         );
     }
+    let id = account.as_ref().map(|account| account.id);
     let account = account.filter(|account| checked.right && !account.disabled);
-    permit.settle(account.as_ref().map(|account| account.id)).await?;
+    permit.settle(id, account.is_some()).await?;
     let Some(mut account) = account else {
         return Ok(None);
     };

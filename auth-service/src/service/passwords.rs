@@ -7,6 +7,7 @@ use super::{Caller, Issued, Requester, Service, links::take, revocations::end_al
 use crate::{
     domain::{AccountId, Email, Password},
     error::Error,
+    events::{Actor, Event},
     mail::{Kind, Message},
     password::{Make, PasswordHash},
     store::{
@@ -45,6 +46,8 @@ impl Service {
             accounts::set_password(unit, account.id, &hash).await?;
             links::remove_of(unit, account.id).await?;
             self.add_notice(unit, notice.as_ref(), by).await?;
+            let cause = by.acting_as(Actor::Account);
+            self.store.record(unit, &Event::PasswordChanged, Some(account.id), &cause).await?;
             end_all(unit, account.id, caller.session, until).await
         });
         // Another change has ended the token that the caller presented.
@@ -81,7 +84,7 @@ impl Service {
         let hash = self.hash(password).await?;
         let id = match account {
             Some(id) => self.set_password(id, &link, &hash, by).await?,
-            None => self.make_account(&link, hash).await?,
+            None => self.make_account(&link, hash, by).await?,
         };
         tracing::info!(event = "password.reset", account = %id, "password reset");
         Ok(())
@@ -101,15 +104,20 @@ impl Service {
         let done = transaction!(self.store, |unit| {
             // In the order in which a login takes them.
             attempts::lock(unit, &subject).await?;
-            if take(unit, link, id).await?.is_none() {
+            let Some(account) = take(unit, link, id).await? else {
                 return Ok(false);
-            }
+            };
             accounts::set_password(unit, id, hash).await?;
             accounts::set_email_verified(unit, id).await?;
             // Whoever reads the mail of the address is no longer kept waiting for what others tried.
             attempts::forget(unit, &subject).await?;
             links::remove_of(unit, id).await?;
             self.add_notice(unit, notice.as_ref(), by).await?;
+            let cause = by.acting_as(Actor::Account);
+            self.store.record(unit, &Event::PasswordReset, Some(id), &cause).await?;
+            if !account.email_verified {
+                self.store.record(unit, &Event::EmailVerified, Some(id), &cause).await?;
+            }
             end_all(unit, id, None, until).await?;
             Ok(true)
         });
@@ -125,6 +133,7 @@ impl Service {
         &self,
         link: &LinkRecord,
         password_hash: PasswordHash,
+        by: &Requester,
     ) -> Result<AccountId, Error> {
         let account = AccountRecord {
             id: AccountId::generate(),
@@ -141,6 +150,9 @@ impl Service {
                 && accounts::insert(unit, &account).await?;
             if is_good {
                 links::remove_of_registrations(unit, &link.email).await?;
+                let event = Event::AccountRegistered { email_verified: true };
+                let cause = by.acting_as(Actor::Account);
+                self.store.record(unit, &event, Some(account.id), &cause).await?;
             }
             Ok(is_good)
         });
@@ -174,7 +186,7 @@ impl Service {
         by: &Requester,
     ) -> Result<AccountRecord, Error> {
         let (id, email) = (caller.account.id, caller.account.email.as_str());
-        let account = self.check_password(email, Password::normalize(password), by.network).await?;
+        let account = self.check_password(email, Password::normalize(password), by).await?;
         match account.filter(|account| account.id == id) {
             Some(account) if account.generation == caller.account.generation => Ok(account),
             Some(_) => Err(Error::TokenRevoked),

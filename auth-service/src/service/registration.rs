@@ -11,6 +11,7 @@ use super::{
 use crate::{
     domain::{AccountId, Registration},
     error::Error,
+    events::{Actor, Event},
     mail::{Kind, Message, Outgoing, Page},
     store::{
         AccountRecord, accounts,
@@ -86,6 +87,11 @@ impl Service {
             if !is_new {
                 unit.abandon();
                 return Ok(false);
+            }
+            if !is_waiting {
+                let event = Event::AccountRegistered { email_verified: false };
+                let cause = by.acting_as(Actor::Anonymous);
+                self.store.record(unit, &event, Some(account.id), &cause).await?;
             }
             if let (Some(mail), Some((link, outgoing))) = (&self.mail, &sent) {
                 links::insert(unit, link).await?;

@@ -10,9 +10,10 @@ use service_kit::{
 use sql_kit::{read, transaction, write_one};
 use uuid::Uuid;
 
-use super::{Caller, Issued, Service, login::has_same_password, revocations::end_all};
+use super::{Caller, Issued, Requester, Service, login::has_same_password, revocations::end_all};
 use crate::{
     error::Error,
+    events::{Actor, Event, SessionEnd},
     sessions::{Position, RefreshToken, Verdict, present, user_agent},
     store::{
         AccountRecord, SessionRecord, accounts,
@@ -92,7 +93,7 @@ impl Service {
     pub(super) async fn begin_session(
         &self,
         account: &AccountRecord,
-        network: Network,
+        by: &Requester,
         agent: &str,
     ) -> Result<(AccountRecord, Option<SessionRecord>), Error> {
         let now = self.store.now();
@@ -103,7 +104,7 @@ impl Service {
             last_used_at: now,
             expires_at: self.sessions.expires_at(now, now),
             position: Position::first(),
-            network: network.to_string(),
+            network: by.network.to_string(),
             user_agent: user_agent(agent),
         };
         let (most, until) = (self.sessions.per_account, self.revoked_until());
@@ -114,8 +115,15 @@ impl Service {
                 return Ok(None);
             };
             sessions::insert(unit, &session).await?;
+            let cause = by.acting_as(Actor::Account);
+            let begun = Event::SessionBegun { session: session.id };
+            self.store.record(unit, &begun, Some(account.id), &cause).await?;
             if most > 0 {
                 let ended = sessions::delete_surplus(unit, account.id, most).await?;
+                for session in &ended {
+                    let event = Event::SessionEnded { session: *session, by: SessionEnd::Limit };
+                    self.store.record(unit, &event, Some(account.id), &cause).await?;
+                }
                 let ended: Vec<_> = ended.into_iter().map(Revoked::Session).collect();
                 revocations::add(unit, &ended, until).await?;
             }
@@ -133,14 +141,14 @@ impl Service {
     ///
     /// [`Error::InvalidRefreshToken`], the same for a token that is malformed, forged, expired, withdrawn
     /// or of a session that has ended; throttling, or the database.
-    pub async fn refresh(&self, token: &str, network: Network) -> Result<Issued, Error> {
+    pub async fn refresh(&self, token: &str, by: &Requester) -> Result<Issued, Error> {
         self.loaded_keys()?;
-        self.admit(&self.sessions.refreshes, network)?;
+        self.admit(&self.sessions.refreshes, by.network)?;
         // A forged token costs no look at the database.
         let key = self.refresh_token_key().filter(|_| self.sessions.are_on);
         match key.and_then(|key| key.read(token)) {
-            Some(token) => self.refresh_authentic(token, network).await,
-            None => Err(self.refuse_refresh(network)),
+            Some(token) => self.refresh_authentic(token, by).await,
+            None => Err(self.refuse_refresh(by.network)),
         }
     }
 
@@ -153,8 +161,9 @@ impl Service {
     async fn refresh_authentic(
         &self,
         token: RefreshToken,
-        network: Network,
+        by: &Requester,
     ) -> Result<Issued, Error> {
+        let network = by.network;
         for _ in 0..TRIES {
             let now = self.store.now();
             let found =
@@ -187,6 +196,9 @@ impl Service {
                         let ended =
                             sessions::delete_at(unit, session.id, &session.position).await?;
                         if ended {
+                            let event = Event::SessionReuseDetected { session: session.id };
+                            let cause = by.acting_as(Actor::Anonymous);
+                            self.store.record(unit, &event, Some(account.id), &cause).await?;
                             let revoked = [Revoked::Session(session.id)];
                             revocations::add(unit, &revoked, until).await?;
                         }
@@ -215,10 +227,10 @@ impl Service {
     /// # Errors
     ///
     /// Where the database is away.
-    pub async fn logout(&self, token: &str) -> Result<(), Error> {
+    pub async fn logout(&self, token: &str, by: &Requester) -> Result<(), Error> {
         self.loaded_keys()?;
         match self.refresh_token_key().and_then(|key| key.read(token)) {
-            Some(token) => self.end(token.session, None).await.map(drop),
+            Some(token) => self.end(token.session, None, by).await.map(drop),
             None => Ok(()),
         }
     }
@@ -239,19 +251,27 @@ impl Service {
     /// # Errors
     ///
     /// [`Error::SessionNotFound`] for one that has ended, never was, or is another's.
-    pub async fn end_session(&self, caller: &Caller, id: Uuid) -> Result<(), Error> {
-        if self.end(id, Some(caller)).await? { Ok(()) } else { Err(Error::SessionNotFound) }
+    pub async fn end_session(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        by: &Requester,
+    ) -> Result<(), Error> {
+        if self.end(id, Some(caller), by).await? { Ok(()) } else { Err(Error::SessionNotFound) }
     }
 
-    async fn end(&self, id: Uuid, owner: Option<&Caller>) -> Result<bool, Error> {
+    async fn end(&self, id: Uuid, owner: Option<&Caller>, by: &Requester) -> Result<bool, Error> {
         let account = owner.map(|owner| owner.account.id);
+        let means = if owner.is_some() { SessionEnd::Owner } else { SessionEnd::Logout };
+        let event = Event::SessionEnded { session: id, by: means };
         let until = self.revoked_until();
         let ended = transaction!(self.store, |unit| {
-            let ended = sessions::delete(unit, id, account).await?;
-            if ended {
-                revocations::add(unit, &[Revoked::Session(id)], until).await?;
-            }
-            Ok(ended)
+            let Some(account) = sessions::delete(unit, id, account).await? else {
+                return Ok(false);
+            };
+            self.store.record(unit, &event, Some(account), &by.acting_as(Actor::Account)).await?;
+            revocations::add(unit, &[Revoked::Session(id)], until).await?;
+            Ok(true)
         });
         let ended = ended.await?;
         if ended {
@@ -265,10 +285,14 @@ impl Service {
     /// # Errors
     ///
     /// Where the database is away.
-    pub async fn end_all_sessions(&self, caller: &Caller) -> Result<(), Error> {
+    pub async fn end_all_sessions(&self, caller: &Caller, by: &Requester) -> Result<(), Error> {
         let (account, until) = (caller.account.id, self.revoked_until());
         let ended = transaction!(self.store, |unit| {
-            accounts::lock(unit, account).await?;
+            if accounts::lock(unit, account).await?.is_none() {
+                return Ok(None);
+            }
+            let (event, cause) = (Event::AllSessionsEnded, by.acting_as(Actor::Account));
+            self.store.record(unit, &event, Some(account), &cause).await?;
             end_all(unit, account, None, until).await
         });
         ended.await?;

@@ -124,7 +124,7 @@ pub async fn put_counters(
 }
 
 /// Notes that a login to an account has succeeded from a network. Of an account that was deleted
-/// meanwhile nothing is noted.
+/// meanwhile nothing is noted. Returns whether anything was: a network that was noted lately is not.
 ///
 /// # Errors
 ///
@@ -135,16 +135,17 @@ pub async fn note_network(
     account: AccountId,
     network: Network,
     now: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    unit.execute(
-        "INSERT INTO login_networks AS n (subject, network, seen_at)
+) -> Result<bool, sqlx::Error> {
+    let noted = unit
+        .execute(
+            "INSERT INTO login_networks AS n (subject, network, seen_at)
          SELECT $1, $2, $3 FROM accounts WHERE id = $5
          ON CONFLICT (subject, network) DO UPDATE SET seen_at = excluded.seen_at
          WHERE n.seen_at < $4",
-        values![&subject.0[..], &network.to_string(), now, now - NETWORK_REFRESH, account.0],
-    )
-    .await?;
-    Ok(())
+            values![&subject.0[..], &network.to_string(), now, now - NETWORK_REFRESH, account.0],
+        )
+        .await?;
+    Ok(noted == 1)
 }
 
 /// Forgets all attempts on a subject and its networks.

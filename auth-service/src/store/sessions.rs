@@ -185,7 +185,8 @@ pub async fn advance(
     Ok(moved == 1)
 }
 
-/// Ends a session of an account; of whichever account where none is given. Returns whether it lived.
+/// Ends a session of an account; of whichever account where none is given. Returns whose it was, if it
+/// lived.
 ///
 /// # Errors
 ///
@@ -194,18 +195,24 @@ pub async fn delete(
     unit: &mut Unit,
     id: Uuid,
     account: Option<AccountId>,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<AccountId>, sqlx::Error> {
     let ended = match account {
         Some(account) => {
-            unit.execute(
-                "DELETE FROM sessions WHERE id = $1 AND account_id = $2",
+            unit.fetch_optional(
+                "DELETE FROM sessions WHERE id = $1 AND account_id = $2 RETURNING account_id",
                 values![id, account.0],
             )
             .await?
         }
-        None => unit.execute("DELETE FROM sessions WHERE id = $1", values![id]).await?,
+        None => {
+            unit.fetch_optional(
+                "DELETE FROM sessions WHERE id = $1 RETURNING account_id",
+                values![id],
+            )
+            .await?
+        }
     };
-    Ok(ended == 1)
+    ended.map(|row| Ok(AccountId(row.get("account_id")?))).transpose()
 }
 
 /// Ends a session if it still is at this position. Returns whether it did.

@@ -176,6 +176,27 @@ impl Counters {
         settled
     }
 
+    /// The limits that a failure has just used up, and what they allow. `self` is what is counted after
+    /// it.
+    pub fn used_up(
+        &self,
+        limits: FailureLimits,
+    ) -> impl Iterator<Item = (&'static str, u32)> + use<> {
+        [
+            (self.pair, policy::FAILURES_PER_PAIR, limits.per_pair),
+            (self.account, policy::FAILURES_PER_ACCOUNT, limits.per_account),
+        ]
+        .into_iter()
+        .filter(|(counter, _, limit)| *limit > 0 && counter.failures == *limit)
+        .map(|(_, policy, limit)| (policy, limit))
+    }
+
+    /// How many failures count for the pair at `now`.
+    #[must_use]
+    pub fn failures_of_pair(&self, now: DateTime<Utc>) -> u32 {
+        self.pair.at(now).failures
+    }
+
     fn each(
         self,
         limits: FailureLimits,

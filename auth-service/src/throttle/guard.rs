@@ -6,13 +6,14 @@ use std::{
 };
 
 use service_kit::client_address::Network;
-use sql_kit::{read, transaction};
+use sql_kit::{Unit, read, transaction};
 
 use super::{Counters, Decision, Exhausted, FailureLimits, Outcome, Refusals, Subject, SubjectKey};
 use crate::{
     domain::AccountId,
     error::Error,
-    store::{Store, StoreError, attempts},
+    events::{Actor, Event, Requester},
+    store::{Store, StoreError, accounts, attempts},
 };
 
 /// How long an attempt waits before it asks again whether it may be made: at first, and at most.
@@ -67,15 +68,15 @@ impl Throttle {
     pub async fn admit<S>(
         self: &Arc<Self>,
         subject: Subject,
-        network: Network,
+        by: &Requester,
         slot: impl Fn() -> Result<S, Error>,
     ) -> Result<(Permit, S), Error> {
+        let network = by.network;
+        let permit =
+            |is_open| Permit { throttle: Arc::clone(self), subject, by: by.clone(), is_open };
         if self.limits.are_off() {
             let slot = slot()?;
-            return Ok((
-                Permit { throttle: Arc::clone(self), subject, network, is_open: false },
-                slot,
-            ));
+            return Ok((permit(false), slot));
         }
         let (started, mut pause) = (Instant::now(), BUSY_INTERVAL);
         loop {
@@ -85,13 +86,7 @@ impl Throttle {
                 Decision::Admitted => {
                     let slot = slot()?;
                     match self.count(&subject, network).await? {
-                        Decision::Admitted => {
-                            let throttle = Arc::clone(self);
-                            return Ok((
-                                Permit { throttle, subject, network, is_open: true },
-                                slot,
-                            ));
-                        }
+                        Decision::Admitted => return Ok((permit(true), slot)),
                         Decision::Refused(exhausted) => {
                             return Err(self.refuse(exhausted, network));
                         }
@@ -153,25 +148,91 @@ impl Throttle {
         Error::TooManyAttempts(exhausted)
     }
 
+    /// Settles an attempt on an account, or on none.
     async fn settle(
         &self,
         subject: &Subject,
-        network: Network,
+        by: &Requester,
         outcome: Outcome,
         account: Option<AccountId>,
     ) -> Result<(), StoreError> {
+        let network = by.network;
         transaction!(self.store, |unit| {
             attempts::lock(unit, subject).await?;
             let now = self.store.now();
             let counted: Counters = attempts::counters(unit, subject, network, now).await?;
             let settled = counted.settled(outcome, self.limits, now);
             attempts::put_counters(unit, subject, network, &settled).await?;
-            match account {
-                Some(account) => attempts::note_network(unit, subject, account, network, now).await,
-                None => Ok(()),
+            let Some(account) = account else { return Ok(()) };
+            let mut events = Vec::new();
+            match outcome {
+                Outcome::Failed => {
+                    events.extend(settled.used_up(self.limits).map(|(policy, failures)| {
+                        Event::LoginFailed { failures, policy: Some(policy) }
+                    }));
+                }
+                Outcome::Succeeded => {
+                    events.extend(
+                        Some(counted.failures_of_pair(now))
+                            .filter(|failures| *failures > 0)
+                            .map(|failures| Event::LoginFailed { failures, policy: None }),
+                    );
+                    let is_noted =
+                        attempts::note_network(unit, subject, account, network, now).await?;
+                    if is_noted && !counted.is_known_network {
+                        events.push(Event::LoginFromNewNetwork);
+                    }
+                }
+                Outcome::Abandoned => {}
             }
+            self.record(unit, account, by, &events).await
         })
         .await
+    }
+
+    /// Notes the network of a right password where nothing is counted. Mostly it is known already, and
+    /// nothing is written.
+    async fn note(
+        &self,
+        subject: &Subject,
+        by: &Requester,
+        account: AccountId,
+    ) -> Result<(), StoreError> {
+        let (network, now) = (by.network, self.store.now());
+        let known =
+            read!(self.store, |unit| attempts::counters(unit, subject, network, now).await).await?;
+        if known.is_known_network {
+            return Ok(());
+        }
+        transaction!(self.store, |unit| {
+            attempts::lock(unit, subject).await?;
+            if !attempts::note_network(unit, subject, account, network, now).await? {
+                return Ok(());
+            }
+            self.record(unit, account, by, &[Event::LoginFromNewNetwork]).await
+        })
+        .await
+    }
+
+    /// Records what happened to an account, unless it has been deleted or is none yet.
+    async fn record(
+        &self,
+        unit: &mut Unit,
+        account: AccountId,
+        by: &Requester,
+        events: &[Event],
+    ) -> Result<(), sqlx::Error> {
+        if events.is_empty() || accounts::lock(unit, account).await?.is_none() {
+            return Ok(());
+        }
+        for event in events {
+            let actor = match event {
+                Event::LoginFailed { .. } => Actor::Anonymous,
+                _ => Actor::Account,
+            };
+            self.store.record(unit, event, Some(account), &by.acting_as(actor)).await?;
+        }
+        Ok(())
     }
 }
 
@@ -181,27 +242,35 @@ impl Throttle {
 pub struct Permit {
     throttle: Arc<Throttle>,
     subject: Subject,
-    network: Network,
+    by: Requester,
     /// Whether it is counted as pending.
     is_open: bool,
 }
 
 impl Permit {
-    /// Says how the attempt has ended: the password was that of an account, or wrong. A wrong password
-    /// that cannot be noted must not be answered as one: it would be a free guess.
+    /// Says how the attempt has ended: the password was that of the account that it named, if it named
+    /// one, or wrong. A wrong password that cannot be noted must not be answered as one: it would be a
+    /// free guess.
     ///
     /// # Errors
     ///
     /// Those of the database, for a wrong password only.
-    pub async fn settle(mut self, account: Option<AccountId>) -> Result<(), StoreError> {
-        if !self.is_open {
-            return Ok(());
-        }
-        self.is_open = false;
-        let outcome = if account.is_some() { Outcome::Succeeded } else { Outcome::Failed };
-        let done = self.throttle.settle(&self.subject, self.network, outcome, account).await;
+    pub async fn settle(
+        mut self,
+        account: Option<AccountId>,
+        is_right: bool,
+    ) -> Result<(), StoreError> {
+        let (throttle, subject) = (&self.throttle, &self.subject);
+        let done = match (std::mem::take(&mut self.is_open), account) {
+            (true, account) => {
+                let outcome = if is_right { Outcome::Succeeded } else { Outcome::Failed };
+                throttle.settle(subject, &self.by, outcome, account).await
+            }
+            (false, Some(account)) if is_right => throttle.note(subject, &self.by, account).await,
+            (false, _) => Ok(()),
+        };
         match done {
-            Err(error) if outcome == Outcome::Succeeded => {
+            Err(error) if is_right => {
                 // It costs the person one of their tries for a minute, not the login.
                 tracing::warn!(%error, "cannot settle an attempt");
                 Ok(())
@@ -217,10 +286,10 @@ impl Drop for Permit {
         let (true, Ok(runtime)) = (self.is_open, tokio::runtime::Handle::try_current()) else {
             return;
         };
-        let (throttle, subject, network) = (Arc::clone(&self.throttle), self.subject, self.network);
+        let (throttle, subject, by) = (Arc::clone(&self.throttle), self.subject, self.by.clone());
         runtime.spawn(async move {
             // If this fails the attempt stops counting after a while.
-            let _ = throttle.settle(&subject, network, Outcome::Abandoned, None).await;
+            let _ = throttle.settle(&subject, &by, Outcome::Abandoned, None).await;
         });
     }
 }

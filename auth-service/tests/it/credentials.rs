@@ -1,6 +1,7 @@
 //! The life of an account: passwords and addresses that change, by mail or by who knows the password.
 
 mod email;
+mod events;
 mod limits;
 mod mailbox;
 mod password;

@@ -7,6 +7,7 @@ mod boot;
 mod credentials;
 mod deletions;
 mod equal_work;
+mod events;
 mod grpc;
 mod hashes;
 mod keys;

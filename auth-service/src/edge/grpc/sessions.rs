@@ -10,7 +10,7 @@ use latchkey_contracts::auth::v1::{
     RefreshResponse, Session, session_service_server::SessionService,
 };
 use prost_types::Timestamp;
-use service_kit::{client_address::network, error::ApiError, grpc::Admit};
+use service_kit::{error::ApiError, grpc::Admit};
 use tonic::{Request, Response, Status};
 
 use super::{Api, refused, seconds};
@@ -56,9 +56,9 @@ impl SessionService for Api {
         &self,
         request: Request<RefreshRequest>,
     ) -> Result<Response<RefreshResponse>, Status> {
-        let network = network(request.extensions());
+        let by = edge::requester(request.extensions());
         let token = request.into_inner().refresh_token;
-        let issued = self.service.refresh(&token, network).await.map_err(refused)?;
+        let issued = self.service.refresh(&token, &by).await.map_err(refused)?;
         let (refresh_token, refresh_token_expires_in) =
             issued.refresh.map(|refresh| (refresh.token, refresh.expires_in)).unzip();
         Ok(Response::new(RefreshResponse {
@@ -74,8 +74,9 @@ impl SessionService for Api {
         &self,
         request: Request<LogoutRequest>,
     ) -> Result<Response<LogoutResponse>, Status> {
+        let by = edge::requester(request.extensions());
         let token = request.into_inner().refresh_token;
-        self.service.logout(&token).await.map_err(refused)?;
+        self.service.logout(&token, &by).await.map_err(refused)?;
         Ok(Response::new(LogoutResponse {}))
     }
 
@@ -95,7 +96,8 @@ impl SessionService for Api {
     ) -> Result<Response<EndSessionResponse>, Status> {
         let caller = caller(&request)?;
         let id = edge::id(&request.get_ref().id).map_err(refused)?;
-        self.service.end_session(&caller, id).await.map_err(refused)?;
+        let by = edge::requester(request.extensions());
+        self.service.end_session(&caller, id, &by).await.map_err(refused)?;
         Ok(Response::new(EndSessionResponse {}))
     }
 
@@ -104,7 +106,8 @@ impl SessionService for Api {
         request: Request<EndAllSessionsRequest>,
     ) -> Result<Response<EndAllSessionsResponse>, Status> {
         let caller = caller(&request)?;
-        self.service.end_all_sessions(&caller).await.map_err(refused)?;
+        let by = edge::requester(request.extensions());
+        self.service.end_all_sessions(&caller, &by).await.map_err(refused)?;
         Ok(Response::new(EndAllSessionsResponse {}))
     }
 }

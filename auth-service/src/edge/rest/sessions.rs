@@ -7,10 +7,10 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
-use service_kit::{client_address::network, error::ApiError, json, rest};
+use service_kit::{error::ApiError, json, rest};
 
-use super::{Api, Token, timestamp};
-use crate::{edge, error::Error};
+use super::{Api, Token};
+use crate::{domain::timestamp, edge, error::Error};
 
 /// The body of a refresh and a logout.
 async fn refresh_token(request: Request) -> Result<String, ApiError> {
@@ -22,15 +22,16 @@ async fn refresh_token(request: Request) -> Result<String, ApiError> {
 }
 
 pub(super) async fn refresh(State(service): Api, request: Request) -> Result<Response, ApiError> {
-    let network = network(request.extensions());
+    let by = edge::requester(request.extensions());
     let token = refresh_token(request).await?;
-    let issued = service.refresh(&token, network).await?;
+    let issued = service.refresh(&token, &by).await?;
     Ok((rest::no_store(), Json(Token::from(issued))).into_response())
 }
 
 pub(super) async fn logout(State(service): Api, request: Request) -> Result<Response, ApiError> {
+    let by = edge::requester(request.extensions());
     let token = refresh_token(request).await?;
-    service.logout(&token).await?;
+    service.logout(&token, &by).await?;
     Ok((StatusCode::NO_CONTENT, rest::no_store()).into_response())
 }
 
@@ -68,17 +69,17 @@ pub(super) async fn list(State(service): Api, headers: HeaderMap) -> Result<Resp
 pub(super) async fn end(
     State(service): Api,
     id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, ApiError> {
-    let caller = service.authenticate(&headers).await?;
+    let caller = service.authenticate(request.headers()).await?;
     // What cannot be decoded is no UUID either.
     let id = edge::id(&id.map(|Path(id)| id).unwrap_or_default())?;
-    service.end_session(&caller, id).await?;
+    service.end_session(&caller, id, &edge::requester(request.extensions())).await?;
     Ok((StatusCode::NO_CONTENT, rest::no_store()).into_response())
 }
 
-pub(super) async fn end_all(State(service): Api, headers: HeaderMap) -> Result<Response, ApiError> {
-    let caller = service.authenticate(&headers).await?;
-    service.end_all_sessions(&caller).await?;
+pub(super) async fn end_all(State(service): Api, request: Request) -> Result<Response, ApiError> {
+    let caller = service.authenticate(request.headers()).await?;
+    service.end_all_sessions(&caller, &edge::requester(request.extensions())).await?;
     Ok((StatusCode::NO_CONTENT, rest::no_store()).into_response())
 }
