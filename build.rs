@@ -15,7 +15,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         (
             "auth_v1",
             &[
+                "auth/v1/account.proto",
                 "auth/v1/account_service.proto",
+                "auth/v1/admin_service.proto",
                 "auth/v1/credential_service.proto",
                 "auth/v1/auth_service.proto",
                 "auth/v1/session_service.proto",

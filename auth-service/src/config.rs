@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use service_kit::{
     runtime::{self, RuntimeSettings},
     server::Addresses,
-    settings::{Group, Secret, SettingsError, Source},
+    settings::{Group, SettingsError, Source},
 };
 use sql_kit::DatabaseSettings;
 
@@ -37,7 +37,10 @@ pub use self::{
         HASH_QUEUE_TIMEOUT, HASH_WORKERS, PASSWORD_BLOCKLIST_FILE, PASSWORD_HASH,
         PASSWORD_MIN_LENGTH, PasswordSettings,
     },
-    services::{SERVICE_TOKEN, SERVICE_TOKEN_PREVIOUS, ServiceSettings},
+    services::{
+        ADMIN_CERT_NAMES, ADMIN_TOKEN, AdminSettings, SERVICE_TOKEN, SERVICE_TOKEN_PREVIOUS,
+        ServiceSettings,
+    },
     sessions::{
         REFRESH_RETRY_WINDOW, REFRESH_TOKENS, REFRESHES_PER_MINUTE, SESSION_IDLE_TIMEOUT,
         SESSION_LIFETIME, SESSIONS_PER_ACCOUNT, SessionSettings,
@@ -49,6 +52,7 @@ pub use self::{
 };
 use crate::{
     domain::PasswordRules,
+    edge::grpc::Openers,
     keys::Sealer,
     password::{Memory, Scheme},
     resources,
@@ -72,6 +76,7 @@ pub const GROUPS: &[Group] = &[
     MailSettings::GROUP,
     SessionSettings::GROUP,
     ServiceSettings::GROUP,
+    AdminSettings::GROUP,
     runtime::LogSettings::GROUP,
 ];
 
@@ -82,8 +87,8 @@ pub struct Settings {
     pub addresses: Addresses,
     /// The database.
     pub database: DatabaseSettings,
-    /// Where the signing keys come from.
-    pub keys: KeySource,
+    /// Where the signing keys come from; absent only where they were not asked for.
+    pub keys: Option<KeySource>,
     /// Encrypts secrets in the database, if there is a `KEY_ENCRYPTION_KEY`.
     pub sealer: Option<Arc<Sealer>>,
     /// What goes into every token.
@@ -108,8 +113,8 @@ pub struct Settings {
     pub registration: RegistrationRules,
     /// Mail, if it can be sent.
     pub mail: Option<MailConfig>,
-    /// What other services present: one of these.
-    pub service_tokens: Vec<Secret>,
+    /// What opens the calls for other services and for operators.
+    pub openers: Openers,
     /// What every service has.
     pub runtime: RuntimeSettings,
 }
@@ -121,11 +126,24 @@ impl Settings {
     ///
     /// All faults at once.
     pub fn read(source: &mut Source) -> Result<Self, SettingsError> {
+        Self::read_with(source, true)
+    }
+
+    /// The same for a command that signs nothing: there need not be any keys.
+    ///
+    /// # Errors
+    ///
+    /// All faults at once.
+    pub fn read_without_keys(source: &mut Source) -> Result<Self, SettingsError> {
+        Self::read_with(source, false)
+    }
+
+    fn read_with(source: &mut Source, needs_keys: bool) -> Result<Self, SettingsError> {
         let addresses = ListenerSettings::read(source).into();
         let database = DatabaseSettings::read(&DATABASE_URL, source);
         let keys = KeySettings::read(source);
         let sealer = keys.sealer.clone();
-        let keys = keys.source(source);
+        let keys = if needs_keys || keys.is_given() { keys.source(source) } else { None };
         let issuer = TokenSettings::read(source).into();
         let passwords = PasswordSettings::read(source);
         let hash_workers = passwords.workers(resources::memory_limit(), source);
@@ -139,14 +157,14 @@ impl Settings {
         };
         let mail =
             MailSettings::read(source).config(registration.verification, sealer.is_some(), source);
-        let service_tokens = ServiceSettings::read(source).tokens(source);
+        let admin = AdminSettings::read(source);
+        let openers = ServiceSettings::read(source).openers(admin, source);
         let runtime = RuntimeSettings::read(source);
         source.finish()?;
         Ok(Self {
             addresses,
             database,
-            // Without a fault there are keys.
-            keys: keys.ok_or_else(SettingsError::default)?,
+            keys,
             sealer,
             issuer,
             scheme: passwords.scheme(),
@@ -159,7 +177,7 @@ impl Settings {
             sessions,
             registration,
             mail,
-            service_tokens,
+            openers,
             runtime,
         })
     }

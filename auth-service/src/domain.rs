@@ -1,4 +1,6 @@
-//! Emails and passwords, parsed once, at the door.
+//! Emails, passwords and what names an account, parsed once, at the door.
+
+mod account_key;
 
 use std::fmt;
 
@@ -7,6 +9,7 @@ use service_kit::{error::Fault, json::fault};
 use unicode_normalization::UnicodeNormalization as _;
 use uuid::Uuid;
 
+pub use self::account_key::AccountKey;
 use crate::blocklist::Blocklist;
 
 /// The largest password, in bytes after normalisation.

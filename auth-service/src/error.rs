@@ -46,6 +46,15 @@ pub enum Error {
     /// The caller has no session with this id.
     #[error("there is no session with this id")]
     SessionNotFound,
+    /// No account has this id or email.
+    #[error("there is no account with this id or email")]
+    AccountNotFound,
+    /// The account is disabled.
+    #[error("the account is disabled")]
+    AccountDisabled,
+    /// A page token was not issued for this list.
+    #[error("the page token is not one of this list")]
+    InvalidPageToken,
     /// The request carries no access token.
     #[error("a bearer token is needed")]
     Unauthenticated,
@@ -64,6 +73,9 @@ pub enum Error {
     /// The caller is not a service that we know.
     #[error("a valid service token is needed")]
     UnknownService,
+    /// The caller is not an operator that we know.
+    #[error("a valid admin token is needed")]
+    UnknownOperator,
     /// The account has had too many failed logins.
     #[error("too many failed logins for this account")]
     TooManyAttempts(Exhausted),
@@ -135,6 +147,9 @@ impl From<Error> for ApiError {
                 Self::new(Code::InvalidRefreshToken, text).header(WWW_AUTHENTICATE, CHALLENGE)
             }
             Error::SessionNotFound => Self::new(Code::SessionNotFound, text),
+            Error::AccountNotFound => Self::new(Code::AccountNotFound, text),
+            Error::AccountDisabled => Self::new(Code::AccountDisabled, text),
+            Error::InvalidPageToken => Self::new(Code::InvalidPageToken, text),
             Error::Unauthenticated => {
                 Self::new(Code::Unauthenticated, text).header(WWW_AUTHENTICATE, CHALLENGE)
             }
@@ -142,7 +157,9 @@ impl From<Error> for ApiError {
             Error::InvalidToken => refused_token(Code::InvalidToken, text),
             Error::TokenExpired => refused_token(Code::TokenExpired, text),
             Error::TokenRevoked => refused_token(Code::TokenRevoked, text),
-            Error::UnknownService => Self::new(Code::Unauthenticated, text),
+            Error::UnknownService | Error::UnknownOperator => {
+                Self::new(Code::Unauthenticated, text)
+            }
             Error::TooManyAttempts(exhausted) => limited(Code::TooManyAttempts, text, exhausted),
             Error::TooManyRequests(exhausted) => limited(Code::TooManyRequests, text, exhausted),
             Error::Overloaded(delay) => Self::new(Code::Overloaded, text).retry_after(delay),

@@ -212,7 +212,7 @@ pub struct Cause<'a> {
     pub actor: Actor,
     /// From where; nothing at the command line.
     pub network: Option<Network>,
-    /// The request; an empty id at the command line.
+    /// The request; at the command line an id that was made for the command, or an empty one.
     pub origin: &'a Origin,
 }
 

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod keys_command;
 pub mod lanes;
 pub mod mail;
+mod operator;
 pub mod pages;
 pub mod password;
 pub mod resources;
@@ -60,8 +61,11 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the start waits for the database before it listens anyway. In this time whatever makes
 /// the start impossible, such as a wrong encryption key, ends it.
 const START_PATIENCE: Duration = Duration::from_secs(4);
-/// How often the schemes of the stored hashes are looked at, and old counts of attempts removed.
-const WORK_INTERVAL: Duration = Duration::from_secs(60);
+/// How often old rows are removed and counted.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the schemes of the stored hashes are looked at: an import in another process may have
+/// brought others. It is a few steps in an index.
+const WORK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why the service does not start, or ends.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +79,9 @@ pub enum BuildError {
     /// The signing keys cannot be used.
     #[error("{0}")]
     Keys(KeysError),
+    /// The settings were read without the signing keys.
+    #[error("KEY_ENCRYPTION_KEY: is required for managed keys")]
+    NoKeys,
     /// The `OTEL_*` variables cannot be used.
     #[error(transparent)]
     Otlp(#[from] OtlpError),
@@ -144,7 +151,7 @@ impl App {
             mail,
             &metrics,
         ));
-        let keys = keys(&store, settings.keys);
+        let keys = keys(&store, settings.keys.ok_or(BuildError::NoKeys)?);
         if let Keys::Given(ring, _) = &keys {
             // They do not need the database.
             service.publish_keys(ring.clone());
@@ -181,12 +188,12 @@ impl App {
             grpc_services: edge::grpc::SERVICES,
             descriptors: edge::grpc::DESCRIPTORS,
         };
-        let tokens = settings.service_tokens;
+        let openers = settings.openers;
         let server = Server::bind(
             plan,
             |shared, health| edge::rest::router(shared, Arc::clone(&service), health),
             |routes| {
-                edge::grpc::add_services(routes, Arc::clone(&service), tokens);
+                edge::grpc::add_services(routes, Arc::clone(&service), openers);
             },
             shutdown,
         )
@@ -258,7 +265,7 @@ pub async fn outbox_command(
 /// Where the database is away or not migrated.
 pub async fn managed_keys(settings: Settings) -> Result<Option<ManagedKeys>, BuildError> {
     let store = existing_store(&settings.database).await?;
-    Ok(match keys(&store, settings.keys) {
+    Ok(match keys(&store, settings.keys.ok_or(BuildError::NoKeys)?) {
         Keys::Managed(keys) => Some(keys),
         Keys::Given(..) => None,
     })
@@ -369,6 +376,15 @@ fn schema_check(store: Store, service: Arc<Service>) -> Check {
     })
 }
 
+/// Gives the service the keys for attempts and mail.
+fn use_root(service: &Service, root: &RootSecret) -> Result<(), KeysError> {
+    service.use_subject_key(SubjectKey::new(&root.derive("subjects of attempts")[..]));
+    if let Ok(mail) = service.mail() {
+        mail.mailer.use_sealer(Sealer::derived(&root.derive("mail"))?);
+    }
+    Ok(())
+}
+
 /// What has to be done with the database before the first request, and from time to time.
 #[derive(Debug)]
 struct Preparation {
@@ -412,11 +428,7 @@ impl Preparation {
             let key = RefreshTokenKey::new(&root.derive("refresh tokens")[..]);
             self.service.use_refresh_token_key(key);
         }
-        self.service.use_subject_key(SubjectKey::new(&root.derive("subjects of attempts")[..]));
-        if let Ok(mail) = self.service.mail() {
-            let sealer = Sealer::derived(&root.derive("mail")).map_err(KeysError::from)?;
-            mail.mailer.use_sealer(sealer);
-        }
+        use_root(&self.service, root)?;
         // A failure only means a little less equal work until the next look.
         let _ = self.service.refresh_work().await;
         self.service.count_rows().await;
@@ -435,6 +447,11 @@ impl Preparation {
             loop {
                 tokio::time::sleep(WORK_INTERVAL).await;
                 let _ = self.service.refresh_work().await;
+            }
+        };
+        let prune = async {
+            loop {
+                tokio::time::sleep(PRUNE_INTERVAL).await;
                 self.service.prune().await;
                 self.service.count_rows().await;
             }
@@ -456,7 +473,7 @@ impl Preparation {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(work, keys, post);
+        tokio::join!(work, prune, keys, post);
         BuildError::System("the background work has ended".to_owned())
     }
 }

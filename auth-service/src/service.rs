@@ -1,6 +1,7 @@
 //! Every rule of the auth service, once, by subject. The edges call it and add nothing of their own.
 
 mod accounts;
+pub mod admin;
 mod caller;
 mod deletions;
 mod emails;

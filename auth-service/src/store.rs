@@ -2,6 +2,7 @@
 //! that work on a [`Unit`], so that several subjects can be written in one transaction; one suite of
 //! tests runs them on both engines (`tests/it/store.rs`).
 
+pub mod account_list;
 pub mod accounts;
 pub mod attempts;
 pub mod deletions;
@@ -48,6 +49,16 @@ macro_rules! migrations {
                 include_str!(concat!("../migrations/", $engine, "/0006_credentials.sql")),
             ),
             (7, "events", include_str!(concat!("../migrations/", $engine, "/0007_events.sql"))),
+            (
+                8,
+                "accounts_by_creation",
+                include_str!(concat!("../migrations/", $engine, "/0008_accounts_by_creation.sql")),
+            ),
+            (
+                9,
+                "accounts_disabled",
+                include_str!(concat!("../migrations/", $engine, "/0009_accounts_disabled.sql")),
+            ),
         ])
     };
 }

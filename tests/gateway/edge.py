@@ -31,6 +31,7 @@ SHUT = [
     "/auth.v1.AccountService/DeleteAccount",
     "/auth.v1.AccountService/ListDeletedAccounts",
     "/auth.v1.AdminService/ListAccounts",
+    "/auth.v1.AdminService/RemoveAccount",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.health.v1.Health/Check",
     "/metrics",

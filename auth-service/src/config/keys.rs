@@ -75,6 +75,11 @@ pub enum KeySource {
 }
 
 impl KeySettings {
+    /// Whether any of them says where keys come from.
+    pub(super) const fn is_given(&self) -> bool {
+        self.sealer.is_some() || self.signing_key_file.is_some() || self.secret.is_some()
+    }
+
     /// Reads the three kinds of keys. Every `None` comes with a fault.
     pub(super) fn source(self, source: &mut Source) -> Option<KeySource> {
         let Self { sealer, algorithm, rotation_period, secret, signing_key_file: file, .. } = self;

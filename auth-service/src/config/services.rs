@@ -1,6 +1,11 @@
-//! What other services present.
+//! What other services and operators present.
 
-use service_kit::settings::{Secret, Source, bearer_secret};
+use service_kit::{
+    settings::{Secret, Source, bearer_secret},
+    tls::TLS_CLIENT_CA_FILE,
+};
+
+use crate::edge::grpc::Openers;
 
 service_kit::settings! {
     "Other services"
@@ -14,12 +19,49 @@ service_kit::settings! {
     }
 }
 
+service_kit::settings! {
+    "Operators"
+    /// What operators present.
+    pub struct AdminSettings {
+        /// What a back office presents to call auth.v1.AdminService, at least 32 bytes of printable ASCII
+        /// without spaces; another one than SERVICE_TOKEN. Unset: those calls are refused.
+        token: Option<Secret> = secret ADMIN_TOKEN(bearer_secret);
+        /// The names of client certificates that open auth.v1.AdminService under mutual TLS, separated by
+        /// commas: a common name, or a DNS name or URI among the alternative names. Such a certificate is
+        /// an operator's, and no service's. Empty: none.
+        names: Vec<String> = value ADMIN_CERT_NAMES("", names);
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a setting's parser may fail")]
+fn names(text: &str) -> Result<Vec<String>, String> {
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect())
+}
+
 impl ServiceSettings {
-    /// Every token that is accepted.
-    pub(super) fn tokens(self, source: &mut Source) -> Vec<Secret> {
+    /// What opens the calls for services, and those for operators: never the same.
+    pub(super) fn openers(self, admin: AdminSettings, source: &mut Source) -> Openers {
         if self.token.is_none() && self.previous.is_some() {
             source.fault(&SERVICE_TOKEN_PREVIOUS, "is only for use beside SERVICE_TOKEN");
         }
-        self.token.into_iter().chain(self.previous).collect()
+        for (token, setting) in
+            [(&self.token, &SERVICE_TOKEN), (&self.previous, &SERVICE_TOKEN_PREVIOUS)]
+        {
+            if let (Some(token), Some(admin)) = (token, &admin.token)
+                && token.expose() == admin.expose()
+            {
+                let what = format!("is {}: services would be operators", setting.var);
+                source.fault(&ADMIN_TOKEN, what);
+            }
+        }
+        if !admin.names.is_empty() && !source.is_set(&TLS_CLIENT_CA_FILE) {
+            source.fault(&ADMIN_CERT_NAMES, "is only for mutual TLS: give TLS_CLIENT_CA_FILE too");
+        }
+        Openers {
+            service_tokens: self.token.into_iter().chain(self.previous).collect(),
+            admin_token: admin.token,
+            admin_names: admin.names,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! gRPC: the services of `auth.v1`.
 
+mod admin;
 mod credentials;
 mod sessions;
 
@@ -11,6 +12,7 @@ use latchkey_contracts::auth::v1::{
     IntrospectTokenResponse, ListDeletedAccountsRequest, ListDeletedAccountsResponse, LoginRequest,
     LoginResponse, RegisterRequest, RegisterResponse,
     account_service_server::{AccountService, AccountServiceServer},
+    admin_service_server::AdminServiceServer,
     auth_service_server::{AuthService, AuthServiceServer},
     credential_service_server::CredentialServiceServer,
     session_service_server::SessionServiceServer,
@@ -28,7 +30,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 use token_verifier::{AuthError, bearer_token};
 use tonic::{Request, Response, Status};
 
-use self::sessions::Callers;
+use self::{admin::Operators, sessions::Callers};
 use crate::{
     domain::{AccountId, Registration},
     edge,
@@ -43,6 +45,7 @@ pub const SERVICES: &[&str] = &[
     "auth.v1.AccountService",
     "auth.v1.SessionService",
     "auth.v1.CredentialService",
+    "auth.v1.AdminService",
 ];
 /// What reflection describes beside the health service.
 pub const DESCRIPTORS: &[u8] = FILE_DESCRIPTOR_SET;
@@ -52,14 +55,28 @@ const DELETED_DEFAULT: u32 = 500;
 /// How many are listed at most.
 const DELETED_MAX: u32 = 1000;
 
+/// What opens the calls that are not for everybody.
+#[derive(Debug)]
+pub struct Openers {
+    /// What other services present: one of these.
+    pub service_tokens: Vec<Secret>,
+    /// What operators present, if anything.
+    pub admin_token: Option<Secret>,
+    /// The names of client certificates that are operators'.
+    pub admin_names: Vec<String>,
+}
+
 /// Adds the services of `auth.v1`.
 pub fn add_services(
     routes: &mut tonic::service::RoutesBuilder,
     service: Arc<Service>,
-    service_tokens: Vec<Secret>,
+    openers: Openers,
 ) {
     let api = Api { service };
-    let services = Services { tokens: service_tokens.into() };
+    let operators = Operators { token: openers.admin_token, names: openers.admin_names.into() };
+    let tokens = openers.service_tokens.into();
+    let services = Services { tokens, operators: operators.clone() };
+    routes.add_service(Admitted::new(AdminServiceServer::new(api.clone()), operators));
     routes.add_service(Admitted::new(AuthServiceServer::new(api.clone()), services.clone()));
     let callers = Callers(Arc::clone(&api.service));
     let credentials = CredentialServiceServer::new(api.clone());
@@ -78,6 +95,18 @@ struct Api {
 struct Services {
     /// Any of them lets a service pass.
     tokens: Arc<[Secret]>,
+    /// Who is no service although there is a certificate.
+    operators: Operators,
+}
+
+/// Whether a token is one of these. Each is compared in constant time, and all of them are, whichever is
+/// the one.
+fn is_one_of(presented: &str, tokens: &[Secret]) -> bool {
+    tokens
+        .iter()
+        .map(|token| token.expose().as_bytes().ct_eq(presented.as_bytes()))
+        .fold(Choice::from(0), |known, equal| known | equal)
+        .into()
 }
 
 /// The calls for services: those that begin so.
@@ -87,21 +116,18 @@ const FOR_SERVICES: [&str; 2] =
 #[tonic::async_trait]
 impl Admit for Services {
     /// Lets services pass: those that present the service token or, without any, a client
-    /// certificate.
+    /// certificate that is no operator's.
     async fn admit(&self, head: &mut Parts) -> Result<(), ApiError> {
         let path = head.uri.path();
         if !FOR_SERVICES.iter().any(|begin| path.starts_with(begin)) {
             return Ok(());
         }
         let known = match bearer_token(&head.headers) {
-            // Each is compared in constant time, and all of them are, whichever is the one.
-            Ok(presented) => self
-                .tokens
-                .iter()
-                .map(|token| token.expose().as_bytes().ct_eq(presented.as_bytes()))
-                .fold(Choice::from(0), |known, equal| known | equal)
-                .into(),
-            Err(AuthError::Missing) => head.extensions.get::<ClientCertificate>().is_some(),
+            Ok(presented) => is_one_of(presented, &self.tokens),
+            Err(AuthError::Missing) => head
+                .extensions
+                .get::<ClientCertificate>()
+                .is_some_and(|certificate| self.operators.name_of(certificate).is_none()),
             Err(_) => false,
         };
         if known { Ok(()) } else { Err(Error::UnknownService.into()) }

@@ -112,7 +112,8 @@ impl RowRules {
         })
     }
 
-    fn hash(&mut self, text: Option<String>) -> Result<PasswordHash, Refusal> {
+    /// Reads a hash; without one, that there is no password.
+    pub(crate) fn hash(&mut self, text: Option<String>) -> Result<PasswordHash, Refusal> {
         let Some(text) = text else {
             return Ok(PasswordHash::none());
         };

@@ -42,6 +42,8 @@ macro_rules! kinds {
 kinds! {
     /// A link to choose a new password.
     PasswordReset = "password_reset";
+    /// A link to choose the first password of an account that an operator has created.
+    AccountCreated = "account_created";
     /// A link to confirm the address of an account, or of a registration.
     EmailVerification = "email_verification";
     /// A link, to the new address, to confirm a change of address.

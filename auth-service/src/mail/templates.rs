@@ -134,7 +134,9 @@ fn sample<'a>(kind: Kind, to: &'a Email, other: &'a Email, link: &'a Secret) -> 
     let message = Message::new(kind, to, DateTime::<Utc>::UNIX_EPOCH);
     let lifetime = Duration::from_secs(1800);
     match kind {
-        Kind::PasswordReset | Kind::EmailVerification => message.link(link, lifetime),
+        Kind::PasswordReset | Kind::AccountCreated | Kind::EmailVerification => {
+            message.link(link, lifetime)
+        }
         Kind::EmailChange => message.link(link, lifetime).change(to, other),
         Kind::EmailChangeRequested | Kind::EmailChanged => message.change(to, other),
         Kind::EmailTaken

@@ -104,6 +104,21 @@ impl Work {
         work
     }
 
+    /// Whether a hash of this scheme can be checked without doing more than the work.
+    #[must_use]
+    pub fn covers(&self, scheme: Scheme) -> bool {
+        match scheme {
+            Scheme::Bcrypt { cost } => self.bcrypt_cost >= Some(cost),
+            Scheme::Pbkdf2 { .. } | Scheme::ShaCrypt { .. } => self.by_rounds.iter().any(|most| {
+                most.with_rounds(0) == scheme.with_rounds(0) && most.rounds() >= scheme.rounds()
+            }),
+            Scheme::Argon2id { .. } | Scheme::Argon2i { .. } | Scheme::Scrypt { .. } => {
+                // No more than that many are part of it.
+                self.memory_hard.contains(&scheme) || self.memory_hard.len() >= MOST_MEMORY_HARD
+            }
+        }
+    }
+
     /// Checks a password against a stored hash, or none.
     #[must_use]
     pub fn check(self: Arc<Self>, password: Password, stored: Option<PasswordHash>) -> Check {

@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     events::{Actor, Cause},
     mail::{Kind, Message},
-    store::{accounts, attempts, links},
+    store::{accounts, attempts},
     throttle::Subject,
 };
 
@@ -33,12 +33,17 @@ impl Service {
     ///
     /// Where the database is away.
     pub async fn delete_account(&self, id: AccountId, cause: &Cause<'_>) -> Result<(), Error> {
-        self.loaded_keys()?;
+        self.delete(id, cause).await.map(drop)
+    }
+
+    /// The same, and returns whether there was one.
+    pub(super) async fn delete(&self, id: AccountId, cause: &Cause<'_>) -> Result<bool, Error> {
+        self.ready()?;
         self.store.prepare_to_erase_events(id).await?;
         loop {
             let found = read!(self.store, |unit| accounts::by_id(unit, id).await).await?;
             let Some(found) = found else {
-                return Ok(());
+                return Ok(false);
             };
             let subject = self.throttle.subject(found.email.as_str())?;
             let until = self.revoked_until();
@@ -46,17 +51,22 @@ impl Service {
                 // In the order in which a login takes them.
                 attempts::lock(unit, &subject).await?;
                 let Some(account) = accounts::lock(unit, id).await? else {
-                    return Ok(true);
+                    return Ok(Some(false));
                 };
                 // Its email was changed just now: the attempts on it have another subject.
                 if account.email != found.email {
-                    return Ok(false);
+                    return Ok(None);
                 }
-                self.erase(unit, &subject, id, until, cause).await
+                self.erase(unit, &subject, id, until, cause).await.map(Some)
             });
-            if deleted.await? {
-                tracing::info!(event = "account.deleted", account = %id, "account deleted");
-                return Ok(());
+            if let Some(deleted) = deleted.await? {
+                if deleted {
+                    tracing::info!(
+                        event = "account.deleted", account = %id, actor = %cause.actor,
+                        "account deleted"
+                    );
+                }
+                return Ok(deleted);
             }
         }
     }
@@ -105,7 +115,6 @@ impl Service {
         cause: &Cause<'_>,
     ) -> Result<bool, sqlx::Error> {
         attempts::forget(unit, subject).await?;
-        links::remove_of(unit, id).await?;
         end_all(unit, id, None, until).await?;
         self.store.erase_events(unit, id, cause).await?;
         accounts::delete(unit, id).await

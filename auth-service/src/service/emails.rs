@@ -137,7 +137,6 @@ impl Service {
             }
             registrations::remove_all(unit, new).await?;
             links::remove_of_registrations(unit, new).await?;
-            links::remove_of(unit, id).await?;
             for notice in &notices {
                 self.add_notice(unit, notice.as_ref(), by).await?;
             }

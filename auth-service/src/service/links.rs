@@ -218,6 +218,10 @@ impl Service {
         let account = accounts::by_email(unit, email).await?;
         let registration = registrations::newest(unit, email, now).await?;
         let change = links::change_to(unit, email, now).await?;
+        // Nobody may use a disabled account, so no link leads to one.
+        if account.as_ref().is_some_and(|account| account.disabled) {
+            return Ok(None);
+        }
         let of_account = |account: AccountRecord, kind, purpose: fn(AccountId) -> Purpose| Target {
             purpose: purpose(account.id),
             email: account.email,
@@ -284,7 +288,8 @@ impl Mail {
     }
 }
 
-/// The account of a link, locked, if it has not changed since the link was made. The link is used up then.
+/// The account of a link, locked, if it has not changed since the link was made and is not disabled. The
+/// link is used up then.
 ///
 /// # Errors
 ///
@@ -295,8 +300,9 @@ pub(super) async fn take(
     account: AccountId,
 ) -> Result<Option<AccountRecord>, sqlx::Error> {
     let account = accounts::lock(unit, account).await?;
-    let account = account
-        .filter(|account| account.email == link.email && account.generation == link.generation);
+    let account = account.filter(|account| {
+        account.email == link.email && account.generation == link.generation && !account.disabled
+    });
     match account {
         Some(account) if links::remove(unit, &link.digest).await? => Ok(Some(account)),
         _ => Ok(None),

@@ -12,7 +12,7 @@ use super::{Requester, Service, Verification};
 use crate::{
     domain::{Email, Password},
     error::Error,
-    password::Checked,
+    password::{Checked, Work},
     sessions::RefreshToken,
     store::{
         AccountRecord, SessionRecord, Store, accounts,
@@ -98,7 +98,7 @@ impl Service {
         let found = read!(self.store, |unit| accounts::by_id(unit, checked.id).await);
         found
             .await?
-            .filter(|present| has_same_password(present, checked))
+            .filter(|present| still_admits(present, checked))
             .ok_or(Error::InvalidCredentials)
     }
 
@@ -194,7 +194,7 @@ impl Service {
             access::note_account(account.id);
         }
 
-        let work = Arc::clone(&self.work.read().unwrap_or_else(PoisonError::into_inner));
+        let work = self.work_for(account.as_ref()).await?;
         let stored = account.as_ref().map(|account| account.password_hash.clone());
         let (ticket, checked) = slot.submit(work.check(password, stored));
         let store = self.store.clone();
@@ -209,10 +209,33 @@ impl Service {
     }
 }
 
-/// Whether an account still has the password that was looked at. Its generation alone does not tell:
-/// "out everywhere" raises it too. Nor does the hash: a login may have replaced it by a newer one.
-pub(super) fn has_same_password(present: &AccountRecord, checked: &AccountRecord) -> bool {
-    present.generation == checked.generation || present.password_hash == checked.password_hash
+impl Service {
+    /// What a failing login costs now. An account whose hash is of a scheme that is not part of it has been
+    /// imported just now, by another process: the schemes are looked at again then, so that the login
+    /// costs what every other one does from here on.
+    async fn work_for(&self, account: Option<&AccountRecord>) -> Result<Arc<Work>, Error> {
+        let work = self.work();
+        match account.and_then(|account| account.password_hash.scheme()) {
+            Some(scheme) if !work.covers(scheme) => {
+                self.refresh_work().await?;
+                Ok(self.work())
+            }
+            _ => Ok(work),
+        }
+    }
+
+    fn work(&self) -> Arc<Work> {
+        Arc::clone(&self.work.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Whether an account can still be logged in to with the password that was looked at: it has it, and was
+/// not disabled meanwhile. Its generation alone does not tell: "out everywhere" raises it too. Nor does
+/// the hash: a login may have replaced it by a newer one.
+pub(super) fn still_admits(present: &AccountRecord, checked: &AccountRecord) -> bool {
+    let has_same_password =
+        present.generation == checked.generation || present.password_hash == checked.password_hash;
+    has_same_password && !present.disabled
 }
 
 /// Notes how an attempt has ended, and replaces an outdated hash.

@@ -44,7 +44,6 @@ impl Service {
                 return Ok(None);
             }
             accounts::set_password(unit, account.id, &hash).await?;
-            links::remove_of(unit, account.id).await?;
             self.add_notice(unit, notice.as_ref(), by).await?;
             let cause = by.acting_as(Actor::Account);
             self.store.record(unit, &Event::PasswordChanged, Some(account.id), &cause).await?;
@@ -111,7 +110,6 @@ impl Service {
             accounts::set_email_verified(unit, id).await?;
             // Whoever reads the mail of the address is no longer kept waiting for what others tried.
             attempts::forget(unit, &subject).await?;
-            links::remove_of(unit, id).await?;
             self.add_notice(unit, notice.as_ref(), by).await?;
             let cause = by.acting_as(Actor::Account);
             self.store.record(unit, &Event::PasswordReset, Some(id), &cause).await?;

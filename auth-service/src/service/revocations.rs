@@ -12,7 +12,7 @@ use crate::{
     domain::AccountId,
     error::Error,
     store::{
-        accounts,
+        accounts, links,
         revocations::{self, RevocationRecord, Revoked},
         sessions,
     },
@@ -62,8 +62,8 @@ pub(super) fn until(now: DateTime<Utc>, ttl: std::time::Duration) -> DateTime<Ut
     now + ttl
 }
 
-/// Ends every access token of an account, and every session but the one that is kept, if one is. Call it
-/// at the end of a transaction that has locked the account. Returns the new generation; nothing where
+/// Ends every access token and one-time link of an account, and every session but the one that is kept,
+/// if one is. Call it at the end of a transaction that has locked the account. Returns the new generation; nothing where
 /// there is no such account.
 pub(super) async fn end_all(
     unit: &mut Unit,
@@ -75,6 +75,7 @@ pub(super) async fn end_all(
         return Ok(None);
     };
     sessions::delete_of(unit, account, kept).await?;
+    links::remove_of(unit, account).await?;
     revocations::add(unit, &[Revoked::Account(account, generation)], until).await?;
     Ok(Some(generation))
 }

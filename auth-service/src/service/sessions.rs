@@ -10,7 +10,7 @@ use service_kit::{
 use sql_kit::{read, transaction, write_one};
 use uuid::Uuid;
 
-use super::{Caller, Issued, Requester, Service, login::has_same_password, revocations::end_all};
+use super::{Caller, Issued, Requester, Service, login::still_admits, revocations::end_all};
 use crate::{
     error::Error,
     events::{Actor, Event, SessionEnd},
@@ -110,8 +110,7 @@ impl Service {
         let (most, until) = (self.sessions.per_account, self.revoked_until());
         let begun = transaction!(self.store, |unit| {
             let present = accounts::lock(unit, account.id).await?;
-            let Some(present) = present.filter(|present| has_same_password(present, account))
-            else {
+            let Some(present) = present.filter(|present| still_admits(present, account)) else {
                 return Ok(None);
             };
             sessions::insert(unit, &session).await?;

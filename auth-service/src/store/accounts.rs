@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::deletions;
 use crate::{
-    domain::{AccountId, Email},
+    domain::{AccountId, AccountKey, Email},
     password::PasswordHash,
 };
 
@@ -108,6 +108,45 @@ pub async fn by_id(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecor
     row.as_ref().map(account).transpose()
 }
 
+/// Finds an account by its id or its email.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn by_key(
+    unit: &mut Unit,
+    key: &AccountKey,
+) -> Result<Option<AccountRecord>, sqlx::Error> {
+    match key {
+        AccountKey::Id(id) => by_id(unit, *id).await,
+        AccountKey::Email(email) => by_email(unit, email).await,
+    }
+}
+
+/// Finds an account by its id or its email and locks it as [`lock`] does. One that has got another email
+/// in this moment is not found by the former one.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn lock_by_key(
+    unit: &mut Unit,
+    key: &AccountKey,
+) -> Result<Option<AccountRecord>, sqlx::Error> {
+    let id = match key {
+        AccountKey::Id(id) => *id,
+        AccountKey::Email(email) => match by_email(unit, email).await? {
+            Some(found) => found.id,
+            None => return Ok(None),
+        },
+    };
+    let account = lock(unit, id).await?;
+    Ok(account.filter(|account| match key {
+        AccountKey::Id(_) => true,
+        AccountKey::Email(email) => account.email == *email,
+    }))
+}
+
 /// Finds an account by its id and keeps others from changing or deleting it until the transaction
 /// ends.
 ///
@@ -192,6 +231,21 @@ pub async fn set_password(
 /// Those of the database.
 pub async fn set_email_verified(unit: &mut Unit, id: AccountId) -> Result<(), sqlx::Error> {
     unit.execute("UPDATE accounts SET email_verified = $2 WHERE id = $1", values![id.0, true])
+        .await?;
+    Ok(())
+}
+
+/// Sets whether nobody may use an account.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn set_disabled(
+    unit: &mut Unit,
+    id: AccountId,
+    disabled: bool,
+) -> Result<(), sqlx::Error> {
+    unit.execute("UPDATE accounts SET disabled = $2 WHERE id = $1", values![id.0, disabled])
         .await?;
     Ok(())
 }

@@ -19,6 +19,8 @@ const NETWORK_REFRESH: TimeDelta = TimeDelta::days(1);
 const ALL_NETWORKS: &str = "";
 /// How many rows one statement of the pruning removes.
 const PRUNE_BATCH: i64 = 10_000;
+/// How many networks of one account an operator is shown.
+const MOST_SHOWN: i64 = 100;
 
 /// Lets one transaction at a time count attempts on a subject. A transaction that also locks an
 /// account does this first, so that no two wait for each other.
@@ -154,13 +156,91 @@ pub async fn note_network(
 ///
 /// Those of the database.
 pub async fn forget(unit: &mut Unit, subject: &Subject) -> Result<(), sqlx::Error> {
-    for statement in [
-        "DELETE FROM login_failures WHERE subject = $1",
-        "DELETE FROM login_networks WHERE subject = $1",
-    ] {
-        unit.execute(statement, values![&subject.0[..]]).await?;
-    }
+    forget_failures(unit, subject).await?;
+    unit.execute("DELETE FROM login_networks WHERE subject = $1", values![&subject.0[..]]).await?;
     Ok(())
+}
+
+/// Forgets the failed attempts on a subject, from all networks. Those that are under way are settled
+/// as if they had begun now.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn forget_failures(unit: &mut Unit, subject: &Subject) -> Result<(), sqlx::Error> {
+    unit.execute("DELETE FROM login_failures WHERE subject = $1", values![&subject.0[..]]).await?;
+    Ok(())
+}
+
+/// Failed logins that count at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailuresRecord {
+    /// From which network; from all of them together where there is none.
+    pub network: Option<String>,
+    /// How many.
+    pub failures: u32,
+    /// Until when they count.
+    pub until: DateTime<Utc>,
+}
+
+/// The failed logins of a subject that count at `now`: over all networks first, then from each.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn failures(
+    unit: &mut Unit,
+    subject: &Subject,
+    now: DateTime<Utc>,
+) -> Result<Vec<FailuresRecord>, sqlx::Error> {
+    let rows = unit
+        .fetch_all(
+            "SELECT network, failures, expires_at, pending, pending_until FROM login_failures
+             WHERE subject = $1 AND failures > 0 AND expires_at > $2 ORDER BY network LIMIT $3",
+            values![&subject.0[..], now, MOST_SHOWN],
+        )
+        .await?;
+    let failures = |row: &Row| {
+        let (network, counted) = (row.get::<String>("network")?, counter(row)?);
+        Ok(FailuresRecord {
+            network: Some(network).filter(|network| network != ALL_NETWORKS),
+            failures: counted.failures,
+            until: counted.window_ends_at,
+        })
+    };
+    rows.iter().map(failures).collect()
+}
+
+/// A network from which a login has succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkRecord {
+    /// The network.
+    pub network: String,
+    /// When a login from it has succeeded, to within a day.
+    pub seen_at: DateTime<Utc>,
+}
+
+/// The networks of a subject that count as its own at `now`, the latest first.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn networks(
+    unit: &mut Unit,
+    subject: &Subject,
+    now: DateTime<Utc>,
+) -> Result<Vec<NetworkRecord>, sqlx::Error> {
+    let rows = unit
+        .fetch_all(
+            "SELECT network, seen_at FROM login_networks WHERE subject = $1 AND seen_at > $2
+             ORDER BY seen_at DESC, network LIMIT $3",
+            values![&subject.0[..], now - NETWORK_MEMORY, MOST_SHOWN],
+        )
+        .await?;
+    let network = |row: &Row| {
+        Ok(NetworkRecord { network: row.get("network")?, seen_at: row.get("seen_at")? })
+    };
+    rows.iter().map(network).collect()
 }
 
 impl Store {

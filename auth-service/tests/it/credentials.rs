@@ -4,6 +4,7 @@ mod email;
 mod events;
 mod limits;
 mod mailbox;
+mod operators;
 mod password;
 mod registration;
 mod rpc;

@@ -97,3 +97,16 @@ fn every_login_costs_the_same() {
     let unequal: Vec<_> = ratios.iter().filter(|(_, ratio)| (ratio - 1.0).abs() > 0.1).collect();
     assert!(unequal.is_empty(), "of {:?} an unknown email takes: {ratios:#?}", least[0]);
 }
+
+/// What an import in another process has brought is known when a login meets it.
+#[test]
+fn a_scheme_that_logins_do_not_cost_yet_is_told_from_those_that_they_do() {
+    let current = Scheme::Bcrypt { cost: 10 };
+    let foreign: Vec<_> = foreign().iter().filter_map(PasswordHash::scheme).collect();
+    let (few, all) = (Work::new(current, []), Work::new(current, foreign.iter().copied()));
+    for scheme in foreign {
+        assert!(!few.covers(scheme) && all.covers(scheme), "{scheme:?}");
+    }
+    assert!(few.covers(current) && few.covers(Scheme::Bcrypt { cost: 4 }));
+    assert!(!all.covers(Scheme::Bcrypt { cost: 11 }));
+}

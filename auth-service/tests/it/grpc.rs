@@ -172,6 +172,8 @@ async fn services_are_known_before_their_messages_are_read() {
         "/auth.v1.SessionService/ListSessions",
         "/auth.v1.SessionService/EndSession",
         "/auth.v1.SessionService/EndAllSessions",
+        "/auth.v1.AdminService/ListAccounts",
+        "/auth.v1.AdminService/Nothing",
     ] {
         assert_eq!(call(path).await["grpc-status"], "16", "{path}");
     }
@@ -192,7 +194,7 @@ async fn health_covers_every_service_and_streams_end_at_the_stop() {
     let service = Running::start(Engine::Sqlite).await;
     let mut health = HealthClient::new(channel(service.grpc).await);
     let ask = |name: &str| HealthCheckRequest { service: name.to_owned() };
-    for name in ["", "auth.v1.AuthService", "auth.v1.AccountService"] {
+    for name in ["", "auth.v1.AuthService", "auth.v1.AccountService", "auth.v1.AdminService"] {
         let answer = health.check(ask(name)).await.unwrap().into_inner();
         assert_eq!(answer.status().as_str_name(), "SERVING", "{name}");
     }

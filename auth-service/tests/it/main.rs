@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod accounts_command;
+mod admin;
 mod boot;
 mod credentials;
 mod deletions;

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const SERVICE_TOKEN: &str = "service-token-of-32-bytes-or-more";
+pub(crate) const ADMIN_TOKEN: &str = "admin-token-of-32-bytes-or-more!!";
 /// 32 bytes in base64.
 pub(crate) const ENCRYPTION_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 pub(crate) const PASSWORD: &str = "S3cureP@ss";
@@ -36,6 +37,7 @@ pub(crate) fn settings(database_url: &str, overrides: &[(Setting, &str)]) -> Sou
     source.set(&config::ADMIN_ADDR, "127.0.0.1:0");
     source.set(&config::KEY_ENCRYPTION_KEY, ENCRYPTION_KEY);
     source.set(&config::SERVICE_TOKEN, SERVICE_TOKEN);
+    source.set(&config::ADMIN_TOKEN, ADMIN_TOKEN);
     // The cheapest that may be set; ES256 makes keys in no time.
     source.set(&config::BCRYPT_COST, "10");
     source.set(&config::JWT_ALGORITHM, "ES256");

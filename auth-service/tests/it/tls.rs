@@ -4,14 +4,16 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use auth_service::config;
 use latchkey_contracts::auth::v1::{
-    DeleteAccountRequest, account_service_client::AccountServiceClient,
+    DeleteAccountRequest, ListAccountsRequest, account_service_client::AccountServiceClient,
+    admin_service_client::AdminServiceClient,
 };
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
-use service_kit::tls::{
-    Authorities, ClientTls, Connector, TLS_CERT_FILE, TLS_CLIENT_CA_FILE, TLS_KEY_FILE,
+use service_kit::{
+    settings::Setting,
+    tls::{Authorities, ClientTls, Connector, TLS_CERT_FILE, TLS_CLIENT_CA_FILE, TLS_KEY_FILE},
 };
 use test_kit::{
     Engine, TestDatabase,
@@ -21,7 +23,10 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tonic::{Code, transport::Endpoint};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
 
 use crate::support::Running;
 
@@ -52,6 +57,15 @@ async fn https(
 }
 
 async fn start(pki: &Pki, database: TestDatabase, mutual: bool) -> Running {
+    start_with(pki, database, mutual, &[]).await
+}
+
+async fn start_with(
+    pki: &Pki,
+    database: TestDatabase,
+    mutual: bool,
+    others: &[(Setting, &str)],
+) -> Running {
     let Identity { cert, key } = pki.identity("server");
     let ca = pki.authority();
     let mut settings = vec![(TLS_CERT_FILE, cert.as_str()), (TLS_KEY_FILE, key.as_str())];
@@ -60,7 +74,21 @@ async fn start(pki: &Pki, database: TestDatabase, mutual: bool) -> Running {
     }
     // Without a token only a certificate makes a service.
     settings.push((config::SERVICE_TOKEN, "another-token-of-32-bytes-or-more"));
+    settings.extend(others);
     Running::start_on(database, &settings).await
+}
+
+/// A channel of a client that presents this certificate, if any.
+fn channel(service: &Running, pki: &Pki, identity: Option<&Identity>) -> Channel {
+    let files = |identity: &Identity| {
+        [(TLS_CERT_FILE, identity.cert.clone()), (TLS_KEY_FILE, identity.key.clone())]
+    };
+    let ca = Authorities::File(TLS_CLIENT_CA_FILE, pki.authority());
+    let tls = ClientTls::load(ca, identity.map(files)).unwrap();
+    let port = service.grpc.port();
+    Endpoint::from_shared(format!("http://localhost:{port}"))
+        .unwrap()
+        .connect_with_connector_lazy(Connector::new(tls))
 }
 
 /// Deletes an account that does not exist, as a service does, and returns the outcome.
@@ -69,17 +97,8 @@ async fn delete_account(
     pki: &Pki,
     identity: Option<&Identity>,
 ) -> Result<(), tonic::Status> {
-    let files = |identity: &Identity| {
-        [(TLS_CERT_FILE, identity.cert.clone()), (TLS_KEY_FILE, identity.key.clone())]
-    };
-    let ca = Authorities::File(TLS_CLIENT_CA_FILE, pki.authority());
-    let tls = ClientTls::load(ca, identity.map(files)).unwrap();
-    let port = service.grpc.port();
-    let channel = Endpoint::from_shared(format!("http://localhost:{port}"))
-        .unwrap()
-        .connect_with_connector_lazy(Connector::new(tls));
     let id = "01890000-0000-7000-8000-000000000000".to_owned();
-    let mut client = AccountServiceClient::new(channel);
+    let mut client = AccountServiceClient::new(channel(service, pki, identity));
     client.delete_account(DeleteAccountRequest { id }).await.map(drop)
 }
 
@@ -138,6 +157,25 @@ async fn under_mutual_tls_a_certificate_makes_a_service() {
     // REST asks for none.
     let (answer, _) = https(service.http, &pki, "/livez").await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_a_service_s_or_an_operator_s() {
+    let database = TestDatabase::create(Engine::Sqlite).await;
+    let pki = Pki::new(database.folder());
+    let names = [(config::ADMIN_CERT_NAMES, "nobody, back-office")];
+    let service = start_with(&pki, database, true, &names).await;
+    let (peer, office) = (pki.identity("client"), pki.identity("Back-Office"));
+    let list = async |identity: &Identity| {
+        let mut client = AdminServiceClient::new(channel(&service, &pki, Some(identity)));
+        client.list_accounts(ListAccountsRequest::default()).await.map(drop)
+    };
+    list(&office).await.unwrap();
+    assert_eq!(list(&peer).await.unwrap_err().code(), Code::Unauthenticated);
+    delete_account(&service, &pki, Some(&peer)).await.unwrap();
+    let refused = delete_account(&service, &pki, Some(&office)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
     service.stop().await;
 }
 

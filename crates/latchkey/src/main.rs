@@ -152,7 +152,8 @@ async fn one(
         let mut source = stack.user_beside_auth()?;
         user_service::commands::run(name, flags, &mut source).await
     };
-    result.map_err(|error| service.names().translate(&error.to_string()).into())
+    result
+        .map_err(|error| runtime::reworded(&*error, service.names().translate(&error.to_string())))
 }
 
 async fn serve(stack: &Stack<'_>) -> Result<(), Failure> {

@@ -86,3 +86,20 @@ fn a_command_that_only_looks_makes_no_file() {
     assert!(told.contains("there is no database at data/auth.db"), "{told}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn a_command_ends_with_the_status_that_it_has_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, told) = run(folder.path(), &["migrate"], &[]);
+    assert_eq!(status, Some(0), "{told}");
+    std::fs::write(folder.path().join("in.jsonl"), "{\"email\": \"nonsense\"}\n").unwrap();
+    for (arguments, expected) in [
+        (["auth", "accounts", "import", "in.jsonl"].as_slice(), 3),
+        (&["auth", "accounts", "show", "a@b.com"], 4),
+        (&["auth", "accounts", "show", "nobody"], 2),
+        (&["auth", "accounts", "list"], 0),
+    ] {
+        let (status, told) = run(folder.path(), arguments, &[]);
+        assert_eq!(status, Some(expected), "{arguments:?}: {told}");
+    }
+}

@@ -134,6 +134,10 @@ catalogue! {
         "Session not found",
         "The caller has no session with this id: it has ended, never was, or is somebody else's.",
         "Treat the session as ended.";
+    AccountNotFound = "account_not_found", NOT_FOUND, NotFound,
+        "Account not found",
+        "There is no account with this id or email. Only operators are told.",
+        "Look for the account in the list; it may have been deleted, or have another email now.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Unimplemented,
         "Method not allowed",
         "The path exists, the method does not.",
@@ -146,6 +150,10 @@ catalogue! {
         "Email already registered",
         "The email has an account, in this or another letter case.",
         "Log in instead, or use another email.";
+    AccountDisabled = "account_disabled", CONFLICT, FailedPrecondition,
+        "Account disabled",
+        "The account is disabled, so that no link to choose a password can be sent. Only operators are told.",
+        "Enable the account first.";
     PreconditionFailed = "precondition_failed", PRECONDITION_FAILED, Aborted,
         "Precondition failed",
         "The resource has changed since the entity tag was read.",

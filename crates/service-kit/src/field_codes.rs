@@ -20,5 +20,11 @@ pub const FIELD_CODES: &[(&str, &str)] = &[
     ("password_common", "The password is on a list of common ones."),
     ("name_too_long", "A name has at most 200 characters."),
     ("bio_too_long", "A bio has at most 4,000 characters."),
+    ("invalid_account", "It must be an email, or a UUID in lower case with hyphens."),
+    ("filters_exclude", "The list can be filtered by one of these at a time."),
+    (
+        "unusable_password_hash",
+        "No password could be checked against the hash: it is of no known form, or its parameters are not taken.",
+    ),
     ("invalid_page_size", "The page size must be a whole number that is not negative."),
 ];

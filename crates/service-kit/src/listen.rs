@@ -151,7 +151,7 @@ impl Listener {
             let tls = self.tls.clone().map(|tls| (tls, self.protocol));
             tasks.spawn(async move {
                 match tls {
-                    None => connection.serve(stream, false).await,
+                    None => connection.serve(stream, None).await,
                     Some((tls, protocol)) => connection.serve_tls(stream, tls, protocol).await,
                 }
             });

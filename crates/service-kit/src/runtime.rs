@@ -81,8 +81,8 @@ fn connections(text: &str) -> Result<usize, String> {
     Ok(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
-/// Ends a process: on failure with the reason on stderr and status 1, or 3 for [`Incomplete`]. It waits
-/// a moment for the log to be written, but for nobody who does not read.
+/// Ends a process: on failure with the reason on stderr and status 1, 3 for [`Incomplete`], or 4 for
+/// [`Missing`]. It waits a moment for the log to be written, but for nobody who does not read.
 pub fn exit(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
     telemetry::flush();
     match result {
@@ -91,6 +91,10 @@ pub fn exit(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
             telemetry::print_to_stderr(&format!("{error}\n"));
             ExitCode::from(3)
         }
+        Err(error) if error.is::<Missing>() => {
+            telemetry::print_to_stderr(&format!("error: {error}\n"));
+            ExitCode::from(4)
+        }
         Err(error) => {
             telemetry::print_to_stderr(&format!("error: {error}\n"));
             ExitCode::FAILURE
@@ -98,7 +102,27 @@ pub fn exit(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
     }
 }
 
-/// A command has done what it could, but not all that was asked for.
+/// What a command was to work on does not exist.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Missing(pub String);
+
+/// A command has done what it could, but not all that was asked for: some of it, or all, was refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Incomplete(pub String);
+
+/// The same failure in other words, with the same exit status.
+#[must_use]
+pub fn reworded(
+    error: &(dyn std::error::Error + 'static),
+    text: String,
+) -> Box<dyn std::error::Error> {
+    if error.is::<Incomplete>() {
+        Incomplete(text).into()
+    } else if error.is::<Missing>() {
+        Missing(text).into()
+    } else {
+        text.into()
+    }
+}

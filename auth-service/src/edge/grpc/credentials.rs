@@ -14,13 +14,13 @@ use super::{Api, refused, seconds, sessions::caller};
 use crate::{domain::Email, edge, error::Error};
 
 impl Api {
-    fn needs_mail(&self) -> Result<(), Status> {
+    pub(super) fn needs_mail(&self) -> Result<(), Status> {
         self.service.mail().map(|_| ()).map_err(refused)
     }
 }
 
 /// JSON with a NUL in a string is refused as a whole; so is a message.
-fn without_nul(texts: &[&str]) -> Result<(), Status> {
+pub(super) fn without_nul(texts: &[&str]) -> Result<(), Status> {
     if texts.iter().any(|text| text.contains('\0')) {
         let text = "a string contains a NUL character";
         return Err(ApiError::new(Code::MalformedRequest, text).into());
@@ -28,7 +28,7 @@ fn without_nul(texts: &[&str]) -> Result<(), Status> {
     Ok(())
 }
 
-fn email(text: &str) -> Result<Email, Status> {
+pub(super) fn email(text: &str) -> Result<Email, Status> {
     Email::parse(text)
         .map_err(|(code, rule)| refused(Error::Invalid(vec![fault("email", code, rule)])))
 }

@@ -12,6 +12,7 @@ use latchkey_contracts::auth::v1::{
 use prost_types::Timestamp;
 use service_kit::{error::ApiError, grpc::Admit};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::{Api, refused, seconds};
 use crate::{
@@ -86,7 +87,8 @@ impl SessionService for Api {
     ) -> Result<Response<ListSessionsResponse>, Status> {
         let caller = caller(&request)?;
         let sessions = self.service.list_sessions(&caller).await.map_err(refused)?;
-        let sessions = sessions.into_iter().map(|record| session(record, &caller)).collect();
+        let current = caller.session;
+        let sessions = sessions.into_iter().map(|record| session(record, current)).collect();
         Ok(Response::new(ListSessionsResponse { sessions }))
     }
 
@@ -112,9 +114,10 @@ impl SessionService for Api {
     }
 }
 
-fn session(record: SessionRecord, caller: &Caller) -> Session {
+/// A session as a message; `current` is the one of the caller, if it has any.
+pub(super) fn session(record: SessionRecord, current: Option<Uuid>) -> Session {
     Session {
-        current: caller.session == Some(record.id),
+        current: current == Some(record.id),
         id: record.id.to_string(),
         created_at: Some(timestamp(record.created_at)),
         last_used_at: Some(timestamp(record.last_used_at)),
@@ -124,6 +127,6 @@ fn session(record: SessionRecord, caller: &Caller) -> Session {
     }
 }
 
-fn timestamp(time: DateTime<Utc>) -> Timestamp {
+pub(super) fn timestamp(time: DateTime<Utc>) -> Timestamp {
     Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
 }

@@ -55,20 +55,21 @@ impl Connection {
         };
         match handshake {
             Ok(stream) => {
-                let has_certificate = stream.get_ref().1.peer_certificates().is_some();
-                self.serve(stream, has_certificate).await;
+                let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                let certificate = chain.first().map(ClientCertificate::of);
+                self.serve(stream, certificate).await;
             }
             // Scanners and clients without the right certificate are everyday life.
             Err(error) => tracing::debug!(%error, "TLS handshake failed"),
         }
     }
 
-    pub(super) async fn serve<S>(self, stream: S, has_certificate: bool)
+    pub(super) async fn serve<S>(self, stream: S, certificate: Option<ClientCertificate>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { builder, router, peer, usage, slot, stopping, closing } = self;
-        let requests = Requests { router, peer, has_certificate, usage: Arc::clone(&usage) };
+        let requests = Requests { router, peer, certificate, usage: Arc::clone(&usage) };
         let service = hyper::service::service_fn(move |request| requests.clone().answer(request));
         let stream = TimedStream::new(stream, HEADER_TIMEOUT, stopping, Arc::clone(&usage));
         let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -114,13 +115,13 @@ impl Connection {
 struct Requests {
     router: Router,
     peer: SocketAddr,
-    has_certificate: bool,
+    certificate: Option<ClientCertificate>,
     usage: Arc<ConnectionUsage>,
 }
 
 impl Requests {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
-        let Self { router, peer, has_certificate, usage } = self;
+        let Self { router, peer, certificate, usage } = self;
         // Under HTTP/1.1 one answer is written before the next request is read.
         let piles_up = request.version() == Version::HTTP_2;
         let place = RequestUsage::begin(&usage);
@@ -128,8 +129,8 @@ impl Requests {
         let extensions = request.extensions_mut();
         extensions.insert(Peer(peer));
         extensions.insert(AnswerMemory::new(Arc::clone(&usage)));
-        if has_certificate {
-            extensions.insert(ClientCertificate);
+        if let Some(certificate) = certificate {
+            extensions.insert(certificate);
         }
         if place.is_none() {
             extensions.insert(Overloaded);

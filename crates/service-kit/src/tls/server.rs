@@ -5,10 +5,12 @@ use std::{io, sync::Arc, time::Duration};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
+    pki_types::CertificateDer,
     server::{NoClientAuth, WebPkiClientVerifier},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
 use super::{
     TLS_CERT_FILE, TLS_CLIENT_CA_FILE, TLS_KEY_FILE,
@@ -24,8 +26,38 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// In the extensions of a request whose client has presented a certificate of one of the
 /// authorities in `TLS_CLIENT_CA_FILE`.
-#[derive(Debug, Clone, Copy)]
-pub struct ClientCertificate;
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// Its common names, and the DNS names and URIs among its alternative names.
+    names: Arc<[String]>,
+}
+
+impl ClientCertificate {
+    /// What a certificate that was verified says of its client. One whose names cannot be read has none.
+    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Self {
+        let names = x509_parser::parse_x509_certificate(certificate)
+            .map(|(_, certificate)| names(&certificate))
+            .unwrap_or_default();
+        Self { names: names.into() }
+    }
+
+    /// Whether this is one of its names. Letter case does not count.
+    #[must_use]
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+}
+
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let alternative = alternative.into_iter().flat_map(|found| &found.value.general_names);
+    let alternative = alternative.filter_map(|name| match name {
+        GeneralName::DNSName(name) | GeneralName::URI(name) => Some(*name),
+        _ => None,
+    });
+    common.chain(alternative).map(str::to_owned).collect()
+}
 
 /// What the listeners present, and whom the gRPC edge asks for a certificate.
 #[derive(Debug, Clone)]

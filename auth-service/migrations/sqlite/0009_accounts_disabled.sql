@@ -1,0 +1,2 @@
+-- Accounts that are disabled are few: they are listed without a look at the others.
+CREATE INDEX accounts_disabled ON accounts (created_at, id) WHERE disabled;

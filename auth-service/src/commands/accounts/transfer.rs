@@ -1,0 +1,316 @@
+//! `accounts import` and `export`: many accounts at once, with their password hashes.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, BufWriter, Write},
+    path::Path,
+};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use indicatif::{ProgressBar, ProgressStyle};
+use outbox::Origin;
+use service_kit::{runtime::Incomplete, settings::Source};
+use sql_kit::{DatabaseSettings, read, transaction};
+
+use crate::{
+    commands::Failure,
+    config,
+    events::{Actor, Cause, Event},
+    existing_store,
+    import::{self, Format, Lines, Options, RowRules, Summary},
+    password::FirebaseParameters,
+    store::{AccountRecord, Store, accounts},
+};
+
+/// How many accounts an export reads at a time.
+const PAGE: i64 = 1000;
+
+/// The two subcommands.
+pub(super) fn commands() -> [Command; 2] {
+    let switch = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    let file = || Arg::new("file").value_name("FILE").default_value("-");
+    let format = || {
+        Arg::new("format")
+            .long("format")
+            .value_parser(["jsonl", "csv"])
+            .help("The form of FILE [default: csv where its name ends so, else jsonl]")
+    };
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    let number = |name: &'static str, help: &'static str| {
+        option(name, "NUMBER", help).value_parser(clap::value_parser!(u32).range(1..=32))
+    };
+    let json = || switch("json", "Print the result in JSON");
+    let import = Command::new("import")
+        .about("Add accounts that come from elsewhere, password hashes included")
+        .long_about(
+            "Adds the accounts of FILE: JSON Lines or CSV with the members id, email, \
+             password_hash, created_at, email_verified and disabled, of which only email is \
+             required. Exits with 0 where all lines were taken, and with 3 where some were \
+             refused. An import of a file that was interrupted goes on where it stopped when \
+             it is run again.",
+        )
+        .arg(file().help("The accounts; - for the standard input"))
+        .arg(format())
+        .arg(switch("dry-run", "Check every line and write nothing"))
+        .arg(switch("skip-existing", "Pass over an email that has an account already"))
+        .arg(option("report", "FILE", "Write refused lines there, not to stderr"))
+        .arg(json())
+        .arg(
+            option("firebase-signer-key", "BASE64", "base64_signer_key of the project")
+                .requires("firebase-salt-separator")
+                .requires("firebase-rounds")
+                .requires("firebase-mem-cost"),
+        )
+        .arg(
+            option("firebase-salt-separator", "BASE64", "Its base64_salt_separator")
+                .requires("firebase-signer-key"),
+        )
+        .arg(number("firebase-rounds", "Its rounds").requires("firebase-signer-key"))
+        .arg(number("firebase-mem-cost", "Its mem_cost").requires("firebase-signer-key"));
+    let export = Command::new("export")
+        .about("Write all accounts in the form that import reads, password hashes included")
+        .arg(file().help("Where to; - for the standard output"))
+        .arg(format())
+        .arg(json().help("Print how many there were in JSON; needs a FILE that is not -"));
+    [import, export]
+}
+
+/// Runs `accounts import` or `export`.
+///
+/// # Errors
+///
+/// Where the database is away or does not exist, or a file cannot be used; [`Incomplete`] where lines
+/// were refused.
+pub(super) async fn run(
+    source: &mut Source,
+    name: &str,
+    flags: &ArgMatches,
+) -> Result<(), Failure> {
+    let database = DatabaseSettings::read(&config::DATABASE_URL, source);
+    source.finish()?;
+    if name == "export" {
+        let store = existing_store(&database).await?;
+        return export(&store, flags).await;
+    }
+    let firebase = firebase(flags)?;
+    let store = existing_store(&database).await?;
+    import(&store, flags, firebase).await
+}
+
+fn text<'a>(flags: &'a ArgMatches, name: &str) -> &'a str {
+    flags.get_one::<String>(name).map_or("", String::as_str)
+}
+
+fn format(flags: &ArgMatches) -> Format {
+    let named_csv = Path::new(text(flags, "file"))
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    match text(flags, "format") {
+        "csv" => Format::Csv,
+        "" if named_csv => Format::Csv,
+        _ => Format::JsonLines,
+    }
+}
+
+fn firebase(flags: &ArgMatches) -> Result<Option<FirebaseParameters>, Failure> {
+    if !flags.contains_id("firebase-signer-key") {
+        return Ok(None);
+    }
+    let decoded = |name: &str| {
+        STANDARD.decode(text(flags, name)).map_err(|_| format!("--{name} is not base64"))
+    };
+    let number = |name: &str| flags.get_one::<u32>(name).copied().unwrap_or_default();
+    Ok(Some(FirebaseParameters {
+        signer_key: decoded("firebase-signer-key")?,
+        salt_separator: decoded("firebase-salt-separator")?,
+        rounds: number("firebase-rounds"),
+        memory_cost: number("firebase-mem-cost"),
+    }))
+}
+
+async fn import(
+    store: &Store,
+    flags: &ArgMatches,
+    firebase: Option<FirebaseParameters>,
+) -> Result<(), Failure> {
+    let path = text(flags, "file");
+    let in_use = read!(store, |unit| accounts::hash_schemes(unit).await).await?;
+    let mut rules = RowRules::new(firebase, in_use.iter().filter_map(|name| name.parse().ok()));
+    let cannot = |error: io::Error| format!("cannot read {path}: {error}");
+    let (reader, digest): (Box<dyn BufRead>, _) = match path {
+        "-" => (Box::new(io::stdin().lock()), None),
+        _ => {
+            let digest = digest(path).map_err(cannot)?;
+            (Box::new(BufReader::new(File::open(path).map_err(cannot)?)), Some(digest))
+        }
+    };
+    let lines = Lines::new(reader, format(flags)).map_err(cannot)?;
+    let options = Options {
+        dry_run: flags.get_flag("dry-run"),
+        skip_existing: flags.get_flag("skip-existing"),
+        digest,
+    };
+    let mut report = Report::open(text(flags, "report"))?;
+    let progress = ProgressBar::new_spinner();
+    progress.set_style(ProgressStyle::with_template("{spinner} line {pos}, {per_sec}, {elapsed}")?);
+    let summary = import::run(
+        store,
+        lines,
+        &mut rules,
+        &options,
+        |line, reason| progress.suspend(|| report.refused(line, &reason.0)),
+        |line| progress.set_position(line),
+    )
+    .await?;
+    progress.finish_and_clear();
+    report.finish()?;
+    print(&summary, flags.get_flag("json"))?;
+    match summary.refused {
+        0 => Ok(()),
+        refused => Err(Incomplete(format!("{refused} lines were refused")).into()),
+    }
+}
+
+/// The SHA-256 of a file.
+fn digest(path: &str) -> io::Result<Vec<u8>> {
+    let mut reader = BufReader::with_capacity(1 << 20, File::open(path)?);
+    let mut context = Context::new(&SHA256);
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(context.finish().as_ref().to_vec());
+        }
+        context.update(buffer);
+        let length = buffer.len();
+        reader.consume(length);
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+fn print(summary: &Summary, json: bool) -> Result<(), Failure> {
+    if json {
+        println!("{}", serde_json::to_string(summary)?);
+        return Ok(());
+    }
+    if summary.resumed_after > 0 {
+        println!("went on after line {}", summary.resumed_after);
+    }
+    let Summary { imported, skipped, refused, .. } = summary;
+    let would = if summary.dry_run { "would be " } else { "" };
+    println!("{imported} {would}imported, {skipped} {would}passed over, {refused} {would}refused");
+    Ok(())
+}
+
+/// Where refused lines are told: a file of JSON Lines, or stderr.
+struct Report {
+    file: Option<BufWriter<File>>,
+    failed: Option<io::Error>,
+}
+
+impl Report {
+    fn open(path: &str) -> Result<Self, Failure> {
+        let file = match path {
+            "" => None,
+            _ => Some(BufWriter::new(
+                File::create(path).map_err(|error| format!("cannot write {path}: {error}"))?,
+            )),
+        };
+        Ok(Self { file, failed: None })
+    }
+
+    #[expect(clippy::print_stderr, reason = "the answer of a command")]
+    fn refused(&mut self, line: u64, reason: &str) {
+        match &mut self.file {
+            Some(file) => {
+                let entry = serde_json::json!({"line": line, "reason": reason});
+                if let Err(error) = writeln!(file, "{entry}") {
+                    self.failed.get_or_insert(error);
+                }
+            }
+            None => eprintln!("line {line}: {reason}"),
+        }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        if let Some(mut file) = self.file {
+            file.flush()?;
+        }
+        self.failed.map_or(Ok(()), Err)
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+async fn export(store: &Store, flags: &ArgMatches) -> Result<(), Failure> {
+    let (path, json) = (text(flags, "file"), flags.get_flag("json"));
+    if json && path == "-" {
+        return Err("--json needs a FILE: the accounts themselves go to the standard output".into());
+    }
+    let out: Box<dyn Write> = match path {
+        "-" => Box::new(io::stdout()),
+        _ => Box::new(private(path).map_err(|error| format!("cannot write {path}: {error}"))?),
+    };
+    let mut out = BufWriter::new(out);
+    let csv = format(flags) == Format::Csv;
+    if csv {
+        writeln!(out, "id,email,password_hash,created_at,email_verified,disabled")?;
+    }
+    let (mut after, mut exported) = (uuid::Uuid::nil(), 0);
+    loop {
+        let page = read!(store, |unit| accounts::page(unit, after, PAGE).await).await?;
+        let Some(last) = page.last() else {
+            break;
+        };
+        after = last.id.0;
+        exported += page.len();
+        for account in &page {
+            write(&mut out, account, csv)?;
+        }
+    }
+    out.flush()?;
+    let event = Event::AccountsExported { accounts: exported.try_into().unwrap_or(u64::MAX) };
+    let origin = Origin { request_id: String::new(), traceparent: String::new() };
+    let cause = Cause { actor: Actor::Operator, network: None, origin: &origin };
+    transaction!(store, |unit| store.record(unit, &event, None, &cause).await).await?;
+    if json {
+        println!("{}", serde_json::json!({ "exported": exported }));
+    }
+    Ok(())
+}
+
+/// A file that only its owner can read: password hashes can be tried against it.
+fn private(path: &str) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Nothing in the fields needs quotes but a password hash: Argon2's has commas.
+fn write(out: &mut impl Write, account: &AccountRecord, csv: bool) -> io::Result<()> {
+    let created_at = account.created_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+    let (id, email) = (account.id, account.email.as_str());
+    let (verified, disabled) = (account.email_verified, account.disabled);
+    let hash = account.password_hash.scheme().map(|_| account.password_hash.as_str());
+    if csv {
+        let hash = hash.unwrap_or_default();
+        return writeln!(out, "{id},{email},\"{hash}\",{created_at},{verified},{disabled}");
+    }
+    let mut members = serde_json::json!({
+        "id": id.to_string(),
+        "email": email,
+        "created_at": created_at,
+        "email_verified": verified,
+        "disabled": disabled,
+    });
+    if let (Some(hash), Some(members)) = (hash, members.as_object_mut()) {
+        members.insert("password_hash".to_owned(), hash.into());
+    }
+    writeln!(out, "{members}")
+}

@@ -1,0 +1,99 @@
+//! The list of accounts, page by page. Each statement begins at its place in an index, so that a page
+//! costs the same however far behind it is.
+
+use chrono::{DateTime, Utc};
+use sql_kit::{Statement, Unit, values};
+
+use super::accounts::{AccountRecord, account};
+use crate::domain::AccountId;
+
+/// A place in the list by creation: right behind this account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Created {
+    /// When the account was created.
+    pub at: DateTime<Utc>,
+    /// Its id.
+    pub id: AccountId,
+}
+
+/// The accounts behind a place in the order of creation, then id, so many at most; from the beginning
+/// where there is no place.
+///
+/// # Errors
+///
+/// Those of the database, as of all functions here.
+pub async fn by_creation(
+    unit: &mut Unit,
+    after: Option<Created>,
+    most: u32,
+) -> Result<Vec<AccountRecord>, sqlx::Error> {
+    let rows = match after {
+        None => {
+            let first = "SELECT id, email, password_hash, created_at, generation, email_verified,
+                                disabled
+                         FROM accounts ORDER BY created_at, id LIMIT $1";
+            unit.fetch_all(first, values![most]).await?
+        }
+        Some(Created { at, id }) => {
+            let next = "SELECT id, email, password_hash, created_at, generation, email_verified,
+                               disabled
+                        FROM accounts WHERE (created_at, id) > ($1, $2)
+                        ORDER BY created_at, id LIMIT $3";
+            unit.fetch_all(next, values![at, id.0, most]).await?
+        }
+    };
+    rows.iter().map(account).collect()
+}
+
+/// The same of those that are disabled.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn disabled(
+    unit: &mut Unit,
+    after: Option<Created>,
+    most: u32,
+) -> Result<Vec<AccountRecord>, sqlx::Error> {
+    let rows = match after {
+        None => {
+            let first = "SELECT id, email, password_hash, created_at, generation, email_verified,
+                                disabled
+                         FROM accounts WHERE disabled ORDER BY created_at, id LIMIT $1";
+            unit.fetch_all(first, values![most]).await?
+        }
+        Some(Created { at, id }) => {
+            let next = "SELECT id, email, password_hash, created_at, generation, email_verified,
+                               disabled
+                        FROM accounts WHERE disabled AND (created_at, id) > ($1, $2)
+                        ORDER BY created_at, id LIMIT $3";
+            unit.fetch_all(next, values![at, id.0, most]).await?
+        }
+    };
+    rows.iter().map(account).collect()
+}
+
+/// The accounts whose email begins with `prefix`, which is in lower case, behind the email `after`, in
+/// the order of their emails.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn by_email_prefix(
+    unit: &mut Unit,
+    prefix: &str,
+    after: Option<&str>,
+    most: u32,
+) -> Result<Vec<AccountRecord>, sqlx::Error> {
+    // No email has a character behind `~`. The prefix itself may be one.
+    const PAGE: Statement = Statement::per_engine(
+        "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
+         FROM accounts WHERE email >= $1 AND email < $1 || chr(127) AND email > $2
+         ORDER BY email LIMIT $3",
+        "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
+         FROM accounts WHERE email >= $1 AND email < $1 || char(127) AND email > $2
+         ORDER BY email LIMIT $3",
+    );
+    let rows = unit.fetch_all(PAGE, values![prefix, after.unwrap_or_default(), most]).await?;
+    rows.iter().map(account).collect()
+}
