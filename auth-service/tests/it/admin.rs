@@ -13,6 +13,7 @@ use test_kit::{ENGINES, Engine, channel};
 use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
 use tonic_types::StatusExt as _;
 
+use crate::events::{all, connect};
 use crate::support::{ADMIN_TOKEN, PASSWORD, Running, SERVICE_TOKEN, settings};
 
 const EMAIL: &str = "a@b.com";
@@ -93,6 +94,20 @@ async fn a_back_office_does_what_the_commands_do() {
             }
         }
         assert_eq!(listed, [id.clone(), other.id.clone()]);
+        let acts = all(&connect(&service.database)).await;
+        let acts: Vec<_> = acts.iter().filter(|event| event.actor == "admin").collect();
+        let names: Vec<_> = acts.iter().map(|event| event.name.as_str()).collect();
+        let expected = [
+            "session.all_ended",
+            "account.disabled",
+            "account.enabled",
+            "account.unlocked",
+            "account.created",
+        ];
+        assert_eq!(names, expected, "{engine:?}");
+        assert!(acts.iter().all(
+            |event| event.network.as_deref() == Some("127.0.0.1") && event.request_id.is_some()
+        ));
         for account in [account(), other.id] {
             admin.remove_account(ask(RemoveAccountRequest { account })).await.unwrap();
         }

@@ -2,13 +2,16 @@
 
 use std::process::Command;
 
-use auth_service::config;
+use auth_service::{config, store::EventRecord};
 use serde_json::{Value, json};
 use service_kit::settings::Setting;
 use test_kit::{ENGINES, Engine, TestDatabase};
 
 use super::{OTHER_PASSWORD, Service, assert_refused};
-use crate::support::{ENCRYPTION_KEY, PASSWORD};
+use crate::{
+    events::{all, connect},
+    support::{ENCRYPTION_KEY, PASSWORD},
+};
 
 const EMAIL: &str = "a@b.com";
 const ID: &str = "0198c5a0-0000-7000-8000-000000000001";
@@ -321,6 +324,44 @@ async fn a_deleted_account_is_gone_and_who_is_not_there_is_told_by_the_exit_stat
             service.refuses(&[act, "nobody"], 2, "must be an email, or a UUID");
         }
         assert_eq!(service.register(EMAIL, PASSWORD).await.status, 201);
+    }
+}
+
+#[tokio::test]
+async fn each_act_is_an_event_of_the_operator() {
+    for engine in ENGINES {
+        let service = start(engine, &[]).await;
+        let id = service.does(&["create", EMAIL])["id"].as_str().unwrap().to_owned();
+        let acts = [
+            ("unlock", "account.unlocked"),
+            ("end-sessions", "session.all_ended"),
+            ("send-reset", "password.reset_requested"),
+            ("disable", "account.disabled"),
+            // What changes nothing is none.
+            ("disable", ""),
+            ("enable", "account.enabled"),
+            ("enable", ""),
+        ];
+        for (act, _) in acts {
+            service.does(&[act, EMAIL]);
+        }
+        let store = connect(&service.running.database);
+        let of_account = |events: Vec<EventRecord>| {
+            let told = |event: EventRecord| {
+                assert_eq!((event.actor.as_str(), &event.network), ("operator", &None));
+                (event.name, event.account.map(|account| account.to_string()))
+            };
+            events.into_iter().map(told).collect::<Vec<_>>()
+        };
+        let expected = std::iter::once("account.created")
+            .chain(acts.map(|(_, event)| event).into_iter().filter(|event| !event.is_empty()))
+            .map(|event| (event.to_owned(), Some(id.clone())))
+            .collect::<Vec<_>>();
+        assert_eq!(of_account(all(&store).await), expected, "{engine:?}");
+        service.does(&["delete", &id]);
+        let anonymous = expected.into_iter().map(|(event, _)| (event, None));
+        let expected: Vec<_> = anonymous.chain([("account.deleted".to_owned(), None)]).collect();
+        assert_eq!(of_account(all(&store).await), expected, "{engine:?}");
     }
 }
 
