@@ -34,8 +34,8 @@ pub use self::{
     },
     passwords::{
         ARGON2_ITERATIONS, ARGON2_MEMORY_KIB, ARGON2_PARALLELISM, BCRYPT_COST, BCRYPT_INTERLEAVE,
-        HASH_QUEUE_TIMEOUT, HASH_WORKERS, PASSWORD_BLOCKLIST_FILE, PASSWORD_HASH,
-        PASSWORD_MIN_LENGTH, PasswordSettings,
+        HASH_QUEUE_TIMEOUT, HASH_WORKERS, PASSWORD_BLOCKLIST_FILE, PASSWORD_BREACH_FILE,
+        PASSWORD_BREACH_URL, PASSWORD_HASH, PASSWORD_MIN_LENGTH, PasswordSettings,
     },
     services::{
         ADMIN_CERT_NAMES, ADMIN_TOKEN, AdminSettings, SERVICE_TOKEN, SERVICE_TOKEN_PREVIOUS,
@@ -51,6 +51,7 @@ pub use self::{
     },
 };
 use crate::{
+    breached::Breaches,
     domain::PasswordRules,
     edge::grpc::Openers,
     keys::Sealer,
@@ -95,6 +96,8 @@ pub struct Settings {
     pub issuer: Issuer,
     /// What a new password must be.
     pub password_rules: PasswordRules,
+    /// Where passwords are that have appeared in breaches, if new ones are looked up.
+    pub breaches: Option<Breaches>,
     /// How new passwords are hashed.
     pub scheme: Scheme,
     /// The threads that hash.
@@ -145,7 +148,8 @@ impl Settings {
         let sealer = keys.sealer.clone();
         let keys = if needs_keys || keys.is_given() { keys.source(source) } else { None };
         let issuer = TokenSettings::read(source).into();
-        let passwords = PasswordSettings::read(source);
+        let mut passwords = PasswordSettings::read(source);
+        let breaches = passwords.breaches(source);
         let hash_workers = passwords.workers(resources::memory_limit(), source);
         passwords.check(source);
         let limits = LimitSettings::read(source).into();
@@ -172,6 +176,7 @@ impl Settings {
             hash_width: passwords.width(),
             hash_memory: passwords.memory(resources::memory_limit()),
             hash_queue_timeout: passwords.queue_timeout,
+            breaches,
             password_rules: passwords.rules(),
             limits,
             sessions,

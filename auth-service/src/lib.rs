@@ -2,6 +2,7 @@
 //! that sign them. [`App`] is the whole service; `main.rs` and the `latchkey` crate run it.
 
 pub mod blocklist;
+pub mod breached;
 pub mod calibrate;
 pub mod commands;
 pub mod config;
@@ -42,6 +43,7 @@ use sql_kit::{Database, DatabaseSettings, Starting};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    breached::BreachCheck,
     config::{KeySource, MailConfig, Settings},
     hashing::Hashing,
     keys::{KeyRing, KeysError, ManagedKeys, Sealer},
@@ -146,6 +148,7 @@ impl App {
             settings.limits,
             Refusals::observed_by(&metrics),
             settings.password_rules,
+            settings.breaches.map(|breaches| BreachCheck::new(breaches, &metrics)),
             settings.sessions,
             settings.registration,
             mail,

@@ -59,6 +59,8 @@ pub(crate) async fn service(settings: Settings) -> Result<Service, BuildError> {
         settings.limits,
         Refusals::observed_by(&metrics),
         settings.password_rules,
+        // An operator never chooses a password.
+        None,
         settings.sessions,
         settings.registration,
         mail,

@@ -35,6 +35,7 @@ pub use self::{
 };
 pub use crate::events::Requester;
 use crate::{
+    breached::BreachCheck,
     domain::PasswordRules,
     error::Error,
     hashing::Hashing,
@@ -57,6 +58,8 @@ pub struct Service {
     refusals: Refusals,
     throttle: Arc<Throttle>,
     password_rules: PasswordRules,
+    /// Nothing where breached passwords are not looked up.
+    breaches: Option<BreachCheck>,
     sessions: SessionRules,
     refreshes: Refreshes,
     sizes: Sizes,
@@ -96,6 +99,7 @@ impl Service {
         limits: Limits,
         refusals: Refusals,
         password_rules: PasswordRules,
+        breaches: Option<BreachCheck>,
         sessions: SessionRules,
         registration: RegistrationRules,
         mail: Option<Mail>,
@@ -118,6 +122,7 @@ impl Service {
             refusals,
             throttle,
             password_rules,
+            breaches,
             sessions,
             refreshes: Refreshes::observed_by(metrics),
             sizes: Sizes::observed_by(metrics),

@@ -438,7 +438,7 @@ def leave(latchkey):
 # By OTLP a sum comes once something was counted, and nobody here asks for a mail.
 NOT_COUNTED = {"auth_mail_outbox_attempts"}
 # What there is only with TLS.
-ABSENT = {"tls_certificate_end_time_seconds"}
+ABSENT = {"auth_breach_checks_total", "tls_certificate_end_time_seconds"}
 
 
 def scrape(latchkey):

@@ -265,6 +265,7 @@ fn login(runtime: &Runtime) {
         settings.limits,
         Refusals::observed_by(&metrics),
         settings.password_rules,
+        None,
         settings.sessions,
         settings.registration,
         None,

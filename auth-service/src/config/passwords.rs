@@ -6,6 +6,7 @@ use service_kit::settings::{Source, boolean, number, read_text, seconds};
 
 use crate::{
     blocklist::Blocklist,
+    breached::{BreachFile, Breaches, RangeServer},
     domain::PasswordRules,
     lanes,
     password::{Memory, Scheme},
@@ -20,6 +21,14 @@ service_kit::settings! {
         min_length: usize = value PASSWORD_MIN_LENGTH("8", number(8, 128));
         /// A file with passwords to refuse beside the embedded list of common ones, one a line.
         blocklist: Option<Blocklist> = optional PASSWORD_BLOCKLIST_FILE(blocklist);
+        /// A sorted file with the SHA-1 of breached passwords, as Have I Been Pwned's downloader writes
+        /// it: lines of SHA1:count. New passwords that are in it are refused. Unset: none is looked up.
+        breach_file: Option<BreachFile> = optional PASSWORD_BREACH_FILE(BreachFile::check);
+        /// The base of a server of ranges of such hashes, such as
+        /// `https://api.pwnedpasswords.com/range/`, to which the first five digits of a new password's hash
+        /// are appended. https, or http to this machine. Where it does not answer within two seconds the
+        /// password is taken. Not together with PASSWORD_BREACH_FILE.
+        breach_server: Option<RangeServer> = optional PASSWORD_BREACH_URL(RangeServer::at);
         /// How passwords are hashed: bcrypt or argon2id.
         hash: Hash = value PASSWORD_HASH("bcrypt", str::parse);
         /// The cost of bcrypt, 10 to 16; each step doubles the time.
@@ -121,6 +130,18 @@ impl PasswordSettings {
         workers
     }
 
+    /// Where new passwords are looked up, if they are.
+    pub(super) fn breaches(&mut self, source: &mut Source) -> Option<Breaches> {
+        if source.is_set(&PASSWORD_BREACH_FILE) && source.is_set(&PASSWORD_BREACH_URL) {
+            source.fault(
+                &PASSWORD_BREACH_FILE,
+                "must not be given together with PASSWORD_BREACH_URL",
+            );
+        }
+        let file = self.breach_file.take().map(Breaches::File);
+        file.or_else(|| self.breach_server.take().map(Box::new).map(Breaches::Server))
+    }
+
     /// What a new password must be.
     pub(super) fn rules(self) -> PasswordRules {
         PasswordRules { min_length: self.min_length, blocklist: self.blocklist.unwrap_or_default() }
@@ -147,6 +168,22 @@ mod tests {
         PasswordSettings::read(&mut source).check(&mut source);
         let told = source.finish().unwrap_err().to_string();
         assert!(told.contains("PASSWORD_HASH") && told.contains("10 GiB"), "{told}");
+    }
+
+    #[test]
+    fn passwords_are_looked_up_in_one_place() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, format!("{}:1\n", "A".repeat(40)).as_bytes()).unwrap();
+        let mut source = Source::default();
+        assert!(PasswordSettings::read(&mut source).breaches(&mut source).is_none());
+        source.set(&PASSWORD_BREACH_FILE, file.path().to_str().unwrap());
+        let breaches = PasswordSettings::read(&mut source).breaches(&mut source);
+        assert!(matches!(breaches, Some(Breaches::File(_))));
+        assert!(source.finish().is_ok());
+        source.set(&PASSWORD_BREACH_URL, "https://example.com/range/");
+        PasswordSettings::read(&mut source).breaches(&mut source);
+        let told = source.finish().unwrap_err().to_string();
+        assert!(told.contains("PASSWORD_BREACH_FILE: must not be given together"), "{told}");
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// A new password that nothing speaks against. Only [`Service::accept`] makes one, and no other is hashed.
+pub(super) struct Accepted(Password);
+
 impl Service {
     /// Replaces the password of the caller's account and issues a fresh access token. The caller's session
     /// stays; every other one, every access token and every one-time link of the account ends.
@@ -35,6 +38,7 @@ impl Service {
         let email = &caller.account.email;
         self.throttle.inspect(&self.throttle.subject(email.as_str())?, by.network).await?;
         let new_password = self.new_password(new_password, Some(email))?;
+        let new_password = self.accept("new_password", new_password).await?;
         let mut account = self.confirm_password(caller, current_password, by).await?;
         let hash = self.hash(new_password).await?;
         let notice = self.notice(&Message::new(Kind::PasswordChanged, email, self.store.now()))?;
@@ -74,12 +78,14 @@ impl Service {
     ) -> Result<(), Error> {
         self.mail()?;
         self.loaded_keys()?;
-        self.new_password(new_password, None)?;
+        let password = self.new_password(new_password, None)?;
+        let password = self.accept("new_password", password).await?;
         let link = self.link(token).await?;
         let Purpose::ResetPassword(account) = link.purpose else {
             return Err(Error::InvalidLink);
         };
-        let password = self.new_password(new_password, Some(&link.email))?;
+        // Now that the email is known.
+        self.new_password(new_password, Some(&link.email))?;
         let hash = self.hash(password).await?;
         let id = match account {
             Some(id) => self.set_password(id, &link, &hash, by).await?,
@@ -167,9 +173,29 @@ impl Service {
             .map_err(|(code, rule)| Error::Invalid(vec![fault("new_password", code, rule)]))
     }
 
+    /// Accepts a new password that is not known from a breach, as far as breached ones are looked up.
+    /// `pointer` is the member that it came in.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for one that is.
+    pub(super) async fn accept(
+        &self,
+        pointer: &str,
+        password: Password,
+    ) -> Result<Accepted, Error> {
+        match &self.breaches {
+            Some(breaches) if breaches.is_breached(&password).await => {
+                let rule = "has appeared in a data breach: choose another one".to_owned();
+                Err(Error::Invalid(vec![fault(pointer, "password_breached", rule)]))
+            }
+            _ => Ok(Accepted(password)),
+        }
+    }
+
     /// Hashes a new password.
-    pub(super) async fn hash(&self, password: Password) -> Result<PasswordHash, Error> {
-        Ok(self.hashing.run(Make::new(self.scheme, password)?).await??)
+    pub(super) async fn hash(&self, password: Accepted) -> Result<PasswordHash, Error> {
+        Ok(self.hashing.run(Make::new(self.scheme, password.0)?).await??)
     }
 
     /// The caller's account, if this is its password. It counts, and costs, what a login does.

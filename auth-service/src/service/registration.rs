@@ -60,6 +60,7 @@ impl Service {
         self.loaded_keys()?;
         self.admit(&self.limits.registrations, by.network)?;
         let Registration { email, password } = registration;
+        let password = self.accept("password", password).await?;
         // Spares the hash where the answer is known already; the insertion decides.
         let existing = read!(self.store, |unit| accounts::by_email(unit, &email).await);
         if existing.await?.is_some() {

@@ -1,5 +1,6 @@
 //! The life of an account: passwords and addresses that change, by mail or by who knows the password.
 
+mod breached;
 mod email;
 mod events;
 mod limits;

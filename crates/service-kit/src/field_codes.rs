@@ -18,6 +18,10 @@ pub const FIELD_CODES: &[(&str, &str)] = &[
     ("password_has_nul", "A password has no NUL character."),
     ("password_is_email", "A password is neither the email nor the part before its `@`."),
     ("password_common", "The password is on a list of common ones."),
+    (
+        "password_breached",
+        "The password has appeared in a data breach: others know it and will try it. Choose another one.",
+    ),
     ("name_too_long", "A name has at most 200 characters."),
     ("bio_too_long", "A bio has at most 4,000 characters."),
     ("invalid_account", "It must be an email, or a UUID in lower case with hyphens."),

@@ -16,6 +16,7 @@ mod error_page;
 pub mod field_codes;
 pub mod grpc;
 pub mod health;
+pub mod http_client;
 pub mod json;
 pub mod listen;
 pub mod metrics;

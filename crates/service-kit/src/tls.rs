@@ -5,6 +5,7 @@ mod client;
 mod files;
 mod server;
 
+pub(crate) use client::system_roots;
 pub use client::{Authorities, ClientTls, Connector, ProbeTls};
 pub use server::{ClientCertificate, ServerTls};
 

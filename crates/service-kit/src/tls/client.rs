@@ -95,7 +95,7 @@ fn internal(sources: &[Source], error: &rustls::Error) -> Fault {
 }
 
 /// Without any of them every server is refused, which the failing call will tell.
-fn system_roots() -> RootCertStore {
+pub(crate) fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
