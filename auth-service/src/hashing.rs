@@ -29,6 +29,11 @@ use crate::{
     password::{Memory, Step, Steps},
 };
 
+/// The nice value of the hashing threads, which gives them half as much of a contended core as a
+/// thread at 0 gets.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 3;
+
 /// How long memory that no hash has used is kept.
 const MEMORY_KEPT: Duration = Duration::from_secs(5);
 
@@ -47,7 +52,9 @@ pub struct Hashing {
 struct State {
     /// Jobs that wait for somebody or run.
     pending: AtomicUsize,
-    /// How long a job takes, in microseconds: a moving average.
+    /// The processor time that a thread has from the beginning of a job to its end, in microseconds:
+    /// a moving average. Not the time that passes: for a thread that gets no core for a while that is
+    /// many times as much, and jobs would be refused that can well be done.
     typical: AtomicU64,
     /// Threads that have nothing to do.
     idle: AtomicUsize,
@@ -212,7 +219,8 @@ impl Hashing {
         result.await
     }
 
-    /// How long a job that came now would wait before it starts.
+    /// How long a job that came now would wait before it starts, at least: with a core for each
+    /// thread. Where they have less, those who come last are refused by the timeout.
     fn expected_wait(&self) -> Duration {
         let before = self.state.pending.load(Relaxed).saturating_sub(self.places - 1);
         let typical = self.state.typical.load(Relaxed);
@@ -348,12 +356,14 @@ fn wait<T>(jobs: &Receiver<T>, memory: &Memory, kept: Duration) -> Option<T> {
     next.ok()
 }
 
-/// Lowers this thread's priority: while all cores hash, the threads that serve requests still get
-/// one as soon as they need it. Where the system refuses, hashing merely competes on equal terms.
+/// Lowers this thread's priority a little: while all cores hash, the threads that serve requests are
+/// preferred. Not by much: requests without pause would leave hashing a tenth of a core, and so refuse
+/// the logins of a few clients, each of which then asks again. Where the system refuses, hashing
+/// competes on equal terms.
 fn yield_to_requests() {
     // On Linux a priority belongs to a thread, elsewhere to the whole process.
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }
 
 impl State {
@@ -445,6 +455,17 @@ mod tests {
         assert_eq!(hashing.state.pending.load(Relaxed), 1);
         release.send(()).unwrap();
         busy.await.unwrap().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_gets_no_core_makes_no_job_look_long() {
+        let hashing = start(1, Duration::from_secs(5), QUICK);
+        for _ in 0..4 {
+            let without_a_core = call(|| thread::sleep(Duration::from_millis(100)));
+            hashing.run(without_a_core).await.unwrap();
+        }
+        hashing.run(call(|| ())).await.unwrap();
+        assert!(hashing.state.typical.load(Relaxed) < 10_000);
     }
 
     #[tokio::test]

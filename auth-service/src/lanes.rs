@@ -7,7 +7,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bcrypt_lanes::{Lanes, Output};
@@ -25,7 +25,8 @@ pub(crate) type Work = Box<dyn Steps<Result = ()> + Send>;
 
 struct Taken {
     work: Work,
-    since: Instant,
+    /// The processor time of the thread when the work began.
+    since: Duration,
 }
 
 /// The places of a thread for work under way.
@@ -52,14 +53,16 @@ impl Seats {
         self.busy() < self.taken.len()
     }
 
-    /// Begins work in a free place. Returns how long it took if that was all of it.
+    /// Begins work in a free place. Returns the processor time that the thread
+    /// has had meanwhile, if that was all of it.
     pub(crate) fn begin(&mut self, work: Work) -> Option<Duration> {
         let place = self.taken.iter().position(Option::is_none)?;
-        self.taken[place] = Some(Taken { work, since: Instant::now() });
+        self.taken[place] = Some(Taken { work, since: thread_time() });
         self.go_on(place, None)
     }
 
-    /// Computes a little. Returns how long a piece of work took that has ended.
+    /// Computes a little. Returns, where a piece of work has ended, the processor time that the
+    /// thread has had since it began.
     pub(crate) fn advance(&mut self) -> Option<Duration> {
         let (place, output) = self.lanes.advance(SLICE)?;
         self.go_on(place, Some(output))
@@ -84,6 +87,21 @@ impl Seats {
                 break;
             }
         }
-        self.taken[place].take().map(|taken| taken.since.elapsed())
+        self.taken[place].take().map(|taken| thread_time().saturating_sub(taken.since))
     }
+}
+
+/// The processor time that this thread has had.
+#[cfg(unix)]
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// Where the time of a thread is not to be had, the time that passes stands for it.
+#[cfg(not(unix))]
+fn thread_time() -> Duration {
+    use std::{sync::LazyLock, time::Instant};
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
 }
