@@ -3,6 +3,7 @@
 mod accounts;
 pub mod admin;
 mod caller;
+mod cursor;
 mod deletions;
 mod emails;
 mod links;
@@ -31,6 +32,7 @@ pub use self::{
     links::{Mail, Verification},
     login::{Credentials, Issued, IssuedRefresh},
     registration::RegistrationRules,
+    revocations::PAGE_BYTES as REVOCATIONS_PAGE_BYTES,
     sessions::outcome,
 };
 pub use crate::events::Requester;
@@ -197,7 +199,7 @@ impl Service {
             self.store.prune_attempts(now).await?;
             self.store.prune_sessions(now).await?;
             self.store.prune_links(now).await?;
-            self.store.prune_revocations(now).await
+            self.store.prune_revocations(now - revocations::LEEWAY).await
         };
         if let Err(error) = pruned.await {
             tracing::warn!(%error, "cannot remove the rows that no longer count");

@@ -1,6 +1,8 @@
 """What one client can take of a service by its connections: memory, and the places of others."""
 
 import contextlib
+import os
+import sqlite3
 import threading
 import time
 
@@ -49,6 +51,29 @@ class Connections(HostileTest):
                 # Or the whole connection, which has sent too much to streams that were over.
                 self.assertTrue(len(ended) == 200 or http2.GOAWAY in client.seen)
                 self.assertLess(service.resident(peak=True) - before, 20)
+
+    def test_a_long_list_of_revocations_that_nobody_reads_is_not_kept_for_each_who_asks(self):
+        service = self.auth_service
+        file = service.environment["DATABASE_URL"].removeprefix("sqlite://")
+        with contextlib.closing(sqlite3.connect(file, timeout=10)) as database, database:
+            until = (time.time_ns() // 1000) + 3_600_000_000
+            database.executemany(
+                "INSERT INTO revocations (position, nonce, session, until) VALUES (?, ?, ?, ?)",
+                ((n, os.urandom(8), os.urandom(32), until) for n in range(1, 10_001)),
+            )
+        path = "/.well-known/revocations"
+        entries = service.rest.get(path).json["entries"]
+        self.assertEqual(10_000, len(entries))
+        with Connection(service.http, timeout=90) as connection:
+            with self.others_are_served(service):
+                connection.send(frame(http2.SETTINGS, 0, 0, b"\0\4\0\0\0\0"))
+                content = http2.request_fields("GET", path, "x")
+                ended = http2.END_HEADERS | http2.END_STREAM
+                for stream in range(1, 2 * 200, 2):
+                    connection.send(frame(http2.HEADERS, ended, stream, content))
+                time.sleep(3)
+        # Whoever reads is served.
+        self.assertEqual(10_000, len(service.rest.get(path).json["entries"]))
 
     def test_idle_connections_keep_nobody_out(self):
         admin = f"127.0.0.1:{free_port()}"

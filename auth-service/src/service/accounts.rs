@@ -22,7 +22,10 @@ impl Service {
     ///
     /// Where the database is away.
     pub async fn introspect(&self, token: &str) -> Result<Option<Claims>, Error> {
-        Ok(self.judge(token).await?.ok().map(|(claims, _)| claims))
+        let Ok(claims) = self.verify(token)? else {
+            return Ok(None);
+        };
+        Ok(self.caller(&claims).await?.map(|_| claims))
     }
 
     /// Deletes an account, and in the same transaction all that is known of it; one that does not

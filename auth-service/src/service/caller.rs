@@ -35,31 +35,38 @@ impl Service {
             AuthError::Ambiguous => Error::AmbiguousCredentials,
             _ => Error::InvalidToken,
         });
-        let judged = match presented {
-            Ok(token) => self.judge(token).await?,
+        let claims = match presented {
+            Ok(token) => self.verify(token)?,
             Err(error) => Err(error),
         };
-        let (_, caller) = judged.inspect_err(|error| {
+        let judged = match claims {
+            Ok(claims) => {
+                // The account of a token that was revoked is known as well.
+                access::note_account(claims.sub);
+                self.caller(&claims).await?.ok_or(Error::TokenRevoked)
+            }
+            Err(error) => Err(error),
+        };
+        judged.inspect_err(|error| {
             tracing::info!(event = "access.unauthenticated", reason = %error, "refused");
-        })?;
-        access::note_account(caller.account.id);
-        Ok(caller)
+        })
     }
 
-    /// The claims of a token and whom it speaks for. The inner error says what is wrong with the token.
-    pub(super) async fn judge(
-        &self,
-        token: &str,
-    ) -> Result<Result<(Claims, Caller), Error>, Error> {
+    /// The claims of a token that is genuine and has not expired; it may be revoked. The inner error says what
+    /// is wrong with it.
+    pub(super) fn verify(&self, token: &str) -> Result<Result<Claims, Error>, Error> {
         let ring = self.loaded_keys()?;
         let rules = Rules::default().issuer(&self.issuer.issuer).audience(&self.issuer.audience);
-        let now = self.store.now();
-        let claims =
-            match token_verifier::verify(token, ring.verification(), &rules, now.timestamp()) {
-                Ok(claims) => claims,
-                Err(VerifyError::Expired) => return Ok(Err(Error::TokenExpired)),
-                Err(_) => return Ok(Err(Error::InvalidToken)),
-            };
+        let now = self.store.now().timestamp();
+        let verified = token_verifier::verify(token, ring.verification(), &rules, now);
+        Ok(verified.map_err(|error| match error {
+            VerifyError::Expired => Error::TokenExpired,
+            _ => Error::InvalidToken,
+        }))
+    }
+
+    /// Whom these claims speak for; nobody, if the token was revoked.
+    pub(super) async fn caller(&self, claims: &Claims) -> Result<Option<Caller>, Error> {
         let (id, session) = (AccountId(claims.sub), claims.sid);
         let found = read!(self.store, |unit| {
             let account = accounts::by_id(unit, id).await?;
@@ -71,9 +78,9 @@ impl Service {
                     && i64::try_from(claims.generation)
                         .is_ok_and(|own| own >= account.generation) =>
             {
-                Ok((claims, Caller { account, session }))
+                Some(Caller { account, session })
             }
-            _ => Err(Error::TokenRevoked),
+            _ => None,
         })
     }
 }

@@ -1,11 +1,9 @@
 //! The list of deleted accounts, for services that keep something about accounts.
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use sql_kit::{read, write_one};
 
-use super::Service;
+use super::{Service, cursor::Cursor};
 use crate::{
     domain::AccountId,
     error::Error,
@@ -18,8 +16,6 @@ use crate::{
 
 /// How long a deletion is listed. A service that was away for longer may miss some.
 const KEPT: TimeDelta = TimeDelta::days(90);
-const INSTALLATION_BYTES: usize = 8;
-const POSITION_BYTES: usize = 8;
 
 /// Some of the accounts that were deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,36 +30,8 @@ pub struct DeletedAccounts {
     pub reset: bool,
 }
 
-/// A place in the list: after the entry at `position`, or before the first one at 0.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Cursor {
-    position: i64,
-    nonce: Vec<u8>,
-}
-
-impl Cursor {
-    const fn start() -> Self {
-        Self { position: 0, nonce: Vec::new() }
-    }
-
-    fn after(record: &DeletionRecord) -> Self {
-        Self { position: record.position, nonce: record.nonce.clone() }
-    }
-
-    fn write(&self, installation: &[u8]) -> String {
-        let position = self.position.to_be_bytes();
-        URL_SAFE_NO_PAD.encode([installation, &position, &self.nonce].concat())
-    }
-
-    /// Reads a cursor of this installation.
-    fn read(text: &str, installation: &[u8]) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (of, rest) = bytes.split_at_checked(INSTALLATION_BYTES)?;
-        verify_slices_are_equal(of, installation).ok()?;
-        let (position, nonce) = rest.split_at_checked(POSITION_BYTES)?;
-        let position = i64::from_be_bytes(*position.first_chunk()?);
-        Some(Self { position, nonce: nonce.to_vec() })
-    }
+fn place(record: &DeletionRecord) -> Cursor {
+    Cursor { position: record.position, nonce: record.nonce.clone() }
 }
 
 impl Service {
@@ -98,7 +66,7 @@ impl Service {
             let more = records.len() > size;
             records.truncate(size);
             Ok(DeletedAccounts {
-                next_cursor: records.last().map_or(from, Cursor::after).write(&installation),
+                next_cursor: records.last().map_or(from, place).write(&installation),
                 accounts: records.into_iter().map(|record| record.account).collect(),
                 more,
                 reset,
@@ -116,23 +84,5 @@ impl Service {
         let before = self.store.now() - KEPT;
         while write_one!(self.store, |unit| deletions::prune(unit, before).await).await? {}
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_of_its_installation() {
-        let cursor = Cursor { position: 7, nonce: vec![1; 8] };
-        let text = cursor.write(&[5; 8]);
-        assert_eq!(Cursor::read(&text, &[5; 8]), Some(cursor));
-        assert_eq!(Cursor::read(&text, &[6; 8]), None);
-        for text in ["", "x", "....", &text[1..], &format!("{text}="), "\u{e9}"] {
-            assert_eq!(Cursor::read(text, &[5; 8]), None, "{text:?}");
-        }
-        let start = Cursor::start().write(&[5; 8]);
-        assert_eq!(Cursor::read(&start, &[5; 8]), Some(Cursor::start()));
     }
 }

@@ -1,13 +1,11 @@
 //! Revocation that reaches local verifiers: what ends the tokens of an account, and the feed of it.
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use sql_kit::{Unit, read};
-use token_verifier::{RevocationDigest, RevocationEntry, RevocationPage};
+use token_verifier::{MAX_EXP_LEEWAY, RevocationDigest, RevocationEntry, RevocationPage};
 use uuid::Uuid;
 
-use super::Service;
+use super::{Service, cursor::Cursor};
 use crate::{
     domain::AccountId,
     error::Error,
@@ -20,40 +18,12 @@ use crate::{
 
 /// How many entries one page of the feed has at most.
 const PAGE: usize = 10_000;
-const INSTALLATION_BYTES: usize = 8;
-const POSITION_BYTES: usize = 8;
-
-/// A place in the feed: after the entry at `position`, or before the first one at 0.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Cursor {
-    position: i64,
-    nonce: Vec<u8>,
-}
-
-impl Cursor {
-    const fn start() -> Self {
-        Self { position: 0, nonce: Vec::new() }
-    }
-
-    fn after(record: &RevocationRecord) -> Self {
-        Self { position: record.position, nonce: record.nonce.clone() }
-    }
-
-    fn write(&self, installation: &[u8]) -> String {
-        let position = self.position.to_be_bytes();
-        URL_SAFE_NO_PAD.encode([installation, &position, &self.nonce].concat())
-    }
-
-    /// Reads a cursor of this installation.
-    fn read(text: &str, installation: &[u8]) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (of, rest) = bytes.split_at_checked(INSTALLATION_BYTES)?;
-        verify_slices_are_equal(of, installation).ok()?;
-        let (position, nonce) = rest.split_at_checked(POSITION_BYTES)?;
-        let position = i64::from_be_bytes(*position.first_chunk()?);
-        Some(Self { position, nonce: nonce.to_vec() })
-    }
-}
+/// The most bytes that a page takes as an answer: an entry has a digest of 43, two numbers of 20 digits at
+/// most, and the names of its members.
+pub const PAGE_BYTES: usize = 1024 + PAGE * 144;
+/// How long an entry is listed beyond its `until`. A verifier with a leeway takes tokens for that long after
+/// their end, and one that has just started knows no entry but those that are listed.
+pub(super) const LEEWAY: TimeDelta = TimeDelta::seconds(MAX_EXP_LEEWAY.as_secs().cast_signed());
 
 /// The second from which on nothing can live that was issued up to `now`.
 pub(super) fn until(now: DateTime<Utc>, ttl: std::time::Duration) -> DateTime<Utc> {
@@ -112,12 +82,17 @@ impl Service {
             let mut records = revocations::after(unit, from.position, limit).await?;
             let more = records.len() > PAGE;
             records.truncate(PAGE);
-            let cursor = records.last().map_or(from, Cursor::after).write(&installation);
-            let entries = records.iter().filter(|record| record.until > now).filter_map(entry);
+            let cursor = records.last().map_or(from, place).write(&installation);
+            let entries =
+                records.iter().filter(|record| record.until + LEEWAY > now).filter_map(entry);
             Ok(RevocationPage::new(reset, more, cursor, entries.collect()))
         });
         Ok(page.await?)
     }
+}
+
+fn place(record: &RevocationRecord) -> Cursor {
+    Cursor { position: record.position, nonce: record.nonce.clone() }
 }
 
 fn entry(record: &RevocationRecord) -> Option<RevocationEntry> {

@@ -1,4 +1,5 @@
-//! The revocation feed: what was revoked within one token lifetime, in the order of commits.
+//! The revocation feed: what was revoked within one token lifetime and the longest leeway of a verifier, in
+//! the order of commits.
 
 use aws_lc_rs::rand;
 use chrono::{DateTime, Utc};
@@ -167,13 +168,13 @@ impl Store {
         .await
     }
 
-    /// Removes the entries that no longer count, a bounded number of rows in one transaction. The newest
+    /// Removes the entries that end before `end`, a bounded number of rows in one transaction. The newest
     /// entry stays: it is where those stand who have read all.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn prune_revocations(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
+    pub async fn prune_revocations(&self, end: DateTime<Utc>) -> Result<u64, StoreError> {
         let mut removed = 0;
         loop {
             let batch = write_one!(self, |unit| {
@@ -182,7 +183,7 @@ impl Store {
                          (SELECT position FROM revocations
                           WHERE until <= $1 AND position < (SELECT max(position) FROM revocations)
                           ORDER BY until LIMIT $2)",
-                    values![now, PRUNE_BATCH],
+                    values![end, PRUNE_BATCH],
                 )
                 .await
             });

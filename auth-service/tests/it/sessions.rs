@@ -1,19 +1,18 @@
 //! Sessions and refresh tokens over both edges, and the feed of what was revoked.
 
+mod feed;
+mod rpc;
+
 use std::sync::Arc;
 
 use auth_service::config;
 use http::Method;
 use latchkey_contracts::auth::v1::{
-    EndAllSessionsRequest, EndSessionRequest, IntrospectTokenRequest, ListSessionsRequest,
-    LoginRequest, LogoutRequest, RefreshRequest, auth_service_client::AuthServiceClient,
-    session_service_client::SessionServiceClient,
+    IntrospectTokenRequest, auth_service_client::AuthServiceClient,
 };
 use serde_json::{Value, json};
 use service_kit::settings::Setting;
 use test_kit::{Answer, ENGINES, Engine, channel, send};
-use token_verifier::RevocationDigest;
-use uuid::Uuid;
 
 use crate::support::{PASSWORD, Running, SERVICE_TOKEN};
 
@@ -310,94 +309,6 @@ async fn out_everywhere_ends_every_token() {
     }
 }
 
-async fn feed(service: &Running, after: &str) -> Value {
-    let path = match after {
-        "" => "/.well-known/revocations".to_owned(),
-        after => format!("/.well-known/revocations?after={after}"),
-    };
-    let answer = service.rest.get(&path).await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    assert_eq!(answer.header("cache-control"), "public, max-age=2");
-    answer.json
-}
-
-fn digest(id: &str) -> String {
-    RevocationDigest::of(id.parse::<Uuid>().unwrap()).to_string()
-}
-
-#[tokio::test]
-async fn the_feed_tells_what_was_revoked_in_its_order() {
-    for engine in ENGINES {
-        let service = started(engine).await;
-        let start = feed(&service, "").await;
-        assert_eq!(start["reset"], true);
-        assert_eq!(start["more"], false);
-        assert_eq!(start["entries"], json!([]));
-        let cursor = start["cursor"].as_str().unwrap();
-        let idle = feed(&service, cursor).await;
-        assert_eq!((&idle["reset"], &idle["cursor"]), (&json!(false), &start["cursor"]));
-
-        let tokens = offline_login(&service).await;
-        let claims = claims(&access_token(&tokens));
-        let (sid, sub) = (claims["sid"].as_str().unwrap(), claims["sub"].as_str().unwrap());
-        let body = json!({"refresh_token": refresh_token(&tokens)});
-        service.rest.post("/auth/logout", &body).await;
-        let first = feed(&service, cursor).await;
-        assert_eq!(first["reset"], false, "{engine:?}");
-        assert_eq!(first["entries"].as_array().unwrap().len(), 1);
-        assert_eq!(first["entries"][0]["session"], digest(sid).as_str());
-        let until = first["entries"][0]["until"].as_i64().unwrap();
-        let left = until - chrono::Utc::now().timestamp();
-        assert!((3590..=3602).contains(&left), "{left}");
-
-        let token = service.login(EMAIL).await;
-        with_token(&service, Method::DELETE, "/auth/sessions", &token).await;
-        let second = feed(&service, first["cursor"].as_str().unwrap()).await;
-        let entry = &second["entries"][0];
-        assert_eq!(entry["account"], digest(sub).as_str());
-        assert_eq!(entry["generation"], 1);
-        let all = feed(&service, cursor).await;
-        assert_eq!(all["entries"].as_array().unwrap().len(), 2);
-
-        // Unknown, of another installation, or malformed: all that counts.
-        let other = started(engine).await;
-        let foreign = feed(&other, "").await;
-        for unknown in [foreign["cursor"].as_str().unwrap(), "x", "%00", "AAAA"] {
-            let answer = feed(&service, unknown).await;
-            assert_eq!(answer["reset"], true, "{unknown}");
-            assert_eq!(answer["entries"].as_array().unwrap().len(), 2);
-        }
-        // Deletion ends the tokens too.
-        service.delete_account(sub).await;
-        let third = feed(&service, second["cursor"].as_str().unwrap()).await;
-        assert_eq!(third["entries"][0]["generation"], 2, "{engine:?}");
-    }
-}
-
-#[tokio::test]
-async fn the_feed_has_a_tag_and_forgets_what_no_longer_counts() {
-    for engine in ENGINES {
-        let service = started(engine).await;
-        let token = refresh_token(&offline_login(&service).await);
-        service.rest.post("/auth/logout", &json!({"refresh_token": token})).await;
-        let answer = service.rest.get("/.well-known/revocations").await;
-        let tag = answer.header("etag").to_owned();
-        let known = service
-            .rest
-            .request(Method::GET, "/.well-known/revocations")
-            .header("if-none-match", &tag);
-        let not_modified = send(known).await;
-        assert_eq!(not_modified.status, 304);
-        assert_eq!(not_modified.header("etag"), tag);
-        assert_eq!(not_modified.header("cache-control"), "public, max-age=2");
-        let cursor = answer.json["cursor"].as_str().unwrap();
-        service.advance_clock(chrono::TimeDelta::seconds(3601));
-        assert_eq!(feed(&service, "").await["entries"], json!([]), "{engine:?}");
-        // Who has read all is not sent back to the start.
-        assert_eq!(feed(&service, cursor).await["reset"], false);
-    }
-}
-
 #[tokio::test]
 async fn without_refresh_tokens_logout_and_list_go_on() {
     for engine in ENGINES {
@@ -429,62 +340,6 @@ async fn a_network_has_its_share_of_refreshes_each_minute() {
     }
     assert_eq!((last.status.as_u16(), last.code()), (429, "too_many_requests"));
     assert!(last.header("ratelimit-policy").starts_with("\"refreshes-per-network\""));
-}
-
-#[tokio::test]
-async fn grpc_does_the_same() {
-    for engine in ENGINES {
-        let service = started(engine).await;
-        let mut logins = AuthServiceClient::new(channel(service.grpc).await);
-        let mut login = async |offline_access| {
-            let request = LoginRequest {
-                email: EMAIL.to_owned(),
-                password: PASSWORD.to_owned(),
-                offline_access,
-            };
-            logins.login(request).await.unwrap().into_inner()
-        };
-        let plain = login(false).await;
-        assert_eq!((plain.refresh_token.as_str(), plain.refresh_token_expires_in), ("", 0));
-        let first = login(true).await;
-        let mut sessions = SessionServiceClient::new(channel(service.grpc).await);
-        let refreshed = sessions
-            .refresh(RefreshRequest { refresh_token: first.refresh_token.clone() })
-            .await
-            .unwrap()
-            .into_inner();
-        assert!(refreshed.refresh_token.starts_with("lkr_"));
-        assert_eq!(refreshed.token_type, "Bearer");
-        let missing = sessions.refresh(RefreshRequest::default()).await.unwrap_err();
-        assert_eq!(missing.code(), tonic::Code::Unauthenticated);
-
-        fn authorized<T>(message: T, token: &str) -> tonic::Request<T> {
-            let mut request = tonic::Request::new(message);
-            let bearer = format!("Bearer {token}").parse().unwrap();
-            request.metadata_mut().insert("authorization", bearer);
-            request
-        }
-        let token = refreshed.access_token;
-        let listed = sessions
-            .list_sessions(authorized(ListSessionsRequest {}, &token))
-            .await
-            .unwrap()
-            .into_inner()
-            .sessions;
-        assert!(listed.len() == 1 && listed[0].current, "{engine:?} {listed:?}");
-        let malformed = EndSessionRequest { id: "me".to_owned() };
-        let refused = sessions.end_session(authorized(malformed, &token)).await.unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
-        let unknown = EndSessionRequest { id: Uuid::nil().to_string() };
-        let refused = sessions.end_session(authorized(unknown, &token)).await.unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::NotFound);
-        let all = authorized(EndAllSessionsRequest {}, &plain.access_token);
-        sessions.end_all_sessions(all).await.unwrap();
-        let ended = RefreshRequest { refresh_token: refreshed.refresh_token.clone() };
-        assert_eq!(sessions.refresh(ended).await.unwrap_err().code(), tonic::Code::Unauthenticated);
-        let logout = LogoutRequest { refresh_token: refreshed.refresh_token };
-        sessions.logout(logout).await.unwrap();
-    }
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! A running auth service on a free port and a fresh database.
 
-use auth_service::{App, config::Settings};
+use std::sync::Arc;
+
+use auth_service::{App, config::Settings, service::Service};
 use latchkey_contracts::auth::v1::{
     DeleteAccountRequest, account_service_client::AccountServiceClient,
 };
@@ -21,6 +23,7 @@ pub(crate) struct Running {
     pub(crate) grpc: std::net::SocketAddr,
     pub(crate) admin: Option<std::net::SocketAddr>,
     pub(crate) database: TestDatabase,
+    pub(crate) service: Arc<Service>,
     clock: service_kit::clock::Clock,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), auth_service::BuildError>>,
@@ -64,11 +67,11 @@ impl Running {
         let app = App::build(settings, shutdown.clone()).await.unwrap();
         let (http, grpc) = (app.server().http_address(), app.server().grpc_address());
         let rest = Client::new(http);
-        let clock = app.clock().clone();
+        let (clock, service) = (app.clock().clone(), Arc::clone(app.service()));
         let (health, admin) = (app.server().health().clone(), app.server().admin_address());
         let task = tokio::spawn(app.run());
         health.ready().await;
-        Self { rest, http, grpc, admin, database, clock, shutdown, task }
+        Self { rest, http, grpc, admin, database, service, clock, shutdown, task }
     }
 
     /// Moves the clock that the service goes by.

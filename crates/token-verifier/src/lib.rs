@@ -41,6 +41,6 @@ pub use crate::revocation::{
     MAX_REVOCATIONS, RevocationDigest, RevocationEntry, RevocationError, RevocationList,
     RevocationPage,
 };
-pub use crate::rules::Rules;
+pub use crate::rules::{MAX_EXP_LEEWAY, Rules};
 pub use crate::verifier::{AuthError, Verifier, bearer_token};
 pub use crate::verify::{MAX_TOKEN_BYTES, VerifyError, verify};

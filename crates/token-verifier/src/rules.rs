@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// The longest `exp_leeway` that revocation takes into account: an issuer lists a revocation for so long
+/// after the end of the last token that it speaks of. A verifier with a longer leeway may take a revoked
+/// token once more when it restarts between the two.
+pub const MAX_EXP_LEEWAY: Duration = Duration::from_secs(300);
+
 /// The checks that an operator may set. The default demands neither issuer nor audience.
 ///
 /// ```
@@ -17,7 +22,7 @@ pub struct Rules {
     /// When set, the token's `aud` must be or contain exactly this value (RFC 7519 section 4.1.3).
     pub audience: Option<String>,
     /// How long after `exp` a token is still taken. Zero by default: `exp == now` is expired. Whole
-    /// seconds count, a fraction is ignored.
+    /// seconds count, a fraction is ignored. See [`MAX_EXP_LEEWAY`].
     pub exp_leeway: Duration,
     /// How far in the future `iat` and `nbf` may lie, because two clocks never agree. 60 s by
     /// default. Whole seconds count, a fraction is ignored.

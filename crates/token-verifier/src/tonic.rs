@@ -40,7 +40,7 @@ pub fn status(error: AuthError) -> Status {
     match error {
         AuthError::Missing
         | AuthError::Malformed
-        | AuthError::Revoked
+        | AuthError::Revoked { .. }
         | AuthError::Invalid(VerifyError::Expired) => Status::unauthenticated(error.to_string()),
         AuthError::Invalid(_) => Status::unauthenticated("the token is not valid"),
         AuthError::Ambiguous => Status::invalid_argument(error.to_string()),

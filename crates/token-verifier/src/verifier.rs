@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use thiserror::Error;
+use uuid::Uuid;
 
 use crate::claims::Claims;
 use crate::clock::{Clock, unix_now};
@@ -31,7 +32,7 @@ fn unknown_key(cache: &JwksCache) -> AuthError {
     if cache.may_miss_keys() { AuthError::KeysUnavailable } else { UNKNOWN_KEY }
 }
 
-/// Why a request is not let in. Contains nothing of the token.
+/// Why a request is not let in. Its text contains nothing of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AuthError {
@@ -50,7 +51,10 @@ pub enum AuthError {
     /// The token was valid until its session, or every token of its account, was ended. HTTP status
     /// 401.
     #[error("the token was revoked")]
-    Revoked,
+    Revoked {
+        /// The account that the token is of, for the log.
+        sub: Uuid,
+    },
     /// No keys have arrived yet, or not the one that the token names because the JWKS document is too
     /// large to be taken, so that the token cannot be judged. HTTP status 503.
     #[error("the signing keys are not available yet")]
@@ -70,7 +74,7 @@ impl AuthError {
             Self::Ambiguous => "ambiguous",
             Self::Malformed => "malformed_header",
             Self::Invalid(error) => error.reason(),
-            Self::Revoked => "revoked",
+            Self::Revoked { .. } => "revoked",
             Self::KeysUnavailable => "keys_unavailable",
             Self::RevocationsStale => "revocations_stale",
         }
@@ -86,7 +90,7 @@ impl AuthError {
             Self::Ambiguous => "malformed_request",
             Self::Invalid(VerifyError::Expired) => "token_expired",
             Self::Malformed | Self::Invalid(_) => "invalid_token",
-            Self::Revoked => "token_revoked",
+            Self::Revoked { .. } => "token_revoked",
             Self::KeysUnavailable => "signing_keys_unavailable",
             Self::RevocationsStale => "revocations_stale",
         }
@@ -96,7 +100,7 @@ impl AuthError {
     #[must_use]
     pub fn status(&self) -> http::StatusCode {
         match self {
-            Self::Missing | Self::Malformed | Self::Invalid(_) | Self::Revoked => {
+            Self::Missing | Self::Malformed | Self::Invalid(_) | Self::Revoked { .. } => {
                 http::StatusCode::UNAUTHORIZED
             }
             Self::Ambiguous => http::StatusCode::BAD_REQUEST,
@@ -110,7 +114,7 @@ impl AuthError {
     pub fn www_authenticate(&self) -> Option<&'static str> {
         match self {
             Self::Missing => Some(r#"Bearer realm="latchkey""#),
-            Self::Malformed | Self::Invalid(_) | Self::Revoked => {
+            Self::Malformed | Self::Invalid(_) | Self::Revoked { .. } => {
                 Some(r#"Bearer realm="latchkey", error="invalid_token""#)
             }
             Self::Ambiguous | Self::KeysUnavailable | Self::RevocationsStale => None,
@@ -328,7 +332,7 @@ impl Verifier {
             return Ok(());
         };
         if list.revokes_at(&token.revocation, now, self.rules.leeway_seconds()) {
-            Err(AuthError::Revoked)
+            Err(AuthError::Revoked { sub: token.claims.sub })
         } else if self.may_rely_on(list) {
             Ok(())
         } else {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use service_kit::settings::{Secret, Setting, Source, read_bytes, seconds, text};
-use token_verifier::{JwksCache, Rules, UrlError, VerificationKey};
+use token_verifier::{JwksCache, MAX_EXP_LEEWAY, Rules, UrlError, VerificationKey};
 
 use super::TLS_CA_FILE;
 
@@ -30,7 +30,7 @@ service_kit::settings! {
         /// The aud that tokens must have. Unset: any.
         audience: Option<String> = optional JWT_AUDIENCE(text);
         /// How long after its end a token is still taken, in seconds, 0 to 300.
-        exp_leeway: Duration = value JWT_EXP_LEEWAY("0", seconds(0, 300));
+        exp_leeway: Duration = value JWT_EXP_LEEWAY("0", seconds(0, MAX_EXP_LEEWAY.as_secs()));
         /// How far in the future a token may have been issued, in seconds, 0 to 300.
         clock_skew: Duration = value JWT_CLOCK_SKEW("60", seconds(0, 300));
     }

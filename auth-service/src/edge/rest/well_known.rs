@@ -7,11 +7,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use service_kit::error::ApiError;
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Uri, header};
+use service_kit::{error::ApiError, listen::AnswerMemory};
 
 use super::Api;
-use crate::{error::Error, keys::JWKS_MAX_AGE};
+use crate::{error::Error, keys::JWKS_MAX_AGE, service::REVOCATIONS_PAGE_BYTES};
 
 /// How long a page of the feed may be kept: a revocation is to arrive within five seconds.
 const REVOCATIONS_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=2");
@@ -26,9 +26,12 @@ pub(super) async fn revocations(
     State(service): Api,
     uri: Uri,
     headers: HeaderMap,
+    extensions: Extensions,
 ) -> Result<Response, ApiError> {
     let query = uri.query().unwrap_or_default().as_bytes();
     let after = form_urlencoded::parse(query).find(|(name, _)| name == "after");
+    // Whoever asks may read nothing of it.
+    let reservation = AnswerMemory::of(&extensions).reserve(REVOCATIONS_PAGE_BYTES).await?;
     let page = service.revocations(after.as_ref().map(|(_, cursor)| cursor.as_ref())).await?;
     let body = serde_json::to_vec(&page).map_err(|_| Error::Internal)?;
     let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest(&SHA256, &body).as_ref()[..18]));
@@ -40,7 +43,11 @@ pub(super) async fn revocations(
         return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
     }
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((fields, json, body).into_response())
+    let mut response = (fields, json, body).into_response();
+    if let Some(reservation) = reservation {
+        response.extensions_mut().insert(reservation);
+    }
+    Ok(response)
 }
 
 /// Whether `If-None-Match` names this tag (RFC 9110, section 13.1.2: weak comparison).

@@ -237,7 +237,7 @@ fn every_list_means_what_the_file_states() {
             let (_, token) = tokens.iter().find(|(name, _)| *name == check.token).unwrap();
             let verdict = match verifier.verify_cached(token) {
                 Ok(_) => "valid",
-                Err(AuthError::Revoked) => "revoked",
+                Err(AuthError::Revoked { .. }) => "revoked",
                 Err(AuthError::Invalid(VerifyError::Expired)) => "expired",
                 Err(error) => error.reason(),
             };

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
 
 use token_verifier::{
-    AuthError, RevocationDigest, RevocationEntry, RevocationList, RevocationPage, Rules, Verifier,
-    VerifyError,
+    AuthError, MAX_EXP_LEEWAY, RevocationDigest, RevocationEntry, RevocationList, RevocationPage,
+    Rules, Verifier, VerifyError,
 };
 use uuid::Uuid;
 
@@ -17,6 +17,10 @@ const UNTIL: i64 = NOW + 3590;
 
 fn id(text: &str) -> Uuid {
     text.parse().unwrap()
+}
+
+fn revoked() -> AuthError {
+    AuthError::Revoked { sub: id(SUB) }
 }
 
 fn token(more: &str) -> String {
@@ -74,12 +78,12 @@ fn a_listed_session_or_an_earlier_generation_is_revoked_at_once_though_it_was_re
         verifier.verify_cached(token).unwrap();
     }
     list.apply(page(false, false, vec![RevocationEntry::account(id(SUB), 3, UNTIL)])).unwrap();
-    assert_eq!(verifier.verify_cached(&old), Err(AuthError::Revoked));
-    assert_eq!(verifier.verify_cached(&plain), Err(AuthError::Revoked), "absent counts as 0");
+    assert_eq!(verifier.verify_cached(&old), Err(revoked()));
+    assert_eq!(verifier.verify_cached(&plain), Err(revoked()), "absent counts as 0");
     verifier.verify_cached(&session).unwrap();
     list.apply(page(false, false, vec![RevocationEntry::session(id(SID), UNTIL)])).unwrap();
     for _ in 0..2 {
-        assert_eq!(verifier.verify_cached(&session), Err(AuthError::Revoked));
+        assert_eq!(verifier.verify_cached(&session), Err(revoked()));
     }
     assert!(
         list.revokes(
@@ -95,12 +99,12 @@ fn a_listed_session_or_an_earlier_generation_is_revoked_at_once_though_it_was_re
 fn an_expired_token_is_expired_whatever_else_it_is() {
     let (verifier, list, clock) = verifier(Rules::default());
     list.apply(page(true, false, vec![RevocationEntry::session(id(SID), UNTIL + 60)])).unwrap();
-    assert_eq!(verifier.verify_cached(&of_session()), Err(AuthError::Revoked));
+    assert_eq!(verifier.verify_cached(&of_session()), Err(revoked()));
     clock.store(UNTIL, SeqCst);
     let expired = AuthError::Invalid(VerifyError::Expired);
     assert_eq!(verifier.verify_cached(&of_session()), Err(expired));
     assert_eq!((expired.code(), expired.status().as_u16()), ("token_expired", 401));
-    let revoked = AuthError::Revoked;
+    let revoked = revoked();
     assert_eq!((revoked.code(), revoked.status().as_u16()), ("token_revoked", 401));
     assert_eq!(expired.www_authenticate(), revoked.www_authenticate());
     assert!(revoked.www_authenticate().unwrap().contains(r#"error="invalid_token""#));
@@ -119,12 +123,29 @@ fn an_entry_counts_until_its_end_and_the_leeway_of_the_verifier() {
         for (now, known) in [(NOW, 1), (end - 1, 1), (end, 0)] {
             clock.store(now, SeqCst);
             let verdict = verifier.verify_cached(&of_session()).map(|_| ());
-            let expected = if now < end { Err(AuthError::Revoked) } else { Ok(()) };
+            let expected = if now < end { Err(revoked()) } else { Ok(()) };
             assert_eq!(verdict, expected, "{}", now - NOW);
             list.confirm();
             assert_eq!(list.len(), known);
         }
     }
+}
+
+/// The list has what ended within the leeway, and a verifier that has just started knows nothing else.
+#[test]
+fn an_entry_that_has_ended_counts_for_the_leeway_of_a_verifier_that_has_just_started() {
+    let (verifier, list, clock) = verifier(Rules::default().exp_leeway(MAX_EXP_LEEWAY));
+    let leeway = i64::try_from(MAX_EXP_LEEWAY.as_secs()).unwrap();
+    // The end of the token, and so of the entry at the latest.
+    let end = NOW + 3590;
+    for now in [end, end + leeway - 1] {
+        clock.store(now, SeqCst);
+        list.apply(page(true, false, vec![RevocationEntry::session(id(SID), end)])).unwrap();
+        assert_eq!(verifier.verify_cached(&of_session()), Err(revoked()), "{}", now - end);
+    }
+    clock.store(end + leeway, SeqCst);
+    let expired = AuthError::Invalid(VerifyError::Expired);
+    assert_eq!(verifier.verify_cached(&of_session()), Err(expired));
 }
 
 #[test]
@@ -133,13 +154,13 @@ fn a_replacement_counts_whole_or_not_at_all() {
     let (session, old) = (of_session(), token(""));
     list.apply(page(true, false, vec![RevocationEntry::session(id(SID), UNTIL)])).unwrap();
     list.apply(page(true, true, vec![RevocationEntry::account(id(SUB), 1, UNTIL)])).unwrap();
-    assert_eq!(verifier.verify_cached(&session), Err(AuthError::Revoked));
+    assert_eq!(verifier.verify_cached(&session), Err(revoked()));
     verifier.verify_cached(&old).unwrap();
     // Said again amid the pages, it does not lose those before.
     list.apply(page(true, true, Vec::new())).unwrap();
     list.apply(page(false, false, Vec::new())).unwrap();
     verifier.verify_cached(&session).unwrap();
-    assert_eq!(verifier.verify_cached(&old), Err(AuthError::Revoked));
+    assert_eq!(verifier.verify_cached(&old), Err(revoked()));
 }
 
 #[test]
@@ -159,11 +180,7 @@ fn nothing_is_taken_before_the_source_was_asked_nor_with_a_list_that_is_too_old(
     std::thread::sleep(Duration::from_millis(120));
     assert!(!bounded.is_ready());
     assert_eq!(bounded.verify_cached(&token("")), Err(stale));
-    assert_eq!(
-        bounded.verify_cached(&of_session()),
-        Err(AuthError::Revoked),
-        "what is known counts"
-    );
+    assert_eq!(bounded.verify_cached(&of_session()), Err(revoked()), "what is known counts");
     list.confirm();
     assert!(bounded.is_ready() && bounded.has_current_revocations());
     bounded.verify_cached(&token("")).unwrap();
