@@ -186,8 +186,9 @@ impl App {
             otlp,
             checks: vec![
                 database_check(store.clone(), Arc::clone(&service)),
-                schema_check(store, Arc::clone(&service)),
+                schema_check(store.clone(), Arc::clone(&service)),
             ],
+            successes: store.successes().clone(),
             grpc_services: edge::grpc::SERVICES,
             descriptors: edge::grpc::DESCRIPTORS,
         };
@@ -212,6 +213,12 @@ impl App {
             }
         }
         Ok(Self { server, preparation, starting })
+    }
+
+    /// Its rules, for whoever is in the same process.
+    #[must_use]
+    pub fn service(&self) -> &Arc<Service> {
+        &self.preparation.service
     }
 
     /// The clock that it goes by.

@@ -1,6 +1,7 @@
 """A Postgres that restarts, hangs, or has no connection to spare: 503 in bounded time, and everything
 as before when it is back."""
 
+import concurrent.futures
 import threading
 import time
 
@@ -9,6 +10,7 @@ from kit.case import FaultTest
 from kit.client import Client
 from kit.load import Load, people
 from kit.process import Process
+from kit.services import Person, credentials
 from kit.wait import until
 
 AWAY = "503 database_unavailable"
@@ -86,6 +88,29 @@ class DatabaseOutage(FaultTest):
             self.server.start()
             self.assert_recovers(load, 10)
         self.assert_only_refused(load)
+
+    def test_nobody_whose_request_has_succeeded_is_told_that_the_service_is_not_ready(self):
+        person = Person(self.auth_service.rest)
+        requests = (
+            (self.auth_service, lambda auth: auth.post("/auth/login", credentials(person.email))),
+            (self.user_service, lambda user: user.get(person.path, person.token)),
+        )
+        for round_ in range(3):
+            self.server.kill()
+            for service, _ in requests:
+                until(lambda: service.rest.get("/readyz").status == 503, 9, "not ready")
+            # At another moment between two looks each time.
+            time.sleep(0.3 * round_)
+            self.server.start()
+
+            def first_success(service, ask):
+                until(lambda: ask(service.rest).status == 200, 20, "a request succeeds")
+                return service.rest.get("/readyz")
+
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                answers = [pool.submit(first_success, *request) for request in requests]
+                for answer in answers:
+                    self.assertEqual("200", answer.result().outcome)
 
     def test_cut_connections_cost_one_answer_each_at_most(self):
         with self.load() as load:

@@ -123,7 +123,7 @@ impl App {
         );
         let mut checks = verification::checks(&verifier, follows_revocations);
         checks.push(database_check(store.clone(), Arc::clone(&service)));
-        checks.push(schema_check(store, Arc::clone(&service)));
+        checks.push(schema_check(store.clone(), Arc::clone(&service)));
         let plan = Plan {
             service: NAME,
             version: VERSION,
@@ -132,6 +132,7 @@ impl App {
             metrics,
             otlp,
             checks,
+            successes: store.successes().clone(),
             grpc_services: edge::grpc::SERVICES,
             descriptors: edge::grpc::DESCRIPTORS,
         };

@@ -10,7 +10,7 @@ use std::{io, sync::LazyLock};
 
 pub use outbox::Origin;
 use outbox::Outbox;
-use service_kit::clock::Clock;
+use service_kit::{clock::Clock, health::Successes};
 pub use sql_kit::StoreError;
 use sql_kit::{
     Connections, Database, Migrations, PoolOptions, Sql, migrator, read, transaction, values,
@@ -67,6 +67,12 @@ impl Store {
     #[must_use]
     pub const fn clock(&self) -> &Clock {
         self.sql.clock()
+    }
+
+    /// Where it is noted that the database has carried out an operation: for readiness.
+    #[must_use]
+    pub const fn successes(&self) -> &Successes {
+        self.sql.successes()
     }
 
     /// Runs the migrations that are missing. Safe when several replicas do it at once.

@@ -2,9 +2,11 @@
 
 mod grpc;
 mod probes;
+mod successes;
 
 pub use self::grpc::HealthApi;
 pub(crate) use self::probes::Verbatim;
+pub use self::successes::Successes;
 
 use std::{
     collections::BTreeMap,
@@ -107,60 +109,96 @@ pub struct CheckReport {
     pub note: Option<&'static str>,
 }
 
+/// The results of a round of checks.
+#[derive(Debug, Clone)]
+struct Results {
+    round: u64,
+    report: Report,
+}
+
+impl Results {
+    fn is_ok(&self) -> bool {
+        self.report.status == Status::Ok
+    }
+}
+
 /// The state of a service's health.
 #[derive(Debug, Clone)]
 pub struct Health {
-    report: watch::Receiver<Report>,
+    results: watch::Receiver<Results>,
+    successes: Successes,
 }
 
 impl Health {
-    /// Starts to check: often until everything works, then every second. From `shutdown` on the service is not ready.
+    /// Starts to check: often until everything works, then every second, and at once where something is
+    /// said not to work but a success is noted. From `shutdown` on the service is not ready.
     #[must_use]
     pub fn start(
         service: &'static str,
         version: &'static str,
         checks: Vec<Check>,
+        successes: Successes,
         shutdown: CancellationToken,
     ) -> Self {
         let unavailable = CheckReport { status: Status::Unavailable, latency_ms: 0.0, note: None };
-        let (sender, report) = watch::channel(Report {
+        let report = Report {
             status: Status::Unavailable,
             service,
             version,
             checks: checks.iter().map(|check| (check.name, unavailable)).collect(),
-        });
+        };
+        let (sender, results) = watch::channel(Results { round: 0, report });
+        let noted = successes.clone();
         tokio::spawn(async move {
             let draining = async {
                 shutdown.cancelled().await;
-                sender.send_modify(|report| report.status = Status::Unavailable);
+                sender.send_modify(|results| {
+                    results.report.status = Status::Unavailable;
+                    // Nothing more is to be waited for.
+                    results.round = u64::MAX;
+                });
             };
             tokio::select! {
                 biased;
                 () = draining => {}
-                () = check_forever(service, &checks, &sender) => {}
+                () = check_forever(service, &checks, &sender, &noted) => {}
             }
             // Keeps the last report readable until nobody is left to read it.
             sender.closed().await;
         });
-        Self { report }
+        Self { results, successes }
     }
 
     /// The present state.
     #[must_use]
     pub fn report(&self) -> Report {
-        self.report.borrow().clone()
+        self.results.borrow().report.clone()
+    }
+
+    /// The state for a probe. Where it is not ready, but something has succeeded since that was found, this
+    /// waits for the checks that follow: 1.5 s at most, and milliseconds where they pass.
+    pub async fn current(&self) -> Report {
+        let mut results = self.results.clone();
+        if !results.borrow().is_ok()
+            && let Some(round) = self.successes.awaited_round()
+        {
+            let known = results.wait_for(|results| results.is_ok() || results.round >= round);
+            // What is known then counts, whatever has come of the wait.
+            let _ = tokio::time::timeout(CHECK_TIMEOUT, known).await;
+        }
+        self.report()
     }
 
     /// Whether the service can do its work.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.report.borrow().status == Status::Ok
+        self.results.borrow().is_ok()
     }
 
     /// Waits until the service can do its work.
     pub async fn ready(&self) {
         // An error means that checking has ended, which it only does with the process.
-        let _ = self.report.clone().wait_for(|report| report.status == Status::Ok).await;
+        let _ = self.results.clone().wait_for(Results::is_ok).await;
     }
 
     /// Shows the checks in `metrics`.
@@ -172,7 +210,7 @@ impl Health {
             Unit::Count,
             "check",
             move || {
-                let report = health.report.borrow();
+                let report = &health.results.borrow().report;
                 let works = |check: &CheckReport| f64::from(u8::from(check.status == Status::Ok));
                 report.checks.iter().map(|(name, check)| (*name, works(check))).collect()
             },
@@ -180,12 +218,25 @@ impl Health {
     }
 }
 
-async fn check_forever(service: &'static str, checks: &[Check], sender: &watch::Sender<Report>) {
+async fn check_forever(
+    service: &'static str,
+    checks: &[Check],
+    sender: &watch::Sender<Results>,
+    successes: &Successes,
+) {
     let mut started = false;
     let mut failures = vec![0; checks.len()];
     loop {
-        let results = futures_util::future::join_all(checks.iter().map(run)).await;
-        sender.send_modify(|report| {
+        let (round, follows_success) = successes.begin_round();
+        let all = futures_util::future::join_all(checks.iter().map(run));
+        let was_ready = sender.borrow().is_ok();
+        // A check that hangs where something else has succeeded meanwhile is begun anew, once.
+        let results = tokio::select! {
+            results = all => results,
+            () = successes.wait(), if !was_ready && !follows_success => continue,
+        };
+        let mut is_ready = false;
+        sender.send_modify(|Results { round: of, report }| {
             for ((name, result), failures) in results.into_iter().zip(&mut failures) {
                 *failures = if result.status == Status::Ok { 0 } else { *failures + 1 };
                 let before = report.checks.get(name).map(|check| check.status);
@@ -197,10 +248,20 @@ async fn check_forever(service: &'static str, checks: &[Check], sender: &watch::
                     log_change(service, name, status);
                 }
             }
-            report.status = report.checks.values().all(|check| check.status == Status::Ok).into();
-            started |= report.status == Status::Ok;
+            is_ready = report.checks.values().all(|check| check.status == Status::Ok);
+            report.status = is_ready.into();
+            *of = round;
         });
-        tokio::time::sleep(if started { INTERVAL } else { START_INTERVAL }).await;
+        successes.end_round();
+        started |= is_ready;
+        tokio::time::sleep(START_INTERVAL).await;
+        if started {
+            let rest = tokio::time::sleep(INTERVAL - START_INTERVAL);
+            tokio::select! {
+                () = rest => {}
+                () = successes.wait(), if !is_ready => {}
+            }
+        }
     }
 }
 
@@ -236,7 +297,8 @@ mod tests {
     async fn a_check_that_works_may_have_a_note() {
         let check = passing("database").with_note(|| Some("look here"));
         let checks = vec![check, passing("schema")];
-        let health = Health::start("s", "1", checks, CancellationToken::new());
+        let health =
+            Health::start("s", "1", checks, Successes::default(), CancellationToken::new());
         health.ready().await;
         let report = serde_json::to_value(health.report()).unwrap();
         assert_eq!(report["checks"]["database"]["note"], "look here");
@@ -257,7 +319,13 @@ mod tests {
             }
         });
         let other = passing("other");
-        let health = Health::start("s", "1", vec![check, other], CancellationToken::new());
+        let health = Health::start(
+            "s",
+            "1",
+            vec![check, other],
+            Successes::default(),
+            CancellationToken::new(),
+        );
         assert!(!health.is_ready(), "ready before the first check");
         health.ready().await;
 
@@ -283,7 +351,8 @@ mod tests {
             let works = rounds.fetch_add(1, Ordering::Relaxed).is_multiple_of(3);
             async move { works }
         });
-        let health = Health::start("s", "1", vec![check], CancellationToken::new());
+        let health =
+            Health::start("s", "1", vec![check], Successes::default(), CancellationToken::new());
         health.ready().await;
         let looks = async {
             while round.load(Ordering::Relaxed) < 30 {
@@ -294,10 +363,69 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(60), looks).await.unwrap();
     }
 
+    /// Whether a check passes, and a health of it that said yes and says no since it does not.
+    async fn failed() -> (Arc<AtomicBool>, Successes, Health) {
+        let works = Arc::new(AtomicBool::new(true));
+        let probe = Arc::clone(&works);
+        let check = Check::new("database", move || {
+            let works = probe.load(Ordering::Relaxed);
+            async move {
+                if !works {
+                    std::future::pending::<()>().await;
+                }
+                true
+            }
+        });
+        let successes = Successes::default();
+        let shutdown = CancellationToken::new();
+        let health = Health::start("s", "1", vec![check], successes.clone(), shutdown);
+        health.ready().await;
+        successes.note();
+        works.store(false, Ordering::Relaxed);
+        let fails = health.results.clone().wait_for(|results| !results.is_ok()).await.is_ok();
+        assert!(fails);
+        (works, successes, health)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_had_a_success_is_not_told_that_there_can_be_none() {
+        // At any moment between two rounds of checks and within one.
+        for wait in (0..3000).step_by(50) {
+            let (works, successes, health) = failed().await;
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            assert_eq!(health.current().await.status, Status::Unavailable);
+            works.store(true, Ordering::Relaxed);
+            successes.note();
+            let asked = tokio::time::Instant::now();
+            assert_eq!(health.current().await.status, Status::Ok, "after {wait} ms");
+            assert!(asked.elapsed() <= Duration::from_millis(50), "{:?}", asked.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn successes_that_need_less_make_nothing_ready_and_no_probe_wait_for_long() {
+        let (_, successes, health) = failed().await;
+        let rounds = health.results.borrow().round;
+        for _ in 0..100 {
+            successes.note();
+            let asked = tokio::time::Instant::now();
+            assert_eq!(health.current().await.status, Status::Unavailable);
+            assert!(asked.elapsed() <= CHECK_TIMEOUT, "{:?}", asked.elapsed());
+        }
+        let rounds = health.results.borrow().round - rounds;
+        assert!(rounds <= 250, "{rounds}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_stopping_service_is_not_ready() {
         let shutdown = CancellationToken::new();
-        let health = Health::start("s", "1", vec![passing("database")], shutdown.clone());
+        let health = Health::start(
+            "s",
+            "1",
+            vec![passing("database")],
+            Successes::default(),
+            shutdown.clone(),
+        );
         health.ready().await;
         shutdown.cancel();
         tokio::task::yield_now().await;

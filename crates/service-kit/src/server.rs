@@ -14,7 +14,7 @@ use crate::{
     admin,
     edge::Edge,
     grpc,
-    health::{Check, Health},
+    health::{Check, Health, Successes},
     listen::{Listener, NetworkLimit},
     metrics::Metrics,
     otlp::Otlp,
@@ -41,6 +41,8 @@ pub struct Plan<'a> {
     pub otlp: Otlp,
     /// What it cannot work without.
     pub checks: Vec<Check>,
+    /// Where it is noted that something succeeds which needs what is checked.
+    pub successes: Successes,
     /// The names of its gRPC services, for health.
     pub grpc_services: &'static [&'static str],
     /// Their descriptors, for reflection.
@@ -70,7 +72,8 @@ impl Server {
         grpc: impl FnOnce(&mut RoutesBuilder),
         shutdown: CancellationToken,
     ) -> Result<Self, String> {
-        let Plan { service, version, addresses, runtime, metrics, otlp, checks, .. } = plan;
+        let Plan { service, version, addresses, runtime, metrics, otlp, checks, successes, .. } =
+            plan;
         let network = NetworkLimit {
             most: runtime.edge.connections_per_network,
             proxies: runtime.edge.trusted_proxies.clone(),
@@ -91,7 +94,7 @@ impl Server {
             tls: runtime.tls.is_some(),
             draining: stop.draining().clone(),
         };
-        let health = Health::start(service, version, checks, shutdown);
+        let health = Health::start(service, version, checks, successes, shutdown);
         health.observe(&metrics);
         if let Some(tls) = &runtime.tls {
             tls.observe(&metrics);

@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use service_kit::{
     edge::Edge,
     grpc,
-    health::Health,
+    health::{Health, Successes},
     listen::{AnswerMemory, Limits, Listener, Protocol},
     metrics::Metrics,
     rest,
@@ -56,7 +56,8 @@ async fn serve_rest(routes: Router) -> SocketAddr {
 
 /// The gRPC edge with health and reflection.
 async fn serve_grpc(metrics: &Metrics) -> SocketAddr {
-    let health = Health::start("test", "1", Vec::new(), CancellationToken::new());
+    let health =
+        Health::start("test", "1", Vec::new(), Successes::default(), CancellationToken::new());
     let mut routes = tonic::service::Routes::builder();
     routes.add_service(health.grpc_server(&["a.B"]));
     grpc::add_reflection(&mut routes, &[]).unwrap();

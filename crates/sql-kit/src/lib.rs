@@ -23,6 +23,7 @@ pub use migrate::{Migrated, MigrationSource, MigrationState, migrator};
 use postgres::{Lease, Postgres};
 use service_kit::{
     clock::Clock,
+    health::Successes,
     metrics::{Durations, Metrics, Unit as MetricUnit},
 };
 pub use settings::DatabaseSettings;
@@ -54,6 +55,8 @@ pub struct PoolOptions {
     pub durations: Durations,
     /// The clock that follows the database's.
     pub clock: Clock,
+    /// Where it is noted that the database has carried out an operation.
+    pub successes: Successes,
 }
 
 impl PoolOptions {
@@ -68,6 +71,7 @@ impl PoolOptions {
             transaction_pooling: false,
             durations: metrics.durations("db.client.operation.duration", "", "db.system.name", &[]),
             clock: Clock::default(),
+            successes: Successes::default(),
         }
     }
 
@@ -85,6 +89,7 @@ impl PoolOptions {
         );
         Self {
             clock,
+            successes: Successes::default(),
             application,
             max_connections: settings.max_connections,
             acquire_timeout: settings.acquire_timeout,

@@ -3,7 +3,7 @@
 
 use std::{io, time::Duration};
 
-use service_kit::clock::Clock;
+use service_kit::{clock::Clock, health::Successes};
 use sqlx::{Sqlite as SqliteEngine, Transaction, migrate::Migrator, pool::PoolConnection};
 
 use crate::{
@@ -49,6 +49,7 @@ pub struct Sql {
     engine: Engine,
     clock: Clock,
     readings: Readings,
+    successes: Successes,
 }
 
 #[derive(Debug, Clone)]
@@ -64,14 +65,14 @@ impl Sql {
     ///
     /// Where the folder of a SQLite file cannot be made.
     pub fn open(database: &Database, options: PoolOptions) -> io::Result<Self> {
-        let clock = options.clock.clone();
+        let (clock, successes) = (options.clock.clone(), options.successes.clone());
         let engine = match database {
             Database::Postgres(servers) => {
                 Engine::Postgres(Postgres::open(servers.clone(), options))
             }
             Database::Sqlite(file) => Engine::Sqlite(Sqlite::open((**file).clone(), options)?),
         };
-        Ok(Self { engine, clock, readings: Readings::default() })
+        Ok(Self { engine, clock, readings: Readings::default(), successes })
     }
 
     /// The database's clock: on Postgres the server's as of the last few [`Sql::ping`], on SQLite the
@@ -79,6 +80,12 @@ impl Sql {
     #[must_use]
     pub const fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Where it is noted that the database has carried out an operation: for readiness.
+    #[must_use]
+    pub const fn successes(&self) -> &Successes {
+        &self.successes
     }
 
     /// Does an operation: observed, given up after [`crate::OPERATION_TIMEOUT`], and done again where
@@ -109,10 +116,11 @@ impl Sql {
                 }
             }
         };
-        match &self.engine {
+        let result = match &self.engine {
             Engine::Postgres(database) => database.bounded(repeated).await,
             Engine::Sqlite(database) => database.bounded(repeated).await,
-        }
+        };
+        result.inspect(|_| self.successes.note())
     }
 
     /// Draws the conclusions of an error for the other connections.

@@ -3,20 +3,19 @@
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt as _, stream};
-use tokio::sync::watch;
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
     health_server::HealthServer,
 };
 
-use super::{Health, Report, Status};
+use super::{Health, Status};
 
 impl Health {
     /// The gRPC health service (`grpc.health.v1.Health`) with the same state for `""` and each of
     /// `services`.
     #[must_use]
     pub fn grpc_server(&self, services: &'static [&'static str]) -> HealthServer<HealthApi> {
-        HealthServer::new(HealthApi { report: self.report.clone(), services })
+        HealthServer::new(HealthApi { health: self.clone(), services })
     }
 }
 
@@ -24,7 +23,7 @@ impl Health {
 /// error, where health.proto wants SERVICE_UNKNOWN and an open stream.
 #[derive(Debug)]
 pub struct HealthApi {
-    report: watch::Receiver<Report>,
+    health: Health,
     services: &'static [&'static str],
 }
 
@@ -54,7 +53,7 @@ impl tonic_health::pb::health_server::Health for HealthApi {
         if !self.knows(&request.get_ref().service) {
             return Err(tonic::Status::not_found("unknown service"));
         }
-        Ok(tonic::Response::new(serving(self.report.borrow().status)))
+        Ok(tonic::Response::new(serving(self.health.current().await.status)))
     }
 
     type WatchStream = WatchStream;
@@ -71,14 +70,15 @@ impl tonic_health::pb::health_server::Health for HealthApi {
         }
         // The present state, then each change of it; not every check.
         let changes =
-            stream::unfold((self.report.clone(), None), |(mut report, last)| async move {
+            stream::unfold((self.health.results.clone(), None), |(mut results, last)| async move {
                 let status = match last {
-                    None => report.borrow_and_update().status,
+                    None => results.borrow_and_update().report.status,
                     Some(last) => {
-                        report.wait_for(|report| report.status != last).await.ok()?.status
+                        let changed = results.wait_for(|results| results.report.status != last);
+                        changed.await.ok()?.report.status
                     }
                 };
-                Some((Ok(serving(status)), (report, Some(status))))
+                Some((Ok(serving(status)), (results, Some(status))))
             });
         Ok(tonic::Response::new(Box::pin(changes)))
     }

@@ -32,7 +32,7 @@ struct Live {
 }
 
 async fn ready(State(health): State<Health>) -> impl IntoResponse {
-    let report = health.report();
+    let report = health.current().await;
     let status = match report.status {
         Status::Ok => StatusCode::OK,
         Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
