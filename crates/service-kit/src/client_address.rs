@@ -83,8 +83,10 @@ impl TrustedProxies {
     /// The network of the client that sent a request. `X-Forwarded-For` and `Forwarded` (RFC 7239)
     /// count only if the socket's peer is trusted, and then from the right up to the first address
     /// that is not: what stands further left is the client's own word. Where both are given and
-    /// differ, one of them is made up, and the peer itself counts. A field that names no address,
-    /// such as a `Forwarded` without `for`, says nothing, and so contradicts nothing.
+    /// differ, one of them is made up, and the peer itself counts. So it does where the address that
+    /// counts cannot be read, or stands in a malformed field: an unfinished quoted string, `for` twice in
+    /// an element. A field that names no address, such as a `Forwarded` without `for`, says nothing, and
+    /// so contradicts nothing.
     #[must_use]
     pub fn client(&self, headers: &HeaderMap, extensions: &Extensions) -> Network {
         let peer = extensions
@@ -144,18 +146,32 @@ fn addresses_of_list(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
 }
 
 /// The addresses in `Forwarded`. Every parameter is optional (RFC 7239, section 4): an element
-/// without `for` says nothing of an address.
+/// without `for` says nothing of an address. One that is malformed is an address that cannot be read.
 fn addresses_of_standard(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     lines(headers, &FORWARDED)
-        .flat_map(|line| outside_quotes(line, ','))
-        .filter_map(|element| {
-            outside_quotes(element, ';').into_iter().find_map(|pair| {
-                let (name, value) = pair.split_once('=')?;
-                let is_for = name.trim().eq_ignore_ascii_case("for");
-                is_for.then(|| address(value.trim().trim_matches('"')))
-            })
+        .flat_map(|line| match outside_quotes(line, ',') {
+            Some(elements) => elements.into_iter().filter_map(address_of_element).collect(),
+            // Where the quoted string begins that has no end may be the word of anybody.
+            None => vec![None],
         })
         .collect()
+}
+
+/// The address that an element of `Forwarded` names, if it names one; `Some(None)` for one that cannot be
+/// read. A parameter must not occur twice in an element (RFC 7239, section 4): of two a reader that takes the
+/// first and one that takes the last would believe different clients.
+fn address_of_element(element: &str) -> Option<Option<IpAddr>> {
+    let pairs = outside_quotes(element, ';')?;
+    let mut named = pairs.iter().filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then(|| value.trim())
+    });
+    let (first, second) = (named.next()?, named.next());
+    let unquoted = || match first.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"'),
+        None => Some(first),
+    };
+    Some(if second.is_some() { None } else { unquoted().and_then(address) })
 }
 
 /// All lines of a field. One that is not text is an address that cannot be read.
@@ -164,19 +180,21 @@ fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
 }
 
 /// Splits a text, but not inside quoted strings (RFC 9110, section 5.6.4): whoever chooses the Host
-/// of a request may have chosen what stands in them.
-fn outside_quotes(text: &str, separator: char) -> Vec<&str> {
+/// of a request may have chosen what stands in them. `None` where one of them has no end.
+fn outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
     let (mut is_quoted, mut is_escaped) = (false, false);
-    text.split(|c: char| {
-        match c {
-            _ if is_escaped => is_escaped = false,
-            '\\' if is_quoted => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
-            _ => {}
-        }
-        c == separator && !is_quoted
-    })
-    .collect()
+    let parts = text
+        .split(|c: char| {
+            match c {
+                _ if is_escaped => is_escaped = false,
+                '\\' if is_quoted => is_escaped = true,
+                '"' => is_quoted = !is_quoted,
+                _ => {}
+            }
+            c == separator && !is_quoted
+        })
+        .collect();
+    (!is_quoted).then_some(parts)
 }
 
 /// An address, with or without a port, IPv6 with or without brackets.
@@ -254,6 +272,33 @@ mod tests {
         assert_eq!(of("host=\"x,for=9.9.9.9\";for=1.2.3.4"), "1.2.3.4");
         assert_eq!(of("host=\"x;for=9.9.9.9\";for=1.2.3.4"), "1.2.3.4");
         assert_eq!(of("host=\"x\\\",for=9.9.9.9\";for=1.2.3.4"), "1.2.3.4");
+    }
+
+    #[test]
+    fn a_malformed_field_is_not_believed() {
+        let of = |value| client("10.0.0.1", "10.0.0.1", &[("forwarded", value)]);
+        for malformed in [
+            "for=1.2.3.4, for=\"9.9.9.9",
+            "host=\"x;for=9.9.9.9",
+            "for=9.9.9.9;host=\"x",
+            "for=1.2.3.4;for=9.9.9.9",
+            "for=9.9.9.9;proto=https;FOR=9.9.9.9",
+            "for=9.9.9.9\"",
+            "for=\"9.9.9.9\"x",
+            "for=\"\"9.9.9.9\"\"",
+            "host=\"x\\\"",
+        ] {
+            assert_eq!(of(malformed), "10.0.0.1", "{malformed}");
+            let with = |list| {
+                let fields = [("x-forwarded-for", list), ("forwarded", malformed)];
+                client("10.0.0.1", "10.0.0.1", &fields)
+            };
+            assert_eq!(with("9.9.9.9"), "10.0.0.1", "{malformed}");
+        }
+        // Only what counts is judged: left of it stands the word of others.
+        assert_eq!(of("for=9.9.9.9;for=8.8.8.8, for=1.2.3.4"), "1.2.3.4");
+        let two = [("forwarded", "for=\"9.9.9.9"), ("forwarded", "for=1.2.3.4")];
+        assert_eq!(client("10.0.0.1", "10.0.0.1", &two), "1.2.3.4");
     }
 
     #[test]

@@ -9,6 +9,13 @@ const COMMON_WORDS: [&str; 10] =
 /// What Kubernetes and Docker set for each of their services (`AUTH_SERVICE_HOST`, `AUTH_PORT_…`).
 const OF_ORCHESTRATORS: [&str; 4] = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT", "_NAME"];
 
+/// Names of others that look like ours: of OpenSSL, of X11, and of pass.
+const FOREIGN: [&str; 3] = ["SSL_CERT_DIR", "SSL_CERT_FILE", "SESSION_MANAGER"];
+const FOREIGN_PREFIXES: [&str; 1] = ["PASSWORD_STORE_"];
+
+/// Settings that had another name once, and the name that they have now.
+const RENAMED: [(&str, &str); 1] = [("METRICS_ADDR", "ADMIN_ADDR")];
+
 /// What looks like one of `known` and is none: the name and the known one that is nearest, if one is
 /// near.
 pub(super) fn lookalikes<'a>(
@@ -26,14 +33,31 @@ pub(super) fn lookalikes<'a>(
         .filter(|name| {
             !OF_ORCHESTRATORS.iter().any(|end| name.ends_with(end)) && !name.contains("_PORT_")
         })
+        .filter(|name| {
+            !FOREIGN.contains(name) && !FOREIGN_PREFIXES.iter().any(|start| name.starts_with(start))
+        })
         .filter_map(|name| {
-            let nearest = nearest(name, known);
+            let nearest = present(name, known).or_else(|| nearest(name, known));
             let has_our_word = name.split_once('_').is_some_and(|(word, _)| words.contains(word));
             (nearest.is_some() || has_our_word).then(|| (name.to_owned(), nearest))
         })
         .collect();
     found.sort_unstable();
     found
+}
+
+/// The present name of a setting that was renamed. Where each of two services has it under a prefix, the old
+/// name without one meant both.
+fn present(name: &str, known: &BTreeSet<String>) -> Option<String> {
+    let (prefix, present) =
+        RENAMED.iter().find_map(|(old, present)| Some((name.strip_suffix(old)?, present)))?;
+    let exact = format!("{prefix}{present}");
+    if known.contains(&exact) {
+        return Some(exact);
+    }
+    let all: Vec<&str> =
+        known.iter().map(String::as_str).filter(|one| one.ends_with(&exact)).collect();
+    (prefix.is_empty() && !all.is_empty()).then(|| all.join(" or "))
 }
 
 /// The known name that takes the fewest edits, if they are few for its length.
@@ -75,7 +99,16 @@ mod tests {
     use super::*;
 
     fn found(given: &str) -> Option<(String, Option<String>)> {
-        let known = ["DATABASE_URL", "BCRYPT_COST", "HTTP_ADDR", "LOG_LEVEL", "SERVICE_TOKEN"];
+        let known = [
+            "BCRYPT_COST",
+            "DATABASE_URL",
+            "HTTP_ADDR",
+            "LOG_LEVEL",
+            "PASSWORD_HASH",
+            "SERVICE_TOKEN",
+            "SESSION_LIFETIME",
+            "TLS_CERT_FILE",
+        ];
         let known = known.into_iter().map(str::to_owned).collect();
         lookalikes([given].into_iter(), &known).pop()
     }
@@ -96,6 +129,21 @@ mod tests {
     }
 
     #[test]
+    fn an_old_name_is_told_with_the_new_one() {
+        let found = |given, known: &[&str]| {
+            let known = known.iter().copied().map(str::to_owned).collect();
+            lookalikes([given].into_iter(), &known).pop().and_then(|(_, meant)| meant)
+        };
+        let alone = ["ADMIN_ADDR"];
+        assert_eq!(found("METRICS_ADDR", &alone).as_deref(), Some("ADMIN_ADDR"));
+        let both = ["AUTH_ADMIN_ADDR", "USER_ADMIN_ADDR"];
+        let meant = found("METRICS_ADDR", &both);
+        assert_eq!(meant.as_deref(), Some("AUTH_ADMIN_ADDR or USER_ADMIN_ADDR"));
+        assert_eq!(found("USER_METRICS_ADDR", &both).as_deref(), Some("USER_ADMIN_ADDR"));
+        assert_eq!(found("OTHER_METRICS_ADDR", &both), None);
+    }
+
+    #[test]
     fn what_is_of_others_is_not() {
         for given in [
             "DATABASE_URL",
@@ -108,6 +156,10 @@ mod tests {
             "DATABASE_PORT_5432_TCP",
             "SERVICE_NAME",
             "HOSTNAME",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "SESSION_MANAGER",
+            "PASSWORD_STORE_DIR",
         ] {
             assert_eq!(found(given), None, "{given}");
         }

@@ -79,12 +79,23 @@ pub(crate) fn read(
             given.insert((*keyword).to_owned(), value);
         }
     }
+    if !given.contains_key("user") {
+        given.insert("user".to_owned(), own_name()?);
+    }
     for (name, accepted) in FIXED {
         if given.get(*name).is_some_and(|value| !accepted.contains(&&**value)) {
             return Err(not_honoured(name, accepted));
         }
     }
     servers(&given)
+}
+
+/// The name that the operating system has for whom the process runs as, as libpq takes it.
+fn own_name() -> Result<String, String> {
+    whoami::username().map_err(|_| {
+        "has no user, nor has PGUSER, and the operating system has no name for the one that this runs as"
+            .to_owned()
+    })
 }
 
 fn unknown(name: &str) -> String {

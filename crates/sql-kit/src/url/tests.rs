@@ -46,6 +46,19 @@ fn every_part_of_a_url_is_optional() {
 }
 
 #[test]
+fn without_a_user_it_is_the_one_that_the_process_runs_as() {
+    let id = std::process::Command::new("id").arg("-un").output().unwrap();
+    let own = String::from_utf8(id.stdout).unwrap();
+    for url in ["postgres://h/db", "postgres:///db?host=/run", "postgres://"] {
+        assert_eq!(parse(url).unwrap()[0].get_username(), own.trim(), "{url}");
+    }
+    assert_eq!(database(&parse("postgres://h").unwrap()[0]), own.trim());
+    let environment = |name: &str| (name == "PGUSER").then(|| "other".to_owned());
+    assert_eq!(read("postgres://h/db", environment).unwrap()[0].get_username(), "other");
+    assert_eq!(read("postgres://u@h/db", environment).unwrap()[0].get_username(), "u");
+}
+
+#[test]
 fn an_ipv6_address_stands_in_brackets() {
     assert_eq!(addresses("postgres://u@[::1]:9/db"), ["[::1]:9"]);
     assert_eq!(parse("postgres://u@[::1]:9/db").unwrap()[0].get_host(), "::1");
