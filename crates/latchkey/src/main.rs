@@ -6,6 +6,7 @@ mod data;
 mod names;
 #[cfg(test)]
 mod reference;
+mod revocations;
 mod stack;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -168,7 +169,12 @@ async fn serve(stack: &Stack<'_>) -> Result<(), Failure> {
         .await
         .map_err(|error| AUTH.names().translate(&error.to_string()))?;
     let (http, grpc) = (auth.server().http_address(), auth.server().grpc_address());
-    let user = user_service::config::Settings::read(&mut stack.user(http, grpc)?)?;
+    let mut user = user_service::config::Settings::read(&mut stack.user(http, grpc)?)?;
+    if stack.follows_own_revocations()
+        && let Some(revocations) = &mut user.revocations
+    {
+        revocations.feed = revocations::feed(&auth);
+    }
     let user_scheme = scheme(&user.runtime);
     let user = user_service::App::build(user, shutdown.clone())
         .await

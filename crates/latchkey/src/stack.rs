@@ -89,6 +89,16 @@ impl<'a> Stack<'a> {
         Ok(source)
     }
 
+    /// Whether the user service takes the tokens of this auth service, and nobody says where else their
+    /// revocations are listed.
+    pub(crate) fn follows_own_revocations(&self) -> bool {
+        use user_service::config;
+
+        let source = self.source(USER, &config::DATABASE_URL);
+        let others = [config::JWKS_URL, config::JWT_PUBLIC_KEY_FILE, config::REVOCATIONS_URL];
+        others.iter().all(|setting| !source.is_set(setting))
+    }
+
     /// What is given to the user service, if the auth service listens where its settings say.
     pub(crate) fn user_beside_auth(&self) -> Result<Source, Failure> {
         let mut auth = self.auth()?;
