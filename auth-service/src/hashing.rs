@@ -3,20 +3,20 @@
 //! done in time. A thread computes several hashes at once ([`crate::lanes`]) where more wait than
 //! there are threads.
 
+mod place;
+mod worker;
+
 use std::{
     io,
     sync::{
         Arc,
-        atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
-            Ordering::{AcqRel, Relaxed},
-        },
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use opentelemetry::trace::SpanKind;
 use service_kit::{
     metrics::{Durations, Metrics, Unit},
@@ -24,18 +24,11 @@ use service_kit::{
 };
 use tokio::sync::oneshot;
 
+use self::place::Place;
 use crate::{
     lanes::{Seats, Work},
     password::{Memory, Step, Steps},
 };
-
-/// The nice value of the hashing threads, which gives them half as much of a contended core as a
-/// thread at 0 gets.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 3;
-
-/// How long memory that no hash has used is kept.
-const MEMORY_KEPT: Duration = Duration::from_secs(5);
 
 /// The pool of hashing threads. Clones share it; the threads end with the last clone.
 #[derive(Debug, Clone)]
@@ -86,47 +79,6 @@ impl<S: Steps> Steps for Answering<S> {
     }
 }
 
-/// A place in the queue. Whoever claims it first decides: the thread that takes the job, or the one
-/// who gives it up, because nobody waits for it any more or its time is over.
-#[derive(Debug, Clone)]
-struct Place(Arc<Claim>);
-
-#[derive(Debug)]
-struct Claim {
-    state: Arc<State>,
-    is_claimed: AtomicBool,
-}
-
-impl Place {
-    fn take(state: &Arc<State>) -> Self {
-        state.pending.fetch_add(1, Relaxed);
-        Self(Arc::new(Claim { state: Arc::clone(state), is_claimed: AtomicBool::new(false) }))
-    }
-
-    /// Gives the place up; `false` if the job has begun, or the place was given up before.
-    fn claim(&self) -> bool {
-        let is_first = !self.0.is_claimed.swap(true, AcqRel);
-        if is_first {
-            self.0.state.pending.fetch_sub(1, Relaxed);
-        }
-        is_first
-    }
-
-    /// Begins the job; `false` if the place was given up. It counts as pending until the job has
-    /// ended.
-    fn begin(&self) -> bool {
-        !self.0.is_claimed.swap(true, AcqRel)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if !*self.is_claimed.get_mut() {
-            self.state.pending.fetch_sub(1, Relaxed);
-        }
-    }
-}
-
 /// Why a job was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
@@ -163,8 +115,8 @@ impl Hashing {
             let seats = Seats::new(width, Arc::clone(&memory));
             let memory = Arc::clone(&memory);
             thread::Builder::new().name(format!("hash-{number}")).spawn(move || {
-                yield_to_requests();
-                work(&jobs, &state, seats, &memory);
+                worker::yield_to_requests();
+                worker::work(&jobs, &state, seats, &memory);
             })?;
         }
         let places = workers * width;
@@ -305,67 +257,6 @@ impl Slot {
     }
 }
 
-/// What a hashing thread does until the queue is closed.
-fn work(jobs: &Receiver<Job>, state: &State, mut seats: Seats, memory: &Memory) {
-    loop {
-        let next = if seats.busy() == 0 {
-            state.idle.fetch_add(1, Relaxed);
-            let next = wait(jobs, memory, MEMORY_KEPT);
-            state.idle.fetch_sub(1, Relaxed);
-            match next {
-                Some(job) => Some(job),
-                None => return,
-            }
-        } else if seats.has_room() && jobs.len() > state.idle.load(Relaxed) {
-            // What idle threads will take is theirs: two jobs are done sooner by two threads.
-            jobs.try_recv().ok()
-        } else {
-            None
-        };
-        let ended = match next {
-            Some(Job(begin)) => match begin() {
-                Some(work) => seats.begin(work),
-                // Nobody waits for it any more, and it is not pending.
-                None => continue,
-            },
-            None => {
-                // A core is not taken from a thread before its time slice of some milliseconds has
-                // ended, whatever its priority; requests would wait for that.
-                thread::yield_now();
-                seats.advance()
-            }
-        };
-        if let Some(took) = ended {
-            state.record(took);
-            state.pending.fetch_sub(1, Relaxed);
-        }
-    }
-}
-
-/// The next of what is queued; `None` once the queue is closed. While this waits, what hashes have
-/// left in memory is wiped, and what has not been used for `kept` is given back.
-fn wait<T>(jobs: &Receiver<T>, memory: &Memory, kept: Duration) -> Option<T> {
-    if let Ok(next) = jobs.try_recv() {
-        return Some(next);
-    }
-    memory.wipe();
-    let next = jobs.recv_timeout(kept).or_else(|_| {
-        memory.release(kept);
-        jobs.recv()
-    });
-    next.ok()
-}
-
-/// Lowers this thread's priority a little: while all cores hash, the threads that serve requests are
-/// preferred. Not by much: requests without pause would leave hashing a tenth of a core, and so refuse
-/// the logins of a few clients, each of which then asks again. Where the system refuses, hashing
-/// competes on equal terms.
-fn yield_to_requests() {
-    // On Linux a priority belongs to a thread, elsewhere to the whole process.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
-}
-
 impl State {
     fn record(&self, took: Duration) {
         let took = microseconds(took);
@@ -385,10 +276,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::{
-        domain::Password,
-        password::{Make, Scheme, bcrypt::Request, run},
-    };
+    use crate::password::bcrypt::Request;
 
     /// A step that calls a function and ends with what it returns.
     struct Call<F>(Option<F>);
@@ -475,43 +363,6 @@ mod tests {
         hashing.state.pending.store(3, Relaxed);
         let refused = tokio::time::timeout(Duration::from_secs(5), hashing.run(call(|| ()))).await;
         assert_eq!(refused.unwrap(), Err(Refused::Overloaded(Duration::from_secs(30))));
-    }
-
-    #[test]
-    fn memory_is_wiped_where_no_job_waits_and_given_back_where_none_comes() {
-        let scheme = Scheme::Argon2id { memory_kib: 64, iterations: 1, parallelism: 1 };
-        let memory = Memory::default();
-        run(Make::new(scheme, Password::normalize("password")).unwrap(), &memory).unwrap();
-        let left = || {
-            memory.look(|kept| {
-                let clean = |block: &argon2::Block| AsRef::<[u64]>::as_ref(block) == [0; 128];
-                let blocks = || kept.iter().copied().flatten();
-                (blocks().count(), blocks().all(clean))
-            })
-        };
-
-        let (sender, jobs) = crossbeam_channel::unbounded();
-        sender.send(()).unwrap();
-        assert_eq!(wait(&jobs, &memory, QUICK), Some(()));
-        assert_eq!(left(), (64, false));
-
-        let later = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(50));
-            sender.send(()).unwrap();
-            sender
-        });
-        assert_eq!(wait(&jobs, &memory, Duration::from_secs(60)), Some(()));
-        assert_eq!(left(), (64, true));
-
-        let sender = later.join().unwrap();
-        let later = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(50));
-            sender.send(()).unwrap();
-        });
-        assert_eq!(wait(&jobs, &memory, QUICK), Some(()));
-        assert_eq!(left(), (0, true));
-        later.join().unwrap();
-        assert_eq!(wait(&jobs, &memory, QUICK), None);
     }
 
     /// Two bcrypt hashes one after the other, as a failing login does, or a panic.
