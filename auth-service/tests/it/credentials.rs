@@ -2,6 +2,7 @@
 
 mod breached;
 mod email;
+mod equal_time;
 mod events;
 mod limits;
 mod mailbox;

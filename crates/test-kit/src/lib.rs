@@ -1,7 +1,9 @@
 //! What the integration tests of both services share: a fresh database on each engine, a REST client
-//! whose answers are easy to look at, and the check of an OpenAPI document.
+//! whose answers are easy to look at, and the checks of an OpenAPI document
+//! and of migrations.
 #![expect(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+pub mod migrations;
 pub mod openapi;
 pub mod pki;
 pub mod process;

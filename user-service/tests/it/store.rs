@@ -213,3 +213,8 @@ async fn a_newer_database_is_refused(engine: Engine) {
     assert_eq!(store.migrate().await, Err(StoreError::Newer(99)));
     assert_eq!(store.check_migrated().await, Err(StoreError::Newer(99)));
 }
+
+#[test]
+fn migrations_only_add() {
+    test_kit::migrations::assert_additive(&user_service::store::MIGRATIONS);
+}

@@ -1,12 +1,13 @@
 //! Change and reset of the password.
 
-use auth_service::config;
+use auth_service::{config, store::Store};
 use chrono::TimeDelta;
 use serde_json::json;
-use test_kit::ENGINES;
+use sql_kit::{read, values};
+use test_kit::{ENGINES, TestDatabase};
 
 use super::{OTHER_PASSWORD, Service, assert_refused, claims};
-use crate::support::PASSWORD;
+use crate::support::{PASSWORD, Running};
 
 #[tokio::test]
 async fn a_change_keeps_the_callers_session_and_ends_the_others() {
@@ -223,14 +224,86 @@ async fn a_reset_ends_the_throttling_that_others_have_caused() {
     }
 }
 
+/// All that is in a database, as far as text and bytes can be found in it.
+async fn contents(database: &TestDatabase) -> Vec<u8> {
+    let Some(file) = database.url.strip_prefix("sqlite://") else {
+        let store = Store::open(&database.url.parse().unwrap(), test_kit::pool_options()).unwrap();
+        let found = read!(store, |unit| {
+            let row = unit
+                .fetch_one(
+                    "SELECT string_agg(query_to_xml(
+                         format('SELECT t::text FROM %I t', tablename), true, false, '')::text, '')
+                         AS text
+                     FROM pg_tables WHERE schemaname = current_schema()",
+                    values![],
+                )
+                .await?;
+            row.get::<String>("text")
+        });
+        let found = found.await.unwrap();
+        store.close().await;
+        return found.into_bytes();
+    };
+    let file = file.split('?').next().unwrap();
+    [file.to_owned(), format!("{file}-wal")]
+        .into_iter()
+        .filter_map(|file| std::fs::read(file).ok())
+        .flatten()
+        .collect()
+}
+
+/// Whether these bytes are in there, as they are or in hexadecimal, as Postgres shows them.
+fn holds(contents: &[u8], wanted: &[u8]) -> bool {
+    let hex: String = wanted.iter().map(|byte| format!("{byte:02x}")).collect();
+    [wanted, hex.as_bytes()]
+        .iter()
+        .any(|wanted| contents.windows(wanted.len()).any(|window| window == *wanted))
+}
+
 #[tokio::test]
 async fn a_link_survives_a_restart_and_nothing_readable_is_stored() {
+    use base64::{
+        Engine as _,
+        engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    };
+
     for engine in ENGINES {
-        let service = Service::start(engine, &[]).await;
-        service.register("a@b.com", PASSWORD).await;
-        service.forgot("a@b.com").await;
-        let link = service.mailbox.next("password_reset", "a@b.com").await.token();
-        let service = Service::start_on(service.stop().await, &[]).await;
-        assert_eq!(service.reset(&link, OTHER_PASSWORD).await.status, 204);
+        // Nobody listens on this port, so the mail waits in the outbox.
+        let away = [
+            (config::SMTP_URL, "smtp://127.0.0.1:1?tls=none"),
+            (config::MAIL_FROM, "latchkey@example.com"),
+            (config::PUBLIC_URL, "https://id.example.com"),
+        ];
+        let service = Running::start_with(engine, &away).await;
+        service.register("the.owner@b.com").await;
+        let forgot = json!({"email": "the.owner@b.com"});
+        assert_eq!(service.rest.post("/auth/password/forgot", &forgot).await.status, 202);
+        let database = service.stop().await;
+        let stored = contents(&database).await;
+        assert!(holds(&stored, b"the.owner@b.com"), "{engine:?}: the account can be read");
+
+        let service = Service::start_on(database, &[]).await;
+        // The first try has failed, and the next is later.
+        service.running.advance_clock(TimeDelta::seconds(60));
+        let mail = service.mailbox.next("password_reset", "the.owner@b.com").await;
+        let (link, text) = (mail.token(), "https://id.example.com/account/reset-password");
+        assert!(mail.text.contains(text), "{}", mail.text);
+        // Neither the secret in any form, nor what the mail says or where it is from.
+        let secret = URL_SAFE_NO_PAD.decode(&link).unwrap();
+        assert_eq!(secret.len(), 32);
+        for readable in [
+            link.as_bytes(),
+            &secret,
+            STANDARD.encode(&secret).as_bytes(),
+            STANDARD.encode(&link).trim_end_matches('=').as_bytes(),
+            b"#token=",
+            b"reset-password",
+            b"latchkey@example.com",
+        ] {
+            let shown = String::from_utf8_lossy(readable);
+            assert!(!holds(&stored, readable), "{engine:?}: {shown} is stored");
+        }
+        assert_eq!(service.reset(&link, OTHER_PASSWORD).await.status, 204, "{engine:?}");
+        assert_eq!(service.login("the.owner@b.com", OTHER_PASSWORD).await.status, 200);
     }
 }
