@@ -8,6 +8,7 @@ from kit.client import Client
 from kit.load import Load, people
 from kit.process import Process, free_port
 from kit.services import Person, auth_service, is_active, user_service
+from kit.sessions import Refreshers, Session
 from kit.wait import until
 
 
@@ -42,7 +43,11 @@ class RollingRestart(FaultTest):
         for address in (auth, users):
             until(lambda: Client(address).get("/readyz").status == 200, 10, "HAProxy sees them")
 
-        with Load(people(auth, 4), auth, users, threads=8) as load:
+        sessions = [Session(Client(auth), Person(Client(auth)).email) for _ in range(3)]
+        with (
+            Load(people(auth, 4), auth, users, threads=8) as load,
+            Refreshers([auth], sessions, pause=0.01) as refreshers,
+        ):
             time.sleep(1)
             for _ in range(2):
                 for replica in (*auths, *user_replicas):
@@ -55,6 +60,12 @@ class RollingRestart(FaultTest):
         self.assertEqual([], load.failed[:5])
         for kind in ("register", "login", "get", "put", "list"):
             self.assertGreater(load.answered[kind], 30, load.answered)
+
+        # No session has ended, no refresh had to be tried again, and no token has two successors.
+        self.assertEqual([], refreshers.wrong[:5])
+        self.assertGreater(refreshers.refreshed, 100)
+        for session in sessions:
+            self.assertEqual([], session.with_two_successors())
 
         # The user service reaches whichever auth service there is.
         leaver = Person(Client(auth))
