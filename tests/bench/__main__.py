@@ -14,9 +14,26 @@ import sys
 import time
 
 from . import plots, report
+from .alone import footprint, soak
 from .processes import Failed, Postgres
-from .sections import ROUNDS, SECONDS, SECTIONS, say
+from .sections import ROUNDS, SECONDS, isolation, logins, pages, reads, replicas, say, scale
+from .sessions import sessions
 
+# In the order in which they are measured and told.
+SECTIONS = {
+    section.__name__: section
+    for section in (
+        reads,
+        logins,
+        isolation,
+        sessions,
+        pages,
+        replicas,
+        footprint,
+        scale,
+        soak,
+    )
+}
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DATA = pathlib.Path(__file__).with_name("data")
 

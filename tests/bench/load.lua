@@ -6,6 +6,8 @@
 --   update    PATCH of TARGET, with another name each time
 --   login     a random one of ACCOUNTS accounts; without ACCOUNTS always the same
 --   register  an email that nobody has; RUN makes it another run's
+--   refresh   the next refresh token of a session that no other request is under way for; SESSIONS names a
+--             file with one token of each session, a line each
 --
 -- TOKENS names a file with bearer tokens, one a line, which take turns.
 local kind = os.getenv("KIND")
@@ -14,6 +16,8 @@ local run = os.getenv("RUN")
 local profiles = tonumber(os.getenv("PROFILES") or "1")
 local accounts = tonumber(os.getenv("ACCOUNTS") or "0")
 local tokens = {}
+-- The newest refresh tokens of the sessions that wait for their turn: from first to last.
+local waiting, first, last = {}, 1, 0
 local number = 0
 
 function init()
@@ -25,6 +29,20 @@ function init()
     end
     -- Not the same ones at the beginning of each run.
     number = math.random(#tokens)
+  end
+  local sessions = os.getenv("SESSIONS")
+  if sessions then
+    for token in io.lines(sessions) do
+      last = last + 1
+      waiting[last] = token
+    end
+    -- Only here, since answers cost more where a script looks at them.
+    response = function(status, _, body)
+      if status == 200 then
+        last = last + 1
+        waiting[last] = body:match('"refresh_token":"([^"]+)"')
+      end
+    end
   end
 end
 
@@ -49,6 +67,12 @@ function request()
     return post("/auth/login", "person" .. math.random(accounts) .. "@example.com")
   elseif kind == "login" then
     return post("/auth/login", "a@b.com")
+  elseif kind == "refresh" then
+    local token = waiting[first]
+    waiting[first] = nil
+    first = first + 1
+    return wrk.format("POST", "/auth/refresh", { ["Content-Type"] = "application/json" },
+      '{"refresh_token":"' .. (token or "there are too few") .. '"}')
   elseif kind == "register" then
     return post("/auth/register", "new" .. run .. "x" .. number .. "@example.com")
   end

@@ -253,6 +253,12 @@ class Bench:
         server.ready(path=f"/users/{profile_id(1)}")
         return server
 
+    def bare_update(self, database: str) -> Server:
+        """Starts what does nothing but one UPDATE of one row."""
+        port = free_port()
+        words = ["floor-update", f"127.0.0.1:{port}"]
+        return self.spawn("bench", *words, ports={"rest": port}, DATABASE_URL=database)
+
     def run(self, program: str, *words: str, **settings: str) -> str:
         """Runs a command of one of the programs to its end; returns what it prints."""
         environment = {"PATH": os.environ["PATH"], **settings}
@@ -314,7 +320,7 @@ def fill_accounts(bench: Bench, database: str, count: int) -> None:
     """
     if not database.startswith("sqlite://"):
         bench.postgres.sql(
-            f"""INSERT INTO accounts
+            f"""INSERT INTO accounts (id, email, password_hash, hash_scheme, created_at)
                 SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '70008000'
                         || lpad(to_hex(n), 12, '0'))::uuid,
                        'person' || n || '@example.com', password_hash, hash_scheme,
@@ -339,7 +345,11 @@ def fill_accounts(bench: Bench, database: str, count: int) -> None:
             )
             for n in range(1, count + 1)
         )
-        connection.executemany("INSERT INTO accounts VALUES (?, ?, ?, ?, ?)", rows)
+        connection.executemany(
+            "INSERT INTO accounts (id, email, password_hash, hash_scheme, created_at)"
+            " VALUES (?, ?, ?, ?, ?)",
+            rows,
+        )
         connection.execute("ANALYZE")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

@@ -225,6 +225,57 @@ each database. Postgres has 64 MB of shared buffers; the rest is in the system's
     ]
 
 
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def sessions(data: dict) -> tuple[str, list[str]]:
+    text = f"""`POST /auth/refresh` by wrk: each request presents the newest token of a session that no other request
+is under way for. `bare UPDATE` is axum with one UPDATE of one row by its key through an sqlx pool, without
+token, signature and rules. A refresh reads the session, moves it, and signs an access token; an RS256
+signature costs more than all the rest. {data["rows"]:,} sessions are there beside those that are refreshed
+where a line says so. The CPU of refreshes includes the logins that began their sessions."""
+    rows = []
+    pairs = zip(data["beside"][::2], data["beside"][1::2], strict=True)
+    for idle, busy in pairs:
+        figures = [idle["group"].split(",")[0]]
+        for field in ("p50", "p99"):
+            for cell in (idle, busy):
+                values = [result[field] / 1e3 for result in cell["results"]]
+                figures.append(spread(values, ".2f"))
+        ratio = middle(busy, "p99") / middle(idle, "p99")
+        rows.append([*figures, f"{ratio:.1f}"])
+    head = ["", "p50 ms idle", "saturated", "p99 ms idle", "saturated", "ratio of p99"]
+    known = table(
+        ["user services", "logouts", "median s", "p99 s", "longest s"],
+        (
+            [
+                count,
+                f"{len(seconds) // int(count):,}",
+                *(f"{percentile(seconds, share):.2f}" for share in (0.5, 0.99, 1)),
+            ]
+            for count, seconds in data["logouts"].items()
+        ),
+    )
+    polls = table(
+        ["user services that follow", "CPU of the auth service, % of a core", "its memory MB"],
+        (
+            [count, f"{cost['cpu'] * 100:.2f}", f"{cost['memory'] / MEGABYTE:.1f}"]
+            for count, cost in data["polls"].items()
+        ),
+    )
+    return "Sessions", [
+        text,
+        *comparisons(data),
+        "### Refreshes over 4 connections while 64 connections log in without pause",
+        table(head, rows),
+        "### From the answer of a logout to the 401 at a user service",
+        known,
+        "### What it costs that user services follow the list of revoked tokens",
+        polls,
+    ]
+
+
 def slope(samples: list[dict], name: str) -> float:
     """Bytes a minute, by least squares over the last half."""
     half = samples[len(samples) // 2 :]
@@ -303,5 +354,15 @@ caches. Sizes are of the stripped binaries."""
 
 SECTIONS = {
     section.__name__: section
-    for section in (reads, logins, isolation, pages, replicas, footprint, scale, soak)
+    for section in (
+        reads,
+        logins,
+        isolation,
+        sessions,
+        pages,
+        replicas,
+        footprint,
+        scale,
+        soak,
+    )
 }

@@ -6,11 +6,15 @@
 //! `bench floor ADDRESS` answers `GET /users/{id}` with nothing but axum and one read through an
 //! sqlx pool: no token, no log, no rules. It is what the service's own answer is compared to.
 //!
+//! `bench floor-update ADDRESS` answers `POST /auth/refresh` with nothing but axum and one UPDATE of one
+//! row through an sqlx pool. It is what a refresh is compared to.
+//!
 //! `bench page-token N` prints the page token of the place right after the profile number N.
 //!
-//! The last two take the database from `DATABASE_URL`.
+//! All but the first take the database from `DATABASE_URL`.
 
 mod fixed;
+mod update;
 
 use std::{error::Error, io::Write as _, net::SocketAddr, str::FromStr as _, time::Duration};
 
@@ -56,11 +60,16 @@ async fn main() -> Result<(), Failure> {
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["static", rest, grpc] => fixed::serve(rest.parse()?, grpc.parse()?).await,
         ["floor", address] => floor(address.parse()?, &database_url()?).await,
+        ["floor-update", address] => update::floor(address.parse()?, &database_url()?).await,
         ["page-token", number] => {
             let token = page_token(number.parse()?, &database_url()?).await?;
             Ok(writeln!(std::io::stdout(), "{token}")?)
         }
-        _ => Err("usage: bench static ADDRESS GRPC_ADDRESS | floor ADDRESS | page-token N".into()),
+        _ => Err(
+            "usage: bench static ADDRESS GRPC_ADDRESS | floor ADDRESS | floor-update ADDRESS | \
+                   page-token N"
+                .into(),
+        ),
     }
 }
 
