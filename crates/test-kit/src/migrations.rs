@@ -33,7 +33,7 @@ pub fn assert_additive(migrations: &Migrations) {
 
 fn adds(words: &[&str], migration: &[Vec<&str>]) -> bool {
     match words {
-        ["CREATE", "TABLE" | "INDEX", ..] => true,
+        ["CREATE", "TABLE" | "INDEX" | "SEQUENCE", ..] => true,
         // On a table of the same migration, which older versions do not write to.
         ["CREATE", "UNIQUE", "INDEX", .., "ON", table, _] => {
             migration.iter().any(|other| other.starts_with(&["CREATE", "TABLE", *table]))
