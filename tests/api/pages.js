@@ -8,7 +8,7 @@
 
 "use strict";
 
-const { readFileSync, readdirSync } = require("node:fs");
+const { existsSync, readFileSync, readdirSync } = require("node:fs");
 const path = require("node:path");
 const { setTimeout: sleep } = require("node:timers/promises");
 const { chromium } = require("playwright-core");
@@ -49,7 +49,8 @@ const read = new Set();
 /** The link of the next mail to an address. */
 async function nextLink(address) {
   for (let tries = 0; tries < 200; tries += 1) {
-    for (const file of readdirSync(mails).sort()) {
+    // The folder comes with the first mail.
+    for (const file of existsSync(mails) ? readdirSync(mails).sort() : []) {
       if (!file.endsWith(".eml") || read.has(file)) continue;
       const text = readFileSync(path.join(mails, file), "utf8");
       if (!text.includes(`To: ${address}`)) continue;
