@@ -62,8 +62,8 @@ class Connections(HostileTest):
                 ((n, os.urandom(8), os.urandom(32), until) for n in range(1, 10_001)),
             )
         path = "/.well-known/revocations"
-        entries = service.rest.get(path).json["entries"]
-        self.assertEqual(10_000, len(entries))
+        page = service.rest.get(path).json
+        self.assertEqual((2500, True), (len(page["entries"]), page["more"]))
         with Connection(service.http, timeout=90) as connection:
             with self.others_are_served(service):
                 connection.send(frame(http2.SETTINGS, 0, 0, b"\0\4\0\0\0\0"))
@@ -73,7 +73,7 @@ class Connections(HostileTest):
                     connection.send(frame(http2.HEADERS, ended, stream, content))
                 time.sleep(3)
         # Whoever reads is served.
-        self.assertEqual(10_000, len(service.rest.get(path).json["entries"]))
+        self.assertEqual(page, service.rest.get(path).json)
 
     def test_idle_connections_keep_nobody_out(self):
         admin = f"127.0.0.1:{free_port()}"
