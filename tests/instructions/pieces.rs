@@ -23,7 +23,7 @@ use http::{Method, Request, StatusCode, header};
 use service_kit::{
     edge::Edge,
     error::{ApiError, Fault},
-    health::Health,
+    health::{Health, Successes},
     metrics::Metrics,
     rest,
     runtime::{LOG_FORMAT, LogSettings},
@@ -184,7 +184,7 @@ fn edge(service: &'static str) -> Edge {
 fn no_health() -> Health {
     let over = CancellationToken::new();
     over.cancel();
-    Health::start("none", "0", Vec::new(), over)
+    Health::start("none", "0", Vec::new(), Successes::default(), over)
 }
 
 /// Sends a request through all of a service but its listener.
