@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "auth_v1",
             &[
                 "auth/v1/account.proto",
+                "auth/v1/event.proto",
                 "auth/v1/account_service.proto",
                 "auth/v1/admin_service.proto",
                 "auth/v1/credential_service.proto",

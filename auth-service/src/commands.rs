@@ -32,6 +32,7 @@ pub fn all() -> Vec<Command> {
         keys(),
         accounts::command(),
         outbox::command::command("outbox", "Manage the mails that wait to be sent"),
+        outbox::command::command("webhooks", "Manage the webhooks that wait to be sent"),
     ]
 }
 
@@ -100,10 +101,14 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
         }
         "accounts" => accounts::run(source, flags).await?,
         "keys" => keys_command::run(source, flags).await?,
-        "outbox" => {
+        "outbox" | "webhooks" => {
             let settings = sql_kit::DatabaseSettings::read(&config::DATABASE_URL, source);
             source.finish()?;
-            crate::outbox_command(&settings, flags).await?;
+            let table = match name {
+                "outbox" => &crate::mail::outbox::MAILS,
+                _ => &crate::webhooks::WEBHOOKS,
+            };
+            crate::outbox_command(&settings, table, flags).await?;
         }
         _ => {
             let settings = config::Settings::read(source)?;

@@ -1,6 +1,7 @@
 //! The settings of the auth service, by concern. Each is declared once, in its group.
 
 mod database;
+mod events;
 mod keys;
 mod listeners;
 mod mail;
@@ -20,6 +21,10 @@ use sql_kit::DatabaseSettings;
 
 pub use self::{
     database::{DATABASE_URL, UrlSettings},
+    events::{
+        EVENTS_MAX_ROWS, EVENTS_RETENTION, EventSettings, WEBHOOK_CA_FILE, WEBHOOK_SECRET,
+        WEBHOOK_SECRET_PREVIOUS, WEBHOOK_URL, has_webhooks,
+    },
     keys::{
         ACCESS_TOKEN_TTL, JWT_ALGORITHM, JWT_AUDIENCE, JWT_ISSUER, JWT_RETIRED_KEY_FILES,
         JWT_SECRET, JWT_SIGNING_KEY_FILE, KEY_ENCRYPTION_KEY, KEY_ROTATION_PERIOD, KeySettings,
@@ -57,9 +62,10 @@ use crate::{
     keys::Sealer,
     password::{Memory, Scheme},
     resources,
-    service::{Limits, RegistrationRules},
+    service::{EventRules, Limits, RegistrationRules},
     sessions::SessionRules,
     token::Issuer,
+    webhooks,
 };
 
 /// Every setting of the auth service.
@@ -78,6 +84,7 @@ pub const GROUPS: &[Group] = &[
     SessionSettings::GROUP,
     ServiceSettings::GROUP,
     AdminSettings::GROUP,
+    EventSettings::GROUP,
     runtime::LogSettings::GROUP,
 ];
 
@@ -118,6 +125,10 @@ pub struct Settings {
     pub mail: Option<MailConfig>,
     /// What opens the calls for other services and for operators.
     pub openers: Openers,
+    /// How long events are kept.
+    pub events: EventRules,
+    /// What tells a receiver of events, if there is one.
+    pub webhooks: Option<webhooks::Sender>,
     /// What every service has.
     pub runtime: RuntimeSettings,
 }
@@ -163,6 +174,8 @@ impl Settings {
             MailSettings::read(source).config(registration.verification, sealer.is_some(), source);
         let admin = AdminSettings::read(source);
         let openers = ServiceSettings::read(source).openers(admin, source);
+        let events = EventSettings::read(source);
+        let (event_rules, webhooks) = (events.rules(), events.sender(source));
         let runtime = RuntimeSettings::read(source);
         source.finish()?;
         Ok(Self {
@@ -183,6 +196,8 @@ impl Settings {
             registration,
             mail,
             openers,
+            events: event_rules,
+            webhooks,
             runtime,
         })
     }

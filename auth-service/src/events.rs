@@ -45,10 +45,9 @@ pub enum Event {
         /// How many.
         accounts: u64,
     },
-    /// Logins to an account have failed: so many since the last event of this kind, where a limit is used
-    /// up or the right password has come after wrong ones.
+    /// Logins to an account have failed, and a limit on them is used up, or the right password has come.
     LoginFailed {
-        /// How many.
+        /// How many count against the limit; without one, against that of the network.
         failures: u32,
         /// The limit that is used up, by its name in `RateLimit-Policy`; nothing where the right password
         /// has come.

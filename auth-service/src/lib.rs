@@ -19,6 +19,7 @@ pub mod mail;
 mod operator;
 pub mod pages;
 pub mod password;
+mod preparation;
 pub mod resources;
 mod root_secret;
 pub mod service;
@@ -31,7 +32,7 @@ pub mod webhooks;
 use std::{sync::Arc, time::Duration};
 
 pub use error::Error;
-use outbox::{Backlog, Outbox, Worker};
+use outbox::Outbox;
 use service_kit::{
     clock::Clock,
     health::Check,
@@ -47,10 +48,10 @@ use crate::{
     config::{KeySource, MailConfig, Settings},
     hashing::Hashing,
     keys::{KeyRing, KeysError, ManagedKeys, Sealer},
-    mail::{Courier, Mailer},
+    mail::Mailer,
+    preparation::Preparation,
     root_secret::RootSecret,
     service::{Mail, Service},
-    sessions::RefreshTokenKey,
     store::{Store, StoreError},
     throttle::{NetworkLimit, Refusals, SubjectKey, policy},
 };
@@ -63,11 +64,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the start waits for the database before it listens anyway. In this time whatever makes
 /// the start impossible, such as a wrong encryption key, ends it.
 const START_PATIENCE: Duration = Duration::from_secs(4);
-/// How often old rows are removed and counted.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
-/// How often the schemes of the stored hashes are looked at: an import in another process may have
-/// brought others. It is a few steps in an index.
-const WORK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why the service does not start, or ends.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +123,7 @@ impl App {
         let metrics = Metrics::new(NAME, VERSION, &otlp);
         settings.database.note(NAME);
         let store = open_store(&settings.database, &metrics)?;
+        let store = if settings.webhooks.is_some() { store.with_webhooks() } else { store };
         let hashing = Hashing::start(
             settings.hash_workers,
             settings.hash_width,
@@ -140,6 +137,9 @@ impl App {
         let mail = settings.mail.map(|config| mail(&store, config));
         let links = mail.as_ref().map(|mail| (mail.links.clone(), mail.mailer.clone()));
         let post = mail.as_ref().map(|mail| mail.mailer.worker(&metrics));
+        let webhooks = store.webhooks().zip(settings.webhooks).map(|(outbox, sender)| {
+            webhooks::worker(outbox, sender, store.clock().clone(), &metrics)
+        });
         let service = Arc::new(Service::new(
             store.clone(),
             hashing,
@@ -166,6 +166,8 @@ impl App {
             sealer: settings.sealer,
             migrate: settings.database.pool.migrate_on_start,
             post,
+            events: settings.events,
+            webhooks,
         });
         let prepared = Arc::clone(&preparation);
         let mut starting = Starting::begin(
@@ -245,25 +247,29 @@ impl App {
             if let Some((worker, _)) = &preparation.post {
                 worker.release().await;
             }
+            if let Some((worker, _)) = &preparation.webhooks {
+                worker.release().await;
+            }
             preparation.store.close().await;
         };
         server.run(preparation.keep(starting), close).await
     }
 }
 
-/// Runs the `outbox` subcommand: a look at the mails that wait, and a hand on them.
+/// Runs the `outbox` or the `webhooks` subcommand: a look at what waits in a table, and a hand on it.
 ///
 /// # Errors
 ///
 /// Where the database is away or not migrated.
 pub async fn outbox_command(
     settings: &DatabaseSettings,
+    table: &'static outbox::Table,
     flags: &clap::ArgMatches,
 ) -> Result<(), commands::Failure> {
     let store = open_store(settings, &Metrics::default())?;
     store.check_migrated().await?;
-    let mails = Outbox::new(sql_kit::Sql::clone(&store), &mail::outbox::MAILS);
-    outbox::command::run(&mails, flags).await?;
+    let outbox = Outbox::new(sql_kit::Sql::clone(&store), table);
+    outbox::command::run(&outbox, flags).await?;
     store.close().await;
     Ok(())
 }
@@ -393,97 +399,4 @@ fn use_root(service: &Service, root: &RootSecret) -> Result<(), KeysError> {
         mail.mailer.use_sealer(Sealer::derived(&root.derive("mail"))?);
     }
     Ok(())
-}
-
-/// What has to be done with the database before the first request, and from time to time.
-#[derive(Debug)]
-struct Preparation {
-    store: Store,
-    service: Arc<Service>,
-    keys: Keys,
-    sealer: Option<Arc<Sealer>>,
-    migrate: bool,
-    /// What sends mail, if mail is on.
-    post: Option<(Worker<Courier>, Backlog)>,
-}
-
-impl Preparation {
-    async fn run(&self) -> Result<(), BuildError> {
-        // This sets the clock. What takes no writes may be a standby that is about to be promoted.
-        match self.store.ping().await {
-            Ok(()) | Err(StoreError::ReadOnly) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if self.migrate {
-            self.store.migrate().await?;
-        } else {
-            self.store.check_migrated().await?;
-        }
-        self.store.align_positions().await?;
-        let ring = match &self.keys {
-            Keys::Managed(keys) => keys.load(keys.now().await?).await?,
-            Keys::Given(ring, _) => ring.clone(),
-        };
-        let loaded = match &self.sealer {
-            Some(sealer) => Some(RootSecret::load(&self.store, sealer).await?),
-            None => None,
-        };
-        let root = match (&loaded, &self.keys) {
-            (Some(root), _) | (None, Keys::Given(_, root)) => root,
-            (None, Keys::Managed(_)) => {
-                return Err(BuildError::System("no KEY_ENCRYPTION_KEY".to_owned()));
-            }
-        };
-        if let Some(root) = &loaded {
-            let key = RefreshTokenKey::new(&root.derive("refresh tokens")[..]);
-            self.service.use_refresh_token_key(key);
-        }
-        use_root(&self.service, root)?;
-        // A failure only means a little less equal work until the next look.
-        let _ = self.service.refresh_work().await;
-        self.service.count_rows().await;
-        self.service.publish_keys(ring);
-        self.service.set_prepared();
-        Ok(())
-    }
-
-    /// Prepares, if that has not been done, and then keeps everything current. Returns only what
-    /// makes going on impossible.
-    async fn keep(&self, starting: Starting<BuildError>) -> BuildError {
-        if let Err(error) = starting.finish().await {
-            return error;
-        }
-        let work = async {
-            loop {
-                tokio::time::sleep(WORK_INTERVAL).await;
-                let _ = self.service.refresh_work().await;
-            }
-        };
-        let prune = async {
-            loop {
-                tokio::time::sleep(PRUNE_INTERVAL).await;
-                self.service.prune().await;
-                self.service.count_rows().await;
-            }
-        };
-        let keys = async {
-            match &self.keys {
-                Keys::Managed(keys) => {
-                    keys.keep_current(|ring| self.service.publish_keys(ring)).await
-                }
-                Keys::Given(..) => std::future::pending().await,
-            }
-        };
-        // Neither ends.
-        let post = async {
-            match &self.post {
-                Some((worker, backlog)) => {
-                    tokio::join!(worker.run(), backlog.watch());
-                }
-                None => std::future::pending().await,
-            }
-        };
-        tokio::join!(work, prune, keys, post);
-        BuildError::System("the background work has ended".to_owned())
-    }
 }

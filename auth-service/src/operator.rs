@@ -25,6 +25,7 @@ use crate::{
 pub(crate) async fn service(settings: Settings) -> Result<Service, BuildError> {
     let metrics = Metrics::default();
     let store = existing_store(&settings.database).await?;
+    let store = if settings.webhooks.is_some() { store.with_webhooks() } else { store };
     // No command checks a password.
     let hashing = Hashing::start(
         1,

@@ -6,6 +6,7 @@ mod caller;
 mod cursor;
 mod deletions;
 mod emails;
+pub mod events;
 mod links;
 mod login;
 mod notices;
@@ -29,6 +30,7 @@ use self::sessions::{Refreshes, Sizes};
 pub use self::{
     caller::Caller,
     deletions::DeletedAccounts,
+    events::EventRules,
     links::{Mail, Verification},
     login::{Credentials, Issued, IssuedRefresh},
     registration::RegistrationRules,
@@ -186,6 +188,7 @@ impl Service {
             Ok::<_, StoreError>((
                 self.store.count_sessions().await?,
                 self.store.count_revocations().await?,
+                self.store.count_events().await?,
             ))
         };
         // A count that is not known is not shown, rather than the last one.

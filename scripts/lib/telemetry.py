@@ -437,8 +437,9 @@ def leave(latchkey):
 
 # By OTLP a sum comes once something was counted, and nobody here asks for a mail.
 NOT_COUNTED = {"auth_mail_outbox_attempts"}
-# What there is only with TLS.
-ABSENT = {"auth_breach_checks_total", "tls_certificate_end_time_seconds"}
+# What there is only with TLS, a look-up of breached passwords or webhooks.
+ABSENT = {"auth_breach_checks_total", "tls_certificate_end_time_seconds", "auth_webhook_outbox_depth",
+          "auth_webhook_outbox_age_seconds", "auth_webhook_outbox_attempts_total"}
 
 
 def scrape(latchkey):

@@ -1,6 +1,7 @@
 //! `auth-service accounts`: accounts from the command line.
 
 mod acts;
+mod events;
 mod show;
 mod transfer;
 
@@ -23,6 +24,7 @@ pub(super) fn command() -> Command {
         .subcommands(show::commands())
         .subcommands(acts::commands())
         .subcommands(transfer::commands())
+        .subcommand(events::command())
 }
 
 /// Runs one of them.
@@ -34,6 +36,7 @@ pub(super) async fn run(source: &mut Source, flags: &ArgMatches) -> Result<(), F
     match flags.subcommand() {
         Some((name @ ("import" | "export"), flags)) => transfer::run(source, name, flags).await,
         Some((name @ ("list" | "show"), flags)) => show::run(source, name, flags).await,
+        Some(("events", flags)) => events::run(source, flags).await,
         Some((name, flags)) => acts::run(source, name, flags).await,
         None => Ok(()),
     }

@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     events::{Actor, Cause},
     mail::{Kind, Message},
-    store::{accounts, attempts},
+    store::{accounts, attempts, sessions},
     throttle::Subject,
 };
 
@@ -118,8 +118,11 @@ impl Service {
         cause: &Cause<'_>,
     ) -> Result<bool, sqlx::Error> {
         attempts::forget(unit, subject).await?;
-        end_all(unit, id, None, until).await?;
+        // Whoever ends a session at this moment writes an event of it: that is waited for here, so that it
+        // is made anonymous too. The list of revocations comes last, since others wait for it.
+        sessions::delete_of(unit, id, None).await?;
         self.store.erase_events(unit, id, cause).await?;
+        end_all(unit, id, None, until).await?;
         accounts::delete(unit, id).await
     }
 }

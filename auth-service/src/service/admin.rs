@@ -230,7 +230,7 @@ impl Service {
         Ok(account)
     }
 
-    async fn find_account(&self, key: &AccountKey) -> Result<AccountRecord, Error> {
+    pub(super) async fn find_account(&self, key: &AccountKey) -> Result<AccountRecord, Error> {
         let found = sql_kit::read!(self.store, |unit| accounts::by_key(unit, key).await).await?;
         found.ok_or(Error::AccountNotFound)
     }

@@ -51,31 +51,34 @@ impl Refreshes {
     }
 }
 
-/// How many sessions and entries of the revocation feed there were at the last look.
+/// How many sessions, entries of the revocation feed and events there were at the last look.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sizes(Arc<Mutex<Option<(i64, i64)>>>);
+pub(super) struct Sizes(Arc<Mutex<Option<(i64, i64, i64)>>>);
 
 impl Sizes {
     /// Shows them in `metrics`.
     pub(super) fn observed_by(metrics: &Metrics) -> Self {
         let sizes = Self::default();
-        let (sessions, entries) = (sizes.clone(), sizes.clone());
+        let (sessions, entries, events) = (sizes.clone(), sizes.clone(), sizes.clone());
         metrics.gauge("auth.sessions", "Sessions in the database", Unit::Count, move || {
-            sessions.get().map(|(sessions, _)| sessions as f64)
+            sessions.get().map(|(sessions, ..)| sessions as f64)
         });
         let help = "Entries of the revocation feed";
         metrics.gauge("auth.revocation.entries", help, Unit::Count, move || {
-            entries.get().map(|(_, entries)| entries as f64)
+            entries.get().map(|(_, entries, _)| entries as f64)
+        });
+        metrics.gauge("auth.events", "Events in the database", Unit::Count, move || {
+            events.get().map(|(.., events)| events as f64)
         });
         sizes
     }
 
-    fn get(&self) -> Option<(i64, i64)> {
+    fn get(&self) -> Option<(i64, i64, i64)> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what a look has found; nothing where it failed.
-    pub(super) fn set(&self, sizes: Option<(i64, i64)>) {
+    pub(super) fn set(&self, sizes: Option<(i64, i64, i64)>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sizes;
     }
 }

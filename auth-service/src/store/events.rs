@@ -273,6 +273,38 @@ impl Store {
     }
 }
 
+impl Store {
+    /// How many events there are. Positions that were given out in vain count until what is older has gone.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn count_events(&self) -> Result<i64, StoreError> {
+        read!(self, |unit| {
+            unit.fetch_one(
+                "SELECT coalesce((SELECT max(position) FROM events)
+                               - (SELECT min(position) FROM events) + 1, 0) AS n",
+                values![],
+            )
+            .await?
+            .get("n")
+        })
+        .await
+    }
+
+    /// Removes the webhooks that have expired, where nobody sends them any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn remove_expired_webhooks(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
+        write_one!(self, |unit| {
+            unit.execute("DELETE FROM webhooks WHERE expires_at <= $1", values![now]).await
+        })
+        .await
+    }
+}
+
 /// Up to which position a reader may read now: all that is there up to it has been decided.
 ///
 /// # Errors

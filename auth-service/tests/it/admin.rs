@@ -4,7 +4,7 @@ use auth_service::config::{self, Settings};
 use latchkey_contracts::auth::v1::{
     CreateAccountRequest, DeleteAccountRequest, DisableAccountRequest, EnableAccountRequest,
     EndAccountSessionsRequest, GetAccountRequest, IntrospectTokenRequest, ListAccountsRequest,
-    RemoveAccountRequest, SendPasswordResetRequest, UnlockAccountRequest,
+    ListEventsRequest, RemoveAccountRequest, SendPasswordResetRequest, UnlockAccountRequest,
     account_service_client::AccountServiceClient, admin_service_client::AdminServiceClient,
     auth_service_client::AuthServiceClient,
 };
@@ -204,4 +204,49 @@ fn an_admin_token_that_services_have_ends_the_start() {
     let names = [(config::ADMIN_CERT_NAMES, "back-office")];
     let told = Settings::read(&mut settings("sqlite::memory:", &names)).unwrap_err().to_string();
     assert!(told.contains("ADMIN_CERT_NAMES: is only for mutual TLS"), "{told}");
+}
+
+#[tokio::test]
+async fn a_back_office_reads_what_happened_page_by_page() {
+    for engine in ENGINES {
+        let service = Running::start(engine).await;
+        let mut admin = client(&service).await;
+        let id = service.register(EMAIL).await;
+        service.register("other@b.com").await;
+        service.login(EMAIL).await;
+        let request = |account: &str, page_token: &str, page_size| {
+            let (account, page_token) = (account.to_owned(), page_token.to_owned());
+            ask(ListEventsRequest { account, page_size, page_token })
+        };
+        let first = admin.list_events(request("", "", 2)).await.unwrap().into_inner();
+        assert_eq!((first.events.len(), first.more, first.behind), (2, true, false));
+        let event = &first.events[0];
+        assert_eq!((&*event.r#type, &event.account_id), ("account.registered", &id));
+        assert_eq!((&*event.actor, &*event.network), ("anonymous", "127.0.0.1"));
+        let verified = &event.data.as_ref().unwrap().fields["email_verified"].kind;
+        assert_eq!(verified, &Some(prost_types::value::Kind::BoolValue(false)));
+        assert!(event.occurred_at.is_some() && !event.request_id.is_empty());
+        let rest = admin.list_events(request("", &first.next_page_token, 0)).await.unwrap();
+        let rest = rest.into_inner();
+        assert_eq!((&*rest.events[0].r#type, rest.more), ("login.new_network", false));
+        // The end is a place, too, and so is each event.
+        let end = admin.list_events(request("", &rest.next_page_token, 0)).await.unwrap();
+        assert!(end.into_inner().events.is_empty());
+        service.login("other@b.com").await;
+        let later = admin.list_events(request("", &rest.next_page_token, 0)).await.unwrap();
+        assert_eq!(later.into_inner().events.len(), 1);
+        let after = admin.list_events(request("", &event.page_token, 0)).await.unwrap();
+        assert_eq!(after.into_inner().events.len(), 3);
+        for account in [EMAIL, &id] {
+            let own = admin.list_events(request(account, "", 0)).await.unwrap().into_inner();
+            assert_eq!(own.events.len(), 2, "{engine:?}");
+        }
+
+        let unknown = admin.list_events(request("nobody@b.com", "", 0)).await.unwrap_err();
+        assert_refused(&unknown, Code::NotFound, "account_not_found");
+        let unknown = admin.list_events(request("", "nonsense", 0)).await.unwrap_err();
+        assert_refused(&unknown, Code::InvalidArgument, "invalid_page_token");
+        let negative = admin.list_events(request("", "", -1)).await.unwrap_err();
+        assert_refused(&negative, Code::InvalidArgument, "validation_failed");
+    }
 }

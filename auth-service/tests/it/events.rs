@@ -1,7 +1,9 @@
 //! Events: written once, in the transaction of what they tell, read by everybody in one order. That each
 //! part of an account's life writes its own is in `credentials/events.rs`.
 
+mod list;
 mod table;
+mod webhooks;
 
 use auth_service::store::{EventRecord, Store, events};
 use sql_kit::read;

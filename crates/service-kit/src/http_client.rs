@@ -4,20 +4,23 @@
 use std::{fmt, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Response, Uri, response::Parts};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{ClientConfig, crypto::aws_lc_rs};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use thiserror::Error;
 
 use crate::tls::system_roots;
 
 /// How long a connection waits for another request. One that has waited for minutes may turn out dead.
 const IDLE: Duration = Duration::from_secs(30);
+/// How long the body of an answer may take that nobody looks at.
+const REST: Duration = Duration::from_millis(500);
 
 /// Why a call has no answer; for the log. No text has the URL, which may hold a secret.
 #[derive(Debug, Error)]
@@ -59,9 +62,22 @@ impl HttpClient {
     /// Where TLS cannot be set up.
     pub fn new(timeout: Duration, body_bytes: usize) -> Result<Self, rustls::Error> {
         // A container without root certificates must be able to use plain HTTP.
+        Self::trusting(system_roots(), timeout, body_bytes)
+    }
+
+    /// A client that trusts `roots` alone; see [`HttpClient::new`].
+    ///
+    /// # Errors
+    ///
+    /// Where TLS cannot be set up.
+    pub fn trusting(
+        roots: RootCertStore,
+        timeout: Duration,
+        body_bytes: usize,
+    ) -> Result<Self, rustls::Error> {
         let tls = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(system_roots())
+            .with_root_certificates(roots)
             .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
@@ -86,13 +102,33 @@ impl HttpClient {
             .unwrap_or(Err(CallError::Timeout(self.timeout)))
     }
 
-    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, CallError> {
-        let answer = self.client.request(request.map(Full::new)).await.map_err(|error| {
+    /// Sends a request whose answer is told by its head alone. The body, whatever it is, makes nothing of
+    /// that a failure.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer.
+    pub async fn send_for_head(&self, request: Request<Bytes>) -> Result<Parts, CallError> {
+        let answer = tokio::time::timeout(self.timeout, self.begin(request));
+        let (head, body) =
+            answer.await.unwrap_or(Err(CallError::Timeout(self.timeout)))?.into_parts();
+        // A connection can be used again once the body has been read. One that is long or slow is not worth
+        // that.
+        let rest = Limited::new(body, self.body_bytes).collect();
+        let _ = tokio::time::timeout(REST, rest).await;
+        Ok(head)
+    }
+
+    async fn begin(&self, request: Request<Bytes>) -> Result<Response<Incoming>, CallError> {
+        self.client.request(request.map(Full::new)).await.map_err(|error| {
             // The outer error only says that connecting failed; the cause says why.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             CallError::Connect(cause.unwrap_or_else(|| error.to_string()))
-        })?;
-        let (head, body) = answer.into_parts();
+        })
+    }
+
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, CallError> {
+        let (head, body) = self.begin(request).await?.into_parts();
         let body = Limited::new(body, self.body_bytes).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
                 CallError::TooLarge(self.body_bytes)

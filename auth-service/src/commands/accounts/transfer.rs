@@ -93,13 +93,16 @@ pub(super) async fn run(
     flags: &ArgMatches,
 ) -> Result<(), Failure> {
     let database = DatabaseSettings::read(&config::DATABASE_URL, source);
+    let has_webhooks = config::has_webhooks(source);
     source.finish()?;
     if name == "export" {
         let store = existing_store(&database).await?;
+        let store = if has_webhooks { store.with_webhooks() } else { store };
         return export(&store, flags).await;
     }
     let firebase = firebase(flags)?;
     let store = existing_store(&database).await?;
+    let store = if has_webhooks { store.with_webhooks() } else { store };
     import(&store, flags, firebase).await
 }
 

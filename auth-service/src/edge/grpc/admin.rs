@@ -6,11 +6,14 @@ use http::request::Parts;
 use latchkey_contracts::auth::v1::{
     Account, CreateAccountRequest, CreateAccountResponse, DisableAccountRequest,
     DisableAccountResponse, EnableAccountRequest, EnableAccountResponse, EndAccountSessionsRequest,
-    EndAccountSessionsResponse, GetAccountRequest, GetAccountResponse, ListAccountsRequest,
-    ListAccountsResponse, LoginFailures, LoginNetwork, RemoveAccountRequest, RemoveAccountResponse,
-    SendPasswordResetRequest, SendPasswordResetResponse, UnlockAccountRequest,
-    UnlockAccountResponse, admin_service_server::AdminService,
+    EndAccountSessionsResponse, Event, GetAccountRequest, GetAccountResponse, ListAccountsRequest,
+    ListAccountsResponse, ListEventsRequest, ListEventsResponse, LoginFailures, LoginNetwork,
+    RemoveAccountRequest, RemoveAccountResponse, SendPasswordResetRequest,
+    SendPasswordResetResponse, UnlockAccountRequest, UnlockAccountResponse,
+    admin_service_server::AdminService,
 };
+use prost_types::{ListValue, Struct, Value, value::Kind};
+use serde_json::{Map, Value as Json};
 use service_kit::{error::ApiError, grpc::Admit, settings::Secret, tls::ClientCertificate};
 use token_verifier::{AuthError, bearer_token};
 use tonic::{Request, Response, Status};
@@ -27,7 +30,7 @@ use crate::{
     error::Error,
     events::{Actor, Requester},
     service::admin::{AccountFilter, Created, NewAccount, page_size},
-    store::AccountRecord,
+    store::{AccountRecord, EventRecord},
 };
 
 /// How operators are known.
@@ -95,6 +98,39 @@ fn account(record: &AccountRecord) -> Account {
             .map(|scheme| scheme.to_string())
             .unwrap_or_default(),
     }
+}
+
+fn event((record, page_token): (EventRecord, String)) -> Event {
+    Event {
+        id: record.id.to_string(),
+        r#type: record.name,
+        occurred_at: Some(timestamp(record.occurred_at)),
+        actor: record.actor,
+        account_id: record.account.map(|account| account.to_string()).unwrap_or_default(),
+        network: record.network.unwrap_or_default(),
+        request_id: record.request_id.unwrap_or_default(),
+        data: Some(structure(record.data)),
+        page_token,
+    }
+}
+
+fn structure(members: Map<String, Json>) -> Struct {
+    let fields = members.into_iter().map(|(name, member)| (name, value(member)));
+    Struct { fields: fields.collect() }
+}
+
+fn value(json: Json) -> Value {
+    let kind = match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(value) => Kind::BoolValue(value),
+        Json::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or_default()),
+        Json::String(value) => Kind::StringValue(value),
+        Json::Array(values) => {
+            Kind::ListValue(ListValue { values: values.into_iter().map(value).collect() })
+        }
+        Json::Object(members) => Kind::StructValue(structure(members)),
+    };
+    Value { kind: Some(kind) }
 }
 
 #[tonic::async_trait]
@@ -218,5 +254,25 @@ impl AdminService for Api {
         let record =
             self.service.remove_account(&key, &by.acting_as(actor)).await.map_err(refused)?;
         Ok(Response::new(RemoveAccountResponse { id: record.id.to_string() }))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<ListEventsRequest>,
+    ) -> Result<Response<ListEventsResponse>, Status> {
+        let asked = request.get_ref();
+        let size = page_size(asked.page_size.into()).map_err(refused)?;
+        let account = match asked.account.as_str() {
+            "" => None,
+            text => Some(key(text)?),
+        };
+        let page = self.service.events(account.as_ref(), &asked.page_token, size).await;
+        let page = page.map_err(refused)?;
+        Ok(Response::new(ListEventsResponse {
+            events: page.events.into_iter().map(event).collect(),
+            next_page_token: page.next_cursor,
+            more: page.more,
+            behind: page.is_behind,
+        }))
     }
 }

@@ -31,6 +31,23 @@ pub enum Authorities {
     File(Setting, String),
 }
 
+impl Authorities {
+    /// Their certificates. Those of a file are read once.
+    ///
+    /// # Errors
+    ///
+    /// The setting whose file cannot be used, and why.
+    pub fn roots(self) -> Result<RootCertStore, (Setting, String)> {
+        match self {
+            Self::System => Ok(system_roots()),
+            Self::File(setting, path) => {
+                let source = Source { setting, path };
+                source.roots(&source.read()?)
+            }
+        }
+    }
+}
+
 /// The client's side of TLS: whom it trusts and, for mutual TLS, what it presents.
 #[derive(Debug, Clone)]
 pub struct ClientTls {

@@ -952,11 +952,151 @@ func (x *RemoveAccountResponse) GetId() string {
 	return ""
 }
 
+// Which events to list.
+type ListEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only those of this account: its id or its email. Empty: all.
+	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// How many events at most. 0 or unset: 50. Over 200 is read as 200.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The `next_page_token` of the page before, or the token of an event. Empty: from the
+	// oldest that is kept.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsRequest) Reset() {
+	*x = ListEventsRequest{}
+	mi := &file_auth_v1_admin_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsRequest) ProtoMessage() {}
+
+func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_auth_v1_admin_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListEventsRequest) Descriptor() ([]byte, []int) {
+	return file_auth_v1_admin_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListEventsRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListEventsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Some events.
+type ListEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The events.
+	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// Where the next page begins. It is never empty: after the last page it leads to what
+	// happens later.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Whether there are more already.
+	More bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	// Whether events between the page token and the first one have been removed, by age
+	// or by number.
+	Behind        bool `protobuf:"varint,4,opt,name=behind,proto3" json:"behind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsResponse) Reset() {
+	*x = ListEventsResponse{}
+	mi := &file_auth_v1_admin_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsResponse) ProtoMessage() {}
+
+func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_auth_v1_admin_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListEventsResponse) Descriptor() ([]byte, []int) {
+	return file_auth_v1_admin_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListEventsResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ListEventsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListEventsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *ListEventsResponse) GetBehind() bool {
+	if x != nil {
+		return x.Behind
+	}
+	return false
+}
+
 var File_auth_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_auth_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1bauth/v1/admin_service.proto\x12\aauth.v1\x1a\x15auth/v1/account.proto\x1a\x1dauth/v1/session_service.proto\"\x90\x01\n" +
+	"\x1bauth/v1/admin_service.proto\x12\aauth.v1\x1a\x15auth/v1/account.proto\x1a\x13auth/v1/event.proto\x1a\x1dauth/v1/session_service.proto\"\x90\x01\n" +
 	"\x13ListAccountsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -1004,7 +1144,17 @@ const file_auth_v1_admin_service_proto_rawDesc = "" +
 	"\x14RemoveAccountRequest\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\"'\n" +
 	"\x15RemoveAccountResponse\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id2\xf0\x05\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"i\n" +
+	"\x11ListEventsRequest\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x90\x01\n" +
+	"\x12ListEventsResponse\x12&\n" +
+	"\x06events\x18\x01 \x03(\v2\x0e.auth.v1.EventR\x06events\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12\x16\n" +
+	"\x06behind\x18\x04 \x01(\bR\x06behind2\xb7\x06\n" +
 	"\fAdminService\x12K\n" +
 	"\fListAccounts\x12\x1c.auth.v1.ListAccountsRequest\x1a\x1d.auth.v1.ListAccountsResponse\x12E\n" +
 	"\n" +
@@ -1015,7 +1165,9 @@ const file_auth_v1_admin_service_proto_rawDesc = "" +
 	"\rUnlockAccount\x12\x1d.auth.v1.UnlockAccountRequest\x1a\x1e.auth.v1.UnlockAccountResponse\x12]\n" +
 	"\x12EndAccountSessions\x12\".auth.v1.EndAccountSessionsRequest\x1a#.auth.v1.EndAccountSessionsResponse\x12Z\n" +
 	"\x11SendPasswordReset\x12!.auth.v1.SendPasswordResetRequest\x1a\".auth.v1.SendPasswordResetResponse\x12N\n" +
-	"\rRemoveAccount\x12\x1d.auth.v1.RemoveAccountRequest\x1a\x1e.auth.v1.RemoveAccountResponseB\x8d\x01\n" +
+	"\rRemoveAccount\x12\x1d.auth.v1.RemoveAccountRequest\x1a\x1e.auth.v1.RemoveAccountResponse\x12E\n" +
+	"\n" +
+	"ListEvents\x12\x1a.auth.v1.ListEventsRequest\x1a\x1b.auth.v1.ListEventsResponseB\x8d\x01\n" +
 	"\vcom.auth.v1B\x11AdminServiceProtoP\x01Z.latchkey.example/clients/go/gen/auth/v1;authv1\xa2\x02\x03AXX\xaa\x02\aAuth.V1\xca\x02\aAuth\\V1\xe2\x02\x13Auth\\V1\\GPBMetadata\xea\x02\bAuth::V1b\x06proto3"
 
 var (
@@ -1030,7 +1182,7 @@ func file_auth_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_auth_v1_admin_service_proto_rawDescData
 }
 
-var file_auth_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_auth_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_auth_v1_admin_service_proto_goTypes = []any{
 	(*ListAccountsRequest)(nil),        // 0: auth.v1.ListAccountsRequest
 	(*ListAccountsResponse)(nil),       // 1: auth.v1.ListAccountsResponse
@@ -1050,46 +1202,52 @@ var file_auth_v1_admin_service_proto_goTypes = []any{
 	(*SendPasswordResetResponse)(nil),  // 15: auth.v1.SendPasswordResetResponse
 	(*RemoveAccountRequest)(nil),       // 16: auth.v1.RemoveAccountRequest
 	(*RemoveAccountResponse)(nil),      // 17: auth.v1.RemoveAccountResponse
-	(*Account)(nil),                    // 18: auth.v1.Account
-	(*Session)(nil),                    // 19: auth.v1.Session
-	(*LoginNetwork)(nil),               // 20: auth.v1.LoginNetwork
-	(*LoginFailures)(nil),              // 21: auth.v1.LoginFailures
+	(*ListEventsRequest)(nil),          // 18: auth.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),         // 19: auth.v1.ListEventsResponse
+	(*Account)(nil),                    // 20: auth.v1.Account
+	(*Session)(nil),                    // 21: auth.v1.Session
+	(*LoginNetwork)(nil),               // 22: auth.v1.LoginNetwork
+	(*LoginFailures)(nil),              // 23: auth.v1.LoginFailures
+	(*Event)(nil),                      // 24: auth.v1.Event
 }
 var file_auth_v1_admin_service_proto_depIdxs = []int32{
-	18, // 0: auth.v1.ListAccountsResponse.accounts:type_name -> auth.v1.Account
-	18, // 1: auth.v1.GetAccountResponse.account:type_name -> auth.v1.Account
-	19, // 2: auth.v1.GetAccountResponse.sessions:type_name -> auth.v1.Session
-	20, // 3: auth.v1.GetAccountResponse.networks:type_name -> auth.v1.LoginNetwork
-	21, // 4: auth.v1.GetAccountResponse.failures:type_name -> auth.v1.LoginFailures
-	18, // 5: auth.v1.CreateAccountResponse.account:type_name -> auth.v1.Account
-	18, // 6: auth.v1.DisableAccountResponse.account:type_name -> auth.v1.Account
-	18, // 7: auth.v1.EnableAccountResponse.account:type_name -> auth.v1.Account
-	18, // 8: auth.v1.UnlockAccountResponse.account:type_name -> auth.v1.Account
-	18, // 9: auth.v1.EndAccountSessionsResponse.account:type_name -> auth.v1.Account
-	18, // 10: auth.v1.SendPasswordResetResponse.account:type_name -> auth.v1.Account
-	0,  // 11: auth.v1.AdminService.ListAccounts:input_type -> auth.v1.ListAccountsRequest
-	2,  // 12: auth.v1.AdminService.GetAccount:input_type -> auth.v1.GetAccountRequest
-	4,  // 13: auth.v1.AdminService.CreateAccount:input_type -> auth.v1.CreateAccountRequest
-	6,  // 14: auth.v1.AdminService.DisableAccount:input_type -> auth.v1.DisableAccountRequest
-	8,  // 15: auth.v1.AdminService.EnableAccount:input_type -> auth.v1.EnableAccountRequest
-	10, // 16: auth.v1.AdminService.UnlockAccount:input_type -> auth.v1.UnlockAccountRequest
-	12, // 17: auth.v1.AdminService.EndAccountSessions:input_type -> auth.v1.EndAccountSessionsRequest
-	14, // 18: auth.v1.AdminService.SendPasswordReset:input_type -> auth.v1.SendPasswordResetRequest
-	16, // 19: auth.v1.AdminService.RemoveAccount:input_type -> auth.v1.RemoveAccountRequest
-	1,  // 20: auth.v1.AdminService.ListAccounts:output_type -> auth.v1.ListAccountsResponse
-	3,  // 21: auth.v1.AdminService.GetAccount:output_type -> auth.v1.GetAccountResponse
-	5,  // 22: auth.v1.AdminService.CreateAccount:output_type -> auth.v1.CreateAccountResponse
-	7,  // 23: auth.v1.AdminService.DisableAccount:output_type -> auth.v1.DisableAccountResponse
-	9,  // 24: auth.v1.AdminService.EnableAccount:output_type -> auth.v1.EnableAccountResponse
-	11, // 25: auth.v1.AdminService.UnlockAccount:output_type -> auth.v1.UnlockAccountResponse
-	13, // 26: auth.v1.AdminService.EndAccountSessions:output_type -> auth.v1.EndAccountSessionsResponse
-	15, // 27: auth.v1.AdminService.SendPasswordReset:output_type -> auth.v1.SendPasswordResetResponse
-	17, // 28: auth.v1.AdminService.RemoveAccount:output_type -> auth.v1.RemoveAccountResponse
-	20, // [20:29] is the sub-list for method output_type
-	11, // [11:20] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	20, // 0: auth.v1.ListAccountsResponse.accounts:type_name -> auth.v1.Account
+	20, // 1: auth.v1.GetAccountResponse.account:type_name -> auth.v1.Account
+	21, // 2: auth.v1.GetAccountResponse.sessions:type_name -> auth.v1.Session
+	22, // 3: auth.v1.GetAccountResponse.networks:type_name -> auth.v1.LoginNetwork
+	23, // 4: auth.v1.GetAccountResponse.failures:type_name -> auth.v1.LoginFailures
+	20, // 5: auth.v1.CreateAccountResponse.account:type_name -> auth.v1.Account
+	20, // 6: auth.v1.DisableAccountResponse.account:type_name -> auth.v1.Account
+	20, // 7: auth.v1.EnableAccountResponse.account:type_name -> auth.v1.Account
+	20, // 8: auth.v1.UnlockAccountResponse.account:type_name -> auth.v1.Account
+	20, // 9: auth.v1.EndAccountSessionsResponse.account:type_name -> auth.v1.Account
+	20, // 10: auth.v1.SendPasswordResetResponse.account:type_name -> auth.v1.Account
+	24, // 11: auth.v1.ListEventsResponse.events:type_name -> auth.v1.Event
+	0,  // 12: auth.v1.AdminService.ListAccounts:input_type -> auth.v1.ListAccountsRequest
+	2,  // 13: auth.v1.AdminService.GetAccount:input_type -> auth.v1.GetAccountRequest
+	4,  // 14: auth.v1.AdminService.CreateAccount:input_type -> auth.v1.CreateAccountRequest
+	6,  // 15: auth.v1.AdminService.DisableAccount:input_type -> auth.v1.DisableAccountRequest
+	8,  // 16: auth.v1.AdminService.EnableAccount:input_type -> auth.v1.EnableAccountRequest
+	10, // 17: auth.v1.AdminService.UnlockAccount:input_type -> auth.v1.UnlockAccountRequest
+	12, // 18: auth.v1.AdminService.EndAccountSessions:input_type -> auth.v1.EndAccountSessionsRequest
+	14, // 19: auth.v1.AdminService.SendPasswordReset:input_type -> auth.v1.SendPasswordResetRequest
+	16, // 20: auth.v1.AdminService.RemoveAccount:input_type -> auth.v1.RemoveAccountRequest
+	18, // 21: auth.v1.AdminService.ListEvents:input_type -> auth.v1.ListEventsRequest
+	1,  // 22: auth.v1.AdminService.ListAccounts:output_type -> auth.v1.ListAccountsResponse
+	3,  // 23: auth.v1.AdminService.GetAccount:output_type -> auth.v1.GetAccountResponse
+	5,  // 24: auth.v1.AdminService.CreateAccount:output_type -> auth.v1.CreateAccountResponse
+	7,  // 25: auth.v1.AdminService.DisableAccount:output_type -> auth.v1.DisableAccountResponse
+	9,  // 26: auth.v1.AdminService.EnableAccount:output_type -> auth.v1.EnableAccountResponse
+	11, // 27: auth.v1.AdminService.UnlockAccount:output_type -> auth.v1.UnlockAccountResponse
+	13, // 28: auth.v1.AdminService.EndAccountSessions:output_type -> auth.v1.EndAccountSessionsResponse
+	15, // 29: auth.v1.AdminService.SendPasswordReset:output_type -> auth.v1.SendPasswordResetResponse
+	17, // 30: auth.v1.AdminService.RemoveAccount:output_type -> auth.v1.RemoveAccountResponse
+	19, // 31: auth.v1.AdminService.ListEvents:output_type -> auth.v1.ListEventsResponse
+	22, // [22:32] is the sub-list for method output_type
+	12, // [12:22] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_auth_v1_admin_service_proto_init() }
@@ -1098,6 +1256,7 @@ func file_auth_v1_admin_service_proto_init() {
 		return
 	}
 	file_auth_v1_account_proto_init()
+	file_auth_v1_event_proto_init()
 	file_auth_v1_session_service_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1105,7 +1264,7 @@ func file_auth_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_auth_v1_admin_service_proto_rawDesc), len(file_auth_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

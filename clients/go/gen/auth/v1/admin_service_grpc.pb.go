@@ -28,6 +28,7 @@ const (
 	AdminService_EndAccountSessions_FullMethodName = "/auth.v1.AdminService/EndAccountSessions"
 	AdminService_SendPasswordReset_FullMethodName  = "/auth.v1.AdminService/SendPasswordReset"
 	AdminService_RemoveAccount_FullMethodName      = "/auth.v1.AdminService/RemoveAccount"
+	AdminService_ListEvents_FullMethodName         = "/auth.v1.AdminService/ListEvents"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -81,6 +82,13 @@ type AdminServiceClient interface {
 	SendPasswordReset(ctx context.Context, in *SendPasswordResetRequest, opts ...grpc.CallOption) (*SendPasswordResetResponse, error)
 	// Deletes an account for good, and its profile with it.
 	RemoveAccount(ctx context.Context, in *RemoveAccountRequest, opts ...grpc.CallOption) (*RemoveAccountResponse, error)
+	// Lists what happened, the oldest first. Whoever goes on from each page's token
+	// sees every event once.
+	//
+	// Errors: INVALID_ARGUMENT (a negative page size, a page token of another database,
+	// or of one that was restored from a backup since), NOT_FOUND (there is no account
+	// with this email).
+	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 }
 
 type adminServiceClient struct {
@@ -181,6 +189,16 @@ func (c *adminServiceClient) RemoveAccount(ctx context.Context, in *RemoveAccoun
 	return out, nil
 }
 
+func (c *adminServiceClient) ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEventsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -232,6 +250,13 @@ type AdminServiceServer interface {
 	SendPasswordReset(context.Context, *SendPasswordResetRequest) (*SendPasswordResetResponse, error)
 	// Deletes an account for good, and its profile with it.
 	RemoveAccount(context.Context, *RemoveAccountRequest) (*RemoveAccountResponse, error)
+	// Lists what happened, the oldest first. Whoever goes on from each page's token
+	// sees every event once.
+	//
+	// Errors: INVALID_ARGUMENT (a negative page size, a page token of another database,
+	// or of one that was restored from a backup since), NOT_FOUND (there is no account
+	// with this email).
+	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -268,6 +293,9 @@ func (UnimplementedAdminServiceServer) SendPasswordReset(context.Context, *SendP
 }
 func (UnimplementedAdminServiceServer) RemoveAccount(context.Context, *RemoveAccountRequest) (*RemoveAccountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveAccount not implemented")
+}
+func (UnimplementedAdminServiceServer) ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEvents not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -452,6 +480,24 @@ func _AdminService_RemoveAccount_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListEvents(ctx, req.(*ListEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -494,6 +540,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveAccount",
 			Handler:    _AdminService_RemoveAccount_Handler,
+		},
+		{
+			MethodName: "ListEvents",
+			Handler:    _AdminService_ListEvents_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

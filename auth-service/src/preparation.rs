@@ -1,0 +1,145 @@
+//! What a service does beside its requests: the database is prepared, keys and counts are kept current, old
+//! rows are removed, and outboxes are delivered.
+
+use std::{sync::Arc, time::Duration};
+
+use outbox::{Backlog, Worker};
+use sql_kit::Starting;
+
+use crate::{
+    BuildError, Keys,
+    keys::Sealer,
+    mail::Courier,
+    root_secret::RootSecret,
+    service::{EventRules, Service},
+    sessions::RefreshTokenKey,
+    store::{Store, StoreError},
+    use_root, webhooks,
+};
+
+/// How often old rows are removed and counted.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the schemes of the stored hashes are looked at: an import in another process may have
+/// brought others. It is a few steps in an index.
+const WORK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What has to be done with the database before the first request, and from time to time.
+#[derive(Debug)]
+pub(crate) struct Preparation {
+    pub(crate) store: Store,
+    pub(crate) service: Arc<Service>,
+    pub(crate) keys: Keys,
+    pub(crate) sealer: Option<Arc<Sealer>>,
+    pub(crate) migrate: bool,
+    /// What sends mail, if mail is on.
+    pub(crate) post: Option<(Worker<Courier>, Backlog)>,
+    /// How long events are kept.
+    pub(crate) events: EventRules,
+    /// What tells a receiver of events, if there is one.
+    pub(crate) webhooks: Option<(Worker<webhooks::Courier>, Backlog)>,
+}
+
+impl Preparation {
+    /// Does what has to be done before the first request.
+    ///
+    /// # Errors
+    ///
+    /// What makes a start impossible, or has to be waited for.
+    pub(crate) async fn run(&self) -> Result<(), BuildError> {
+        // This sets the clock. What takes no writes may be a standby that is about to be promoted.
+        match self.store.ping().await {
+            Ok(()) | Err(StoreError::ReadOnly) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if self.migrate {
+            self.store.migrate().await?;
+        } else {
+            self.store.check_migrated().await?;
+        }
+        self.store.align_positions().await?;
+        let ring = match &self.keys {
+            Keys::Managed(keys) => keys.load(keys.now().await?).await?,
+            Keys::Given(ring, _) => ring.clone(),
+        };
+        let loaded = match &self.sealer {
+            Some(sealer) => Some(RootSecret::load(&self.store, sealer).await?),
+            None => None,
+        };
+        let root = match (&loaded, &self.keys) {
+            (Some(root), _) | (None, Keys::Given(_, root)) => root,
+            (None, Keys::Managed(_)) => {
+                return Err(BuildError::System("no KEY_ENCRYPTION_KEY".to_owned()));
+            }
+        };
+        if let Some(root) = &loaded {
+            let key = RefreshTokenKey::new(&root.derive("refresh tokens")[..]);
+            self.service.use_refresh_token_key(key);
+        }
+        use_root(&self.service, root)?;
+        // A failure only means a little less equal work until the next look.
+        let _ = self.service.refresh_work().await;
+        self.service.count_rows().await;
+        self.service.publish_keys(ring);
+        self.service.set_prepared();
+        Ok(())
+    }
+
+    /// Prepares, if that has not been done, and then keeps everything current. Returns only what
+    /// makes going on impossible.
+    pub(crate) async fn keep(&self, starting: Starting<BuildError>) -> BuildError {
+        if let Err(error) = starting.finish().await {
+            return error;
+        }
+        let work = async {
+            loop {
+                tokio::time::sleep(WORK_INTERVAL).await;
+                let _ = self.service.refresh_work().await;
+            }
+        };
+        let prune = async {
+            loop {
+                tokio::time::sleep(PRUNE_INTERVAL).await;
+                self.service.prune().await;
+                self.prune_events().await;
+                self.service.count_rows().await;
+            }
+        };
+        let keys = async {
+            match &self.keys {
+                Keys::Managed(keys) => {
+                    keys.keep_current(|ring| self.service.publish_keys(ring)).await
+                }
+                Keys::Given(..) => std::future::pending().await,
+            }
+        };
+        // None of them ends.
+        let (post, webhooks) = (carry(self.post.as_ref()), carry(self.webhooks.as_ref()));
+        tokio::join!(work, prune, keys, post, webhooks);
+        BuildError::System("the background work has ended".to_owned())
+    }
+
+    /// Removes the events that are too old, or too many.
+    async fn prune_events(&self) {
+        let (EventRules { retention, most }, now) = (self.events, self.store.now());
+        let pruned = async {
+            self.store.prune_events(now - retention, most.into()).await?;
+            if self.webhooks.is_none() {
+                self.store.remove_expired_webhooks(now).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = pruned.await {
+            tracing::warn!(%error, "cannot remove the events that are no longer kept");
+        }
+    }
+}
+
+/// Delivers what is in an outbox, for ever; does nothing where there is none.
+async fn carry<D: outbox::Deliver>(outbox: Option<&(Worker<D>, Backlog)>) {
+    match outbox {
+        Some((worker, backlog)) => {
+            tokio::join!(worker.run(), backlog.watch());
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,152 @@
+//! Sends webhooks.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
+    header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
+};
+use outbox::{Backlog, Backoff, Deliver, Entry, Outbox, Outcome, Retry, Worker};
+use service_kit::{clock::Clock, http_client::HttpClient, metrics::Metrics};
+
+use super::signature::{SigningKey, signature};
+
+/// How long an attempt may take, from the name of the host to the head of the answer.
+pub const TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest that a receiver may ask us to wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// How long to wait where the receiver says that it is gone.
+const GONE_WAIT: Duration = Duration::from_secs(600);
+
+const SETTINGS: outbox::Settings = outbox::Settings {
+    concurrency: 8,
+    delivery_timeout: TIMEOUT.saturating_add(Duration::from_secs(5)),
+    poll_interval: Duration::from_secs(1),
+    backoff: Backoff { first: Duration::from_secs(5), most: Duration::from_secs(600) },
+};
+
+/// Signs webhooks and sends them to their receiver.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    client: HttpClient,
+    url: Uri,
+    keys: Vec<SigningKey>,
+}
+
+impl Sender {
+    /// A sender to `url`. Each of `keys` signs.
+    #[must_use]
+    pub const fn new(client: HttpClient, url: Uri, keys: Vec<SigningKey>) -> Self {
+        Self { client, url, keys }
+    }
+
+    fn request(
+        &self,
+        id: &str,
+        timestamp: i64,
+        body: &[u8],
+    ) -> Result<Request<Bytes>, http::Error> {
+        Request::builder()
+            .method(Method::POST)
+            .uri(self.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header(USER_AGENT, concat!("latchkey-auth-service/", env!("CARGO_PKG_VERSION")))
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature(&self.keys, id, timestamp, body))
+            .body(Bytes::copy_from_slice(body))
+    }
+}
+
+/// Sends what is in the outbox, for ever.
+#[must_use]
+pub fn worker(
+    outbox: &Outbox,
+    sender: Sender,
+    clock: Clock,
+    metrics: &Metrics,
+) -> (Worker<Courier>, Backlog) {
+    let backlog = Backlog::new(outbox.clone(), metrics);
+    let courier = Courier { sender, clock };
+    (Worker::new(outbox.clone(), backlog.clone(), SETTINGS, courier), backlog)
+}
+
+/// Makes the attempts to send.
+#[derive(Debug)]
+pub struct Courier {
+    sender: Sender,
+    clock: Clock,
+}
+
+impl Deliver for Courier {
+    async fn deliver(&self, entry: &Entry) -> Outcome {
+        // Of this attempt, so that a receiver that refuses old ones takes one that had to wait.
+        let timestamp = self.clock.now().timestamp();
+        let request = self.sender.request(&entry.id.to_string(), timestamp, &entry.payload);
+        let Ok(request) = request else {
+            return Outcome::Discard("it cannot be sent".to_owned());
+        };
+        match self.sender.client.send_for_head(request).await {
+            Ok(head) => judge(head.status, &head.headers),
+            Err(error) => Outcome::retry(error.to_string()),
+        }
+    }
+}
+
+/// What an answer means. Everything but success is tried again, since a receiver that is being replaced
+/// may answer anything for a while: also 410, by which Standard Webhooks has a receiver end its
+/// subscription. Ours is a setting, which the operator takes back.
+fn judge(status: StatusCode, headers: &HeaderMap) -> Outcome {
+    if status.is_success() {
+        return Outcome::Delivered;
+    }
+    let at_least = match status {
+        StatusCode::GONE => GONE_WAIT,
+        _ => headers.get(RETRY_AFTER).and_then(seconds).unwrap_or_default(),
+    };
+    let reason = match status.as_u16() {
+        300..=399 => format!("status {} (redirects are not followed)", status.as_u16()),
+        410 => "status 410: the receiver wants no more; take WEBHOOK_URL away".to_owned(),
+        status => format!("status {status}"),
+    };
+    Outcome::Retry(Retry { reason, at_least, at_most: None })
+}
+
+/// `Retry-After` in seconds (RFC 9110, section 10.2.3); a date is not looked at.
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    let seconds = value.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(status: u16, retry_after: Option<&str>) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = retry_after {
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+        }
+        match judge(StatusCode::from_u16(status).unwrap(), &headers) {
+            Outcome::Retry(retry) => Some(retry.at_least.as_secs()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn success_alone_is_delivery_and_a_receiver_may_ask_to_wait() {
+        for status in [200, 201, 202, 204, 299] {
+            assert_eq!(wait(status, None), None, "{status}");
+        }
+        for status in [301, 302, 307, 400, 401, 404, 422, 500, 503] {
+            assert_eq!(wait(status, None), Some(0), "{status}");
+        }
+        assert_eq!(wait(410, None), Some(600));
+        assert_eq!(wait(429, Some("30")), Some(30));
+        assert_eq!(wait(503, Some("999999999")), Some(3600));
+        for nonsense in ["-1", "x", "Wed, 21 Oct 2026 07:28:00 GMT"] {
+            assert_eq!(wait(503, Some(nonsense)), Some(0), "{nonsense}");
+        }
+    }
+}
