@@ -17,10 +17,12 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+# Where the tests are: others use the same kit.
+TESTS = os.environ.get("FAULTS_TESTS", str(HERE))
 
 AT_A_TIME = 3
 # Those that take longest come first.
-FIRST = ["durability", "slow_clients", "failover", "outbox", "database_outage"]
+FIRST = ["discovery", "durability", "slow_clients", "failover", "outbox", "database_outage"]
 
 
 class Printed(unittest.TestResult):
@@ -143,7 +145,7 @@ def main(names):
     # An end that was asked for from outside ends the servers too, as ^C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    found = cases(unittest.defaultTestLoader.discover(str(HERE)))
+    found = cases(unittest.defaultTestLoader.discover(TESTS))
     chosen = [test for test in found if not names or any(name in test.id() for name in names)]
     if file := os.environ.get("FAULTS_FILE"):
         counts = run_here([test for test in chosen if module(test) == file])

@@ -250,8 +250,47 @@ def transcoding(port, token, id, credentials):
         answer.status == 400 and sorted(violations) == ["email", "password"],
         answer,
     )
+    sessions(port, credentials)
     answer = request(port, "POST", "/auth.v1.AuthService/Login", body=b"{", fields=[("content-type", "application/json")])
     check("JSON: malformed JSON is a 400", answer.status == 400, answer)
+
+
+def sessions(port, credentials):
+    """The methods of sessions and credentials, with a session that they themselves begin and end."""
+    def call(method, body, token=""):
+        return request(port, "POST", f"/auth.v1.{method}", bearer(token) if token else [], body)
+
+    person = {**credentials, "email": "grace@example.com"}
+    call("AuthService/Register", person)
+    began = call("AuthService/Login", {**person, "offline_access": True}).json
+    renewed = call("SessionService/Refresh", {"refresh_token": began.get("refresh_token", "")})
+    token = renewed.json.get("access_token", "")
+    check("JSON: a session is refreshed", renewed.status == 200 and token, renewed)
+    listed = call("SessionService/ListSessions", {}, token)
+    found = listed.json.get("sessions", [])
+    check("JSON: sessions are listed", len(found) == 1 and found[0].get("current") is True, listed)
+    answer = call("SessionService/ListSessions", {})
+    details = json.dumps(answer.json.get("details", ""))
+    check(
+        "JSON: sessions need a token, says the service",
+        answer.status == 401 and "unauthenticated" in details,
+        answer,
+    )
+    changed = {"current_password": "wrong horse", "new_password": f"{PASSWORD} again"}
+    answer = call("CredentialService/ChangePassword", changed, token)
+    details = json.dumps(answer.json.get("details", ""))
+    check(
+        "JSON: a refusal of a change of the password is told",
+        answer.status in (400, 401, 403) and "google.rpc.ErrorInfo" in details,
+        answer,
+    )
+    answer = call("CredentialService/ChangePassword", {**changed, "current_password": PASSWORD}, token)
+    check("JSON: the password is changed", answer.status == 200 and answer.json.get("access_token"), answer)
+    refresh = {"refresh_token": renewed.json.get("refresh_token", "")}
+    answer = call("SessionService/Logout", refresh)
+    check("JSON: a session is ended", answer.status == 200, answer)
+    answer = call("SessionService/Refresh", refresh)
+    check("JSON: and cannot be refreshed", answer.status == 401, answer)
 
 
 def shut(port, ports, auth, user, token):

@@ -16,6 +16,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 # Where the two may say different things, and why.
 KNOWN = {"form: empty": "a field with nothing after the scheme has no token, says Envoy; a malformed one, says the service"}
 
+# What Envoy refuses although it is good, and why that does not matter.
+REFUSED = {"good: Ed25519 for EdDSA": "Envoy 1.40 does not know RFC 9864; the auth service signs under the older name, EdDSA"}
+
 
 def run(work, descriptors):
     work = work / "vectors"
@@ -54,8 +57,9 @@ def run(work, descriptors):
         if (direct.status in (200, 404)) != item["valid"]:
             wrong.append((item["name"], "the service itself", direct))
         seen = [(it.status, it.json.get("code"), it.header("www-authenticate")) for it in (direct, through)]
-        known = item["name"] in KNOWN or item.get("reason") == "expired"
-        if seen[0] != seen[1] and not (known and seen[0][0] == seen[1][0]):
+        if item["name"] in REFUSED and seen[1][:2] == (401, "invalid_token"):
+            continue
+        if seen[0] != seen[1] and not (item["name"] in KNOWN and seen[0][0] == seen[1][0]):
             wrong.append((item["name"], *seen))
         verdicts[direct.status] += 1
     lines = until(lambda: counted(gateway, data["tokens"], unsent), 10, "the gateway's log")

@@ -17,8 +17,8 @@ use token_verifier::Rules;
 
 pub use self::{
     auth::{
-        AUTH_GRPC_URL, AuthGrpc, AuthSettings, SERVICE_TOKEN, TLS_CA_FILE, TLS_CLIENT_CERT_FILE,
-        TLS_CLIENT_KEY_FILE, TlsClientSettings,
+        AUTH_GRPC_URL, AuthGrpc, AuthSettings, DNS_SERVERS, DiscoverySettings, GrpcUrl,
+        SERVICE_TOKEN, TLS_CA_FILE, TLS_CLIENT_CERT_FILE, TLS_CLIENT_KEY_FILE, TlsClientSettings,
     },
     database::{DATABASE_URL, UrlSettings},
     keys::{
@@ -42,6 +42,7 @@ pub const GROUPS: &[Group] = &[
     RevocationSettings::GROUP,
     ProfileSettings::GROUP,
     AuthSettings::GROUP,
+    DiscoverySettings::GROUP,
     TlsClientSettings::GROUP,
     runtime::LogSettings::GROUP,
 ];
@@ -78,12 +79,14 @@ impl Settings {
     pub fn read(source: &mut Source) -> Result<Self, SettingsError> {
         let addresses = ListenerSettings::read(source).into();
         let database = DatabaseSettings::read(&DATABASE_URL, source);
-        let keys = keys::keys(source);
-        let revocations = revocations::revocations(source);
+        let resolver = DiscoverySettings::read(source).resolver.unwrap_or_default();
+        let access = auth::access(&resolver, source);
+        let keys = keys::keys(&access, source);
+        let revocations = revocations::revocations(&access, source);
         let rules = RuleSettings::read(source).into();
         let profiles = ProfileSettings::read(source);
         let AuthSettings { url, service_token } = AuthSettings::read(source);
-        let auth_grpc = auth::auth_grpc(url, source);
+        let auth_grpc = auth::auth_grpc(url, resolver, source);
         let runtime = RuntimeSettings::read(source);
         source.finish()?;
         Ok(Self {

@@ -4,12 +4,13 @@
 pub mod incoming;
 pub mod outgoing;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use endpoints::{CallError, Endpoints, Failure, ToAddress};
 use latchkey_contracts::auth::v1::account_service_client::AccountServiceClient;
 use service_kit::{settings::Secret, tls::Connector, trace::Traces};
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     metadata::{Ascii, MetadataValue, errors::InvalidMetadataValue},
     transport::Channel,
 };
@@ -19,10 +20,12 @@ use crate::{config::AuthGrpc, store::Origin};
 /// How long the auth service may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `auth.v1.AccountService` of the auth service. Clones share its connection.
+type Client = AccountServiceClient<Channel>;
+
+/// `auth.v1.AccountService` of the auth service. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Accounts {
-    client: AccountServiceClient<Channel>,
+    endpoints: Endpoints<Client>,
     authorization: Option<MetadataValue<Ascii>>,
     traces: Traces,
 }
@@ -40,50 +43,76 @@ impl Accounts {
         traces: Traces,
     ) -> Result<Self, InvalidMetadataValue> {
         let authorization = token.map(bearer).transpose()?;
-        let endpoint = auth
-            .endpoint
+        let AuthGrpc { url, resolver, endpoint, tls } = auth;
+        let endpoint = endpoint
             .connect_timeout(ANSWER_TIMEOUT)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10));
-        let channel = match auth.tls {
-            Some(tls) => endpoint.connect_with_connector_lazy(Connector::new(tls)),
-            None => endpoint.connect_lazy(),
-        };
-        Ok(Self { client: AccountServiceClient::new(channel), authorization, traces })
+        let endpoints = Endpoints::new(url, resolver, move |address| {
+            AccountServiceClient::new(match &tls {
+                Some(tls) => {
+                    endpoint.connect_with_connector_lazy(Connector::new(tls.clone()).to(address))
+                }
+                None => endpoint.connect_with_connector_lazy(ToAddress(address)),
+            })
+        });
+        Ok(Self { endpoints, authorization, traces })
     }
 
-    /// Makes one call of `method` on behalf of the request `origin`, within [`ANSWER_TIMEOUT`].
-    async fn call<M, A>(
+    /// Makes one call of `method` on behalf of the request `origin`, within [`ANSWER_TIMEOUT`]. It may reach
+    /// several replicas, or one of them twice, so every such call must bear that.
+    async fn call<M: Clone, A, F>(
         &self,
         method: &'static str,
         message: M,
         origin: Option<&Origin>,
-        send: impl AsyncFnOnce(
-            AccountServiceClient<Channel>,
-            Request<M>,
-        ) -> Result<tonic::Response<A>, Status>,
-    ) -> Result<A, Status> {
+        send: impl Fn(Client, Request<M>) -> F,
+    ) -> Result<A, Status>
+    where
+        F: Future<Output = Result<tonic::Response<A>, Status>>,
+    {
         let call = self.traces.call(method, origin.map_or("", |origin| &origin.traceparent));
+        let traceparent = call.traceparent();
+        let answer = self.endpoints.call(ANSWER_TIMEOUT, |client| {
+            let answer = send(client, self.request(message.clone(), origin, &traceparent));
+            async move {
+                answer.await.map_err(|status| {
+                    // What has a cause was made here: the call has not arrived, or its answer has not.
+                    let is_local = std::error::Error::source(&status).is_some();
+                    let is_away = is_local || status.code() == Code::Unavailable;
+                    if is_away { Failure::Address(status) } else { Failure::Answered(status) }
+                })
+            }
+        });
+        let answer = answer.await.map_err(|error| match error {
+            CallError::Resolve(error) => {
+                let mut status = Status::unavailable("no address");
+                status.set_source(Arc::new(error));
+                status
+            }
+            CallError::Failed(status) => status,
+            CallError::Timeout(_) => Status::deadline_exceeded("no answer"),
+        });
+        if let Err(status) = &answer {
+            call.fail(status.code());
+        }
+        answer.map(tonic::Response::into_inner)
+    }
+
+    fn request<M>(&self, message: M, origin: Option<&Origin>, traceparent: &str) -> Request<M> {
         let mut request = Request::new(message);
         request.set_timeout(ANSWER_TIMEOUT);
         let metadata = request.metadata_mut();
         if let Some(authorization) = &self.authorization {
             metadata.insert("authorization", authorization.clone());
         }
-        let traceparent = call.traceparent();
         let request_id = origin.map_or("", |origin| &origin.request_id);
-        for (name, value) in [("x-request-id", request_id), ("traceparent", &traceparent)] {
+        for (name, value) in [("x-request-id", request_id), ("traceparent", traceparent)] {
             if let Some(value) = value.parse().ok().filter(|_| !value.is_empty()) {
                 metadata.insert(name, value);
             }
         }
-        let answer = send(self.client.clone(), request);
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
-        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
-        if let Err(status) = &answer {
-            call.fail(status.code());
-        }
-        answer.map(tonic::Response::into_inner)
+        request
     }
 }
 

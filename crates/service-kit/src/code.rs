@@ -194,6 +194,10 @@ catalogue! {
         "Revocations stale",
         "The service cannot tell which tokens are revoked: its list of them is older than `REVOCATIONS_MAX_AGE`, or has never arrived.",
         "Try again with increasing delays.";
+    ServiceUnavailable = "service_unavailable", SERVICE_UNAVAILABLE, Unavailable,
+        "Service unavailable",
+        "No replica of the service can be reached. Only the gateway of `deploy/gateway` says so, in the service's place.",
+        "Wait for the seconds in `Retry-After`, then try again with increasing delays.";
     DeadlineExceeded = "deadline_exceeded", GATEWAY_TIMEOUT, DeadlineExceeded,
         "Deadline exceeded",
         "The call's deadline passed before the answer was ready.",

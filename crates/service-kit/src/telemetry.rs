@@ -172,9 +172,13 @@ pub fn parse_level(level: &str) -> Result<Targets, String> {
     let default = if has_default { None } else { Some(LevelFilter::INFO) };
     // Below these levels the HTTP and database crates write header fields and values as they are;
     // at info, sqlx repeats every notice of the server. Its pool tells at ERROR, many times a second,
-    // what a failover brings about and what our own line says once.
+    // what a failover brings about and what our own line says once. The DNS crates repeat, for each
+    // look-up, which words of /etc/resolv.conf they do not know.
     let quiet = [
         ("h2", LevelFilter::INFO),
+        ("hickory_net", LevelFilter::OFF),
+        ("hickory_proto", LevelFilter::OFF),
+        ("hickory_resolver", LevelFilter::OFF),
         ("hyper", LevelFilter::INFO),
         ("hyper_util", LevelFilter::INFO),
         ("rustls", LevelFilter::INFO),

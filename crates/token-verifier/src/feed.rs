@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use self::source::{FeedError, HttpSource, Source};
 pub use self::source::{RevocationSource, revocations_beside};
 use crate::back_off::{back_off, jitter};
-use crate::fetch::UrlError;
+use crate::fetch::{Access, UrlError};
 use crate::revocation::RevocationList;
 
 /// The bounds of the time between two looks at the list, so that whatever is revoked is known within 5 s,
@@ -83,23 +83,23 @@ pub struct RevocationFeed {
 }
 
 impl RevocationFeed {
-    /// Follows the list at an `http` or `https` URL. Certificates are checked against the system's roots.
-    /// Nothing is fetched yet.
+    /// Follows the list at an `http` or `https` URL, or at one of an SRV name (`srv+http`, `srv+https`).
+    /// Certificates are checked against the system's roots. Nothing is fetched yet.
     ///
     /// # Errors
     ///
     /// [`UrlError`] if the URL cannot be used, or if it is `https` and the system has no roots.
     pub fn new(url: &str) -> Result<Self, UrlError> {
-        Ok(Self::of(Source::Http(Box::new(HttpSource::new(url, None)?))))
+        Self::with_access(url, &Access::default())
     }
 
-    /// As [`RevocationFeed::new`], but certificates are checked against the authorities in `pem` alone.
+    /// As [`RevocationFeed::new`], with other authorities or name servers.
     ///
     /// # Errors
     ///
-    /// [`UrlError`] if the URL cannot be used or `pem` holds no authority's certificate.
-    pub fn trusting(url: &str, pem: &[u8]) -> Result<Self, UrlError> {
-        Ok(Self::of(Source::Http(Box::new(HttpSource::new(url, Some(pem))?))))
+    /// [`UrlError`] if the URL cannot be used, or the authorities of `access` cannot.
+    pub fn with_access(url: &str, access: &Access) -> Result<Self, UrlError> {
+        Ok(Self::of(Source::Http(Box::new(HttpSource::new(url, access)?))))
     }
 
     /// Follows a list without HTTP, where the issuer is in the same process.

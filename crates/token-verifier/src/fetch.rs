@@ -1,45 +1,58 @@
 //! One bounded request for a document of the issuer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use endpoints::{CallError, Endpoints, Failure, ResolveError, Resolver, ServiceUrl, ToAddress};
 use http::header::{ACCEPT, AGE, CACHE_CONTROL, HeaderMap, HeaderName, USER_AGENT};
 use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
+    client::WantsClientCert,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 use thiserror::Error;
 
-use crate::connect::Connector;
-
 /// Why a URL is refused. No message contains the URL, which may hold credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// Not an absolute URL with a host (RFC 3986 section 4.3).
-    #[error("not an absolute URL")]
-    NotAUrl,
-    /// Another scheme than http or https.
-    #[error("the URL's scheme must be http or https")]
-    Scheme,
-    /// A port that is no number up to 65535 (RFC 3986 section 3.2.3).
-    #[error("the URL's port must be a number up to 65535")]
-    Port,
-    /// A user name or password in the URL (RFC 3986 section 3.2.1).
-    #[error("the URL must not contain a user name or password")]
-    Credentials,
+    /// Not a URL that a service can be called at.
+    #[error(transparent)]
+    Url(#[from] endpoints::UrlError),
     /// The system has no root certificates to check a server with.
     #[error("the system's root certificates cannot be read")]
     NoRoots,
     /// The authorities to trust cannot be read (RFC 7468).
     #[error("the certificates of the authorities are not in PEM")]
     Authorities,
+}
+
+/// How the issuer is reached: whom a connection trusts, and who is asked for addresses. By default the
+/// system's authorities and its name servers.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    authorities: Option<Arc<[u8]>>,
+    resolver: Resolver,
+}
+
+impl Access {
+    /// Checks certificates against the authorities in `pem` alone.
+    #[must_use]
+    pub fn trusting(self, pem: &[u8]) -> Self {
+        Self { authorities: Some(pem.into()), ..self }
+    }
+
+    /// Asks these name servers in place of those of `/etc/resolv.conf`.
+    #[must_use]
+    pub fn resolved_by(self, resolver: Resolver) -> Self {
+        Self { resolver, ..self }
+    }
 }
 
 /// What a request may cost.
@@ -58,6 +71,8 @@ pub(crate) struct Limits {
 pub(crate) enum FetchError {
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
+    #[error(transparent)]
+    Resolve(ResolveError),
     #[error("cannot connect: {0}")]
     Connect(String),
     #[error("the answer has status {}{}", .0.as_u16(), redirects(*.0))]
@@ -86,53 +101,45 @@ impl Answer {
     }
 }
 
+type HttpClient = Client<HttpsConnector<ToAddress>, Empty<Bytes>>;
+
+/// Asks for one document, at whichever replica of the issuer answers.
 pub(crate) struct Fetcher {
-    client: Client<HttpsConnector<Connector>, Empty<Bytes>>,
-    url: Uri,
+    endpoints: Endpoints<HttpClient>,
     limits: Limits,
 }
 
 impl Fetcher {
-    /// `authorities`, in PEM, take the place of the system's.
-    pub(crate) fn new(
-        url: &str,
-        authorities: Option<&[u8]>,
-        limits: Limits,
-    ) -> Result<Self, UrlError> {
-        let url = parse(url)?;
-        let builder = HttpsConnectorBuilder::new();
-        let connector = match (url.scheme_str(), authorities) {
-            (Some("https"), None) => builder
-                .with_provider_and_native_roots(aws_lc_rs::default_provider())
-                .map_err(|_| UrlError::NoRoots)?
-                .https_only()
-                .enable_http1()
-                .wrap_connector(Connector::default()),
-            (Some("https"), Some(pem)) => builder
-                .with_tls_config(trusting(roots(pem)?)?)
-                .https_only()
-                .enable_http1()
-                .wrap_connector(Connector::default()),
+    pub(crate) fn new(url: &str, access: &Access, limits: Limits) -> Result<Self, UrlError> {
+        let url = ServiceUrl::parse(url)?;
+        let is_https = url.is_https();
+        let tls = match (is_https, access.authorities.as_deref()) {
+            (true, None) => client_config(|builder| builder.with_native_roots().ok())?,
+            (true, Some(pem)) => {
+                let roots = roots(pem)?;
+                client_config(|builder| Some(builder.with_root_certificates(roots)))?
+            }
             // A container without root certificates must be able to use plain HTTP.
-            _ => builder
-                .with_tls_config(trusting(RootCertStore::empty())?)
-                .https_or_http()
-                .enable_http1()
-                .wrap_connector(Connector::default()),
+            (false, _) => client_config(|builder| {
+                Some(builder.with_root_certificates(RootCertStore::empty()))
+            })?,
         };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(usize::from(limits.idle.is_some()))
-            .pool_idle_timeout(limits.idle)
-            .build(connector);
-        Ok(Self { client, url, limits })
+        // A client for each address, so that a connection that is used again leads where it is meant to.
+        let make = move |address| {
+            let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
+            let builder = if is_https { builder.https_only() } else { builder.https_or_http() };
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_max_idle_per_host(usize::from(limits.idle.is_some()))
+                .pool_idle_timeout(limits.idle)
+                .build(builder.enable_http1().wrap_connector(ToAddress(address)))
+        };
+        Ok(Self { endpoints: Endpoints::new(url, access.resolver.clone(), make), limits })
     }
 
     /// The URL for the log: a query may hold a secret and is left out.
     pub(crate) fn name(&self) -> String {
-        let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
-        let authority = self.url.authority().map(http::uri::Authority::as_str);
-        format!("{}://{}{}", part(self.url.scheme_str()), part(authority), self.url.path())
+        self.endpoints.url().to_string()
     }
 
     /// Asks for the document, with this added to the query and with these header fields.
@@ -141,17 +148,29 @@ impl Fetcher {
         query: &str,
         fields: &[(HeaderName, HeaderValue)],
     ) -> Result<Answer, FetchError> {
-        tokio::time::timeout(self.limits.timeout, self.request(query, fields))
-            .await
-            .unwrap_or(Err(FetchError::Timeout(self.limits.timeout)))
+        let timeout = self.limits.timeout;
+        let answer = self.endpoints.call(timeout, |client| async move {
+            // What a replica says that is not well must not be taken for the issuer's word.
+            self.request(&client, query, fields).await.map_err(|error| match error {
+                FetchError::Status(status) if !status.is_server_error() => Failure::Answered(error),
+                FetchError::TooLarge(_) => Failure::Answered(error),
+                error => Failure::Address(error),
+            })
+        });
+        answer.await.map_err(|error| match error {
+            CallError::Resolve(error) => FetchError::Resolve(error),
+            CallError::Failed(error) => error,
+            CallError::Timeout(_) => FetchError::Timeout(timeout),
+        })
     }
 
     async fn request(
         &self,
+        client: &HttpClient,
         query: &str,
         fields: &[(HeaderName, HeaderValue)],
     ) -> Result<Answer, FetchError> {
-        let mut request = Request::get(with_query(&self.url, query))
+        let mut request = Request::get(with_query(self.endpoints.url().uri(), query))
             .header(ACCEPT, "application/json, application/jwk-set+json")
             .header(USER_AGENT, concat!("latchkey-token-verifier/", env!("CARGO_PKG_VERSION")));
         for (name, value) in fields {
@@ -159,7 +178,7 @@ impl Fetcher {
         }
         let request =
             request.body(Empty::new()).map_err(|error| FetchError::Connect(error.to_string()))?;
-        let answer = self.client.request(request).await.map_err(|error| {
+        let answer = client.request(request).await.map_err(|error| {
             // The outer error only says that connecting failed; the cause says why.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             FetchError::Connect(cause.unwrap_or_else(|| error.to_string()))
@@ -181,33 +200,6 @@ impl Fetcher {
     }
 }
 
-/// An absolute URL with a host, and with a port that can be connected to if it has one.
-fn parse(url: &str) -> Result<Uri, UrlError> {
-    let url: Uri = url.parse().map_err(|_| UrlError::NotAUrl)?;
-    let authority = url.authority().ok_or(UrlError::NotAUrl)?;
-    if authority.as_str().contains('@') {
-        return Err(UrlError::Credentials);
-    }
-    if authority.host().is_empty() {
-        return Err(UrlError::NotAUrl);
-    }
-    if !matches!(url.scheme_str(), Some("http" | "https")) {
-        return Err(UrlError::Scheme);
-    }
-    if has_valid_port(authority) { Ok(url) } else { Err(UrlError::Port) }
-}
-
-/// Whether an authority without user information (RFC 3986 section 3.2) names no port, or one up to
-/// 65535. The parser of the `http` crate takes any digits.
-#[must_use]
-pub fn has_valid_port(authority: &http::uri::Authority) -> bool {
-    let after_host = authority.as_str().get(authority.host().len()..).unwrap_or_default();
-    match after_host.strip_prefix(':').map(str::parse::<u16>) {
-        None => after_host.is_empty(),
-        Some(port) => port.is_ok(),
-    }
-}
-
 fn with_query(url: &Uri, query: &str) -> String {
     if query.is_empty() {
         url.to_string()
@@ -216,11 +208,16 @@ fn with_query(url: &Uri, query: &str) -> String {
     }
 }
 
-fn trusting(roots: RootCertStore) -> Result<ClientConfig, UrlError> {
-    let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+/// TLS with the authorities that `trust` adds; `None` of it says that the system has none.
+fn client_config(
+    trust: impl FnOnce(
+        ConfigBuilder<ClientConfig, WantsVerifier>,
+    ) -> Option<ConfigBuilder<ClientConfig, WantsClientCert>>,
+) -> Result<ClientConfig, UrlError> {
+    let builder = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()
         .map_err(|_| UrlError::NoRoots)?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+    Ok(trust(builder).ok_or(UrlError::NoRoots)?.with_no_client_auth())
 }
 
 fn roots(pem: &[u8]) -> Result<RootCertStore, UrlError> {
@@ -254,13 +251,9 @@ fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{Fetcher, Limits, UrlError, fresh_for, with_query};
-
-    const LIMITS: Limits = Limits { timeout: Duration::from_secs(1), body_bytes: 1, idle: None };
+    use super::{fresh_for, with_query};
 
     fn lifetime(fields: &[(&'static str, &'static str)]) -> Option<u64> {
         let mut headers = HeaderMap::new();
@@ -286,29 +279,11 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_web_addresses_are_taken_and_messages_keep_secrets() {
-        for (url, expected) in [
-            ("", UrlError::NotAUrl),
-            ("/jwks.json", UrlError::NotAUrl),
-            ("not a url", UrlError::NotAUrl),
-            ("http://:80/", UrlError::NotAUrl),
-            ("ftp://example.com/", UrlError::Scheme),
-            ("file:///etc/passwd", UrlError::NotAUrl),
-            ("http://user:hunter2@example.com/", UrlError::Credentials),
-            ("http://127.0.0.1:99999/x", UrlError::Port),
-            ("http://example.com:65536/", UrlError::Port),
-            ("http://[::1]:99999/", UrlError::Port),
-        ] {
-            let error = Fetcher::new(url, None, LIMITS).err();
-            assert_eq!(error, Some(expected), "{url}");
-            assert!(!format!("{error:?} {}", error.clone().unwrap()).contains("hunter2"));
-        }
-        let fetcher = Fetcher::new("http://example.com:80/jwks?key=hunter2", None, LIMITS).unwrap();
-        assert_eq!(fetcher.name(), "http://example.com:80/jwks");
-        assert_eq!(with_query(&fetcher.url, ""), "http://example.com:80/jwks?key=hunter2");
-        assert_eq!(with_query(&fetcher.url, "a=b"), "http://example.com:80/jwks?key=hunter2&a=b");
-        for url in ["http://[::1]/", "http://[::1]:65535/", "https://example.com/"] {
-            assert!(Fetcher::new(url, None, LIMITS).is_ok(), "{url}");
-        }
+    fn a_query_is_added_to_the_one_that_is_there() {
+        let url = "http://example.com:80/jwks?key=hunter2".parse().unwrap();
+        assert_eq!(with_query(&url, ""), "http://example.com:80/jwks?key=hunter2");
+        assert_eq!(with_query(&url, "a=b"), "http://example.com:80/jwks?key=hunter2&a=b");
+        let bare = "http://example.com/".parse().unwrap();
+        assert_eq!(with_query(&bare, "a=b"), "http://example.com/?a=b");
     }
 }

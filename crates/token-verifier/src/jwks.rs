@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::back_off::{back_off, jitter};
-use crate::fetch::{FetchError, Fetcher, Limits, UrlError};
+use crate::fetch::{Access, FetchError, Fetcher, Limits, UrlError};
 use crate::key::{KeyError, VerificationKey};
 use crate::key_set::KeySet;
 
@@ -89,23 +89,23 @@ pub struct JwksCache {
 }
 
 impl JwksCache {
-    /// A cache without keys for an `http` or `https` URL. Certificates are checked against the
-    /// system's roots. Nothing is fetched yet.
+    /// A cache without keys for an `http` or `https` URL, or for one of an SRV name (`srv+http`, `srv+https`).
+    /// Certificates are checked against the system's roots. Nothing is fetched yet.
     ///
     /// # Errors
     ///
     /// [`UrlError`] if the URL cannot be used, or if it is `https` and the system has no roots.
     pub fn new(url: &str) -> Result<Self, UrlError> {
-        Self::with(Fetcher::new(url, None, LIMITS)?)
+        Self::with_access(url, &Access::default())
     }
 
-    /// As [`JwksCache::new`], but certificates are checked against the authorities in `pem` alone.
+    /// As [`JwksCache::new`], with other authorities or name servers.
     ///
     /// # Errors
     ///
-    /// [`UrlError`] if the URL cannot be used or `pem` holds no authority's certificate.
-    pub fn trusting(url: &str, pem: &[u8]) -> Result<Self, UrlError> {
-        Self::with(Fetcher::new(url, Some(pem), LIMITS)?)
+    /// [`UrlError`] if the URL cannot be used, or the authorities of `access` cannot.
+    pub fn with_access(url: &str, access: &Access) -> Result<Self, UrlError> {
+        Self::with(Fetcher::new(url, access, LIMITS)?)
     }
 
     fn with(fetcher: Fetcher) -> Result<Self, UrlError> {

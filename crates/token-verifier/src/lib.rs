@@ -18,8 +18,6 @@ pub mod axum;
 #[cfg(feature = "jwks")]
 mod back_off;
 #[cfg(feature = "jwks")]
-mod connect;
-#[cfg(feature = "jwks")]
 mod feed;
 #[cfg(feature = "jwks")]
 mod fetch;
@@ -32,7 +30,7 @@ pub use crate::claims::Claims;
 #[cfg(feature = "jwks")]
 pub use crate::feed::{FeedOutcome, RevocationFeed, RevocationSource, revocations_beside};
 #[cfg(feature = "jwks")]
-pub use crate::fetch::{UrlError, has_valid_port};
+pub use crate::fetch::{Access, UrlError};
 #[cfg(feature = "jwks")]
 pub use crate::jwks::JwksCache;
 pub use crate::key::{Algorithm, KeyError, VerificationKey};
@@ -44,3 +42,5 @@ pub use crate::revocation::{
 pub use crate::rules::{MAX_EXP_LEEWAY, Rules};
 pub use crate::verifier::{AuthError, Verifier, bearer_token};
 pub use crate::verify::{MAX_TOKEN_BYTES, VerifyError, verify};
+#[cfg(feature = "jwks")]
+pub use endpoints::Resolver;

@@ -8,6 +8,8 @@ BINARIES = pathlib.Path(os.environ["FAULTS_BIN"])
 # The folder with postgres and initdb, and who runs them; empty: whoever runs this.
 POSTGRES_BIN = pathlib.Path(os.environ["FAULTS_POSTGRES_BIN"])
 POSTGRES_USER = os.environ["FAULTS_POSTGRES_USER"]
+# CoreDNS; empty where it is not there.
+COREDNS = os.environ.get("FAULTS_COREDNS", "")
 # Everything that the tests write is in here, and that user may write here too.
 WORK = pathlib.Path(os.environ["FAULTS_WORK"])
 # The ports that these tests may use: other tests that run at the same time have others.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use service_kit::settings::{Secret, Setting, Source, read_bytes, seconds, text};
-use token_verifier::{JwksCache, MAX_EXP_LEEWAY, Rules, UrlError, VerificationKey};
+use token_verifier::{Access, JwksCache, MAX_EXP_LEEWAY, Rules, UrlError, VerificationKey};
 
 use super::TLS_CA_FILE;
 
@@ -11,7 +11,8 @@ service_kit::settings! {
     "Verification of tokens"
     /// The keys.
     pub struct KeySettings {
-        /// Where the keys that tokens are signed with are published.
+        /// Where the keys that tokens are signed with are published: http or https, or by an SRV name
+        /// srv+http or srv+https.
         jwks_url: String = value JWKS_URL("http://127.0.0.1:3000/.well-known/jwks.json", text);
         /// A PEM file with the public key that tokens are signed with, in place of JWKS_URL.
         public_key: Option<VerificationKey> = optional JWT_PUBLIC_KEY_FILE(public_key);
@@ -56,7 +57,7 @@ pub enum KeySource {
 }
 
 /// Reads the three kinds of keys, of which one may be given. Every `None` comes with a fault.
-pub(super) fn keys(source: &mut Source) -> Option<KeySource> {
+pub(super) fn keys(access: &Access, source: &mut Source) -> Option<KeySource> {
     let settings = KeySettings::read(source);
     let given: Vec<Setting> = [JWKS_URL, JWT_PUBLIC_KEY_FILE, JWT_SECRET]
         .into_iter()
@@ -79,12 +80,8 @@ pub(super) fn keys(source: &mut Source) -> Option<KeySource> {
     if source.is_set(&JWT_PUBLIC_KEY_FILE) {
         return settings.public_key.map(KeySource::Given);
     }
-    let authorities = source.optional(&TLS_CA_FILE, read_bytes);
     let made = source.value(&JWKS_URL, |url| {
-        let made = match &authorities {
-            Some(pem) => JwksCache::trusting(url, pem),
-            None => JwksCache::new(url),
-        };
+        let made = JwksCache::with_access(url, access);
         match made {
             // Of another setting.
             Err(UrlError::Authorities) => Ok(None),

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use service_kit::settings::{Source, read_bytes, seconds, text};
-use token_verifier::{RevocationFeed, UrlError, revocations_beside};
+use service_kit::settings::{Source, seconds, text};
+use token_verifier::{Access, RevocationFeed, UrlError, revocations_beside};
 
-use super::{JWKS_URL, JWT_PUBLIC_KEY_FILE, JWT_SECRET, TLS_CA_FILE};
+use super::{JWKS_URL, JWT_PUBLIC_KEY_FILE, JWT_SECRET};
 
 service_kit::settings! {
     "Verification of tokens"
     /// The list of revoked tokens.
     pub struct RevocationSettings {
-        /// Where the list of revoked tokens is published, or off. Unset: by the name revocations beside
+        /// Where the list of revoked tokens is published, a URL as JWKS_URL is, or off. Unset: by the name revocations beside
         /// JWKS_URL, and off where keys do not come from there.
         url: Option<String> = optional REVOCATIONS_URL(text);
         /// How old the list of revoked tokens may become before no token is taken, in seconds, 0 to 86400.
@@ -31,14 +31,10 @@ pub struct Revocations {
 
 /// Reads where the list is. That of the issuer of the keys is beside them; a key that is given in a file or
 /// as a secret says nothing of its issuer.
-pub(super) fn revocations(source: &mut Source) -> Option<Revocations> {
+pub(super) fn revocations(access: &Access, source: &mut Source) -> Option<Revocations> {
     let RevocationSettings { url, max_age } = RevocationSettings::read(source);
     let max_age = Some(max_age).filter(|limit| !limit.is_zero());
-    let authorities = source.optional(&TLS_CA_FILE, read_bytes);
-    let feed = |url: &str| match &authorities {
-        Some(pem) => RevocationFeed::trusting(url, pem),
-        None => RevocationFeed::new(url),
-    };
+    let feed = |url: &str| RevocationFeed::with_access(url, access);
     let feed = match url.as_deref() {
         Some("off") => None,
         Some(url) => match feed(url) {

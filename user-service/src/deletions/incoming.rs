@@ -160,7 +160,7 @@ impl Follower {
                 "auth.v1.AccountService/ListDeletedAccounts",
                 message,
                 None,
-                async |mut client, request| client.list_deleted_accounts(request).await,
+                |mut client, request| async move { client.list_deleted_accounts(request).await },
             )
             .await
     }

@@ -27,7 +27,7 @@ impl Deliver for Accounts {
             "auth.v1.AccountService/DeleteAccount",
             message,
             Some(&entry.origin),
-            async |mut client, request| client.delete_account(request).await,
+            |mut client, request| async move { client.delete_account(request).await },
         );
         match call.await {
             Ok(_) => Outcome::Delivered,

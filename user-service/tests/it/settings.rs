@@ -36,6 +36,9 @@ fn faults_name_their_variable_and_show_no_secret() {
         (config::JWKS_URL, "not a url"),
         (config::JWKS_URL, "http://127.0.0.1:99999/x"),
         (config::JWKS_URL, "https://host:port/jwks.json"),
+        (config::JWKS_URL, "srv+http://127.0.0.1/jwks.json"),
+        (config::JWKS_URL, "srv+https://_jwks._tcp.auth.example:443/jwks.json"),
+        (config::REVOCATIONS_URL, "srv+https://user:hunter2@_jwks._tcp.auth.example/r"),
         (config::REVOCATIONS_URL, "on"),
         (config::REVOCATIONS_URL, "http://127.0.0.1:65536/x"),
         (config::REVOCATIONS_URL, "http://user:hunter2@host/x"),
@@ -49,6 +52,12 @@ fn faults_name_their_variable_and_show_no_secret() {
         (config::AUTH_GRPC_URL, "ftp://auth:50051"),
         (config::AUTH_GRPC_URL, "http://auth:99999"),
         (config::AUTH_GRPC_URL, "http://user:hunter2@auth:50051"),
+        (config::AUTH_GRPC_URL, "http://auth:50051/path"),
+        (config::AUTH_GRPC_URL, "srv+http://_grpc._tcp"),
+        (config::AUTH_GRPC_URL, "srv+http://_grpc._tcp.auth.example:50051"),
+        (config::DNS_SERVERS, "localhost"),
+        (config::DNS_SERVERS, "10.0.0.1:99999"),
+        (config::DNS_SERVERS, "10.0.0.1,,10.0.0.2"),
         (config::SERVICE_TOKEN, "hunter2"),
         (config::SERVICE_TOKEN, "hunter2 hunter2 hunter2 hunter2 hunter2"),
         (config::TLS_CA_FILE, "/nowhere/hunter.pem"),
@@ -96,6 +105,25 @@ fn revocations_are_beside_the_keys_and_off_where_those_are_given() {
     let pointless = [(config::REVOCATIONS_URL, "off"), (config::REVOCATIONS_MAX_AGE, "30")];
     let told = read(&pointless).unwrap_err();
     assert!(told.contains("REVOCATIONS_MAX_AGE: "), "{told}");
+}
+
+#[test]
+fn the_auth_service_may_be_found_by_srv_names() {
+    let settings = read(&[
+        (config::JWKS_URL, "srv+https://_jwks._tcp.auth.example/.well-known/jwks.json"),
+        (config::AUTH_GRPC_URL, "srv+https://_grpc._tcp.auth.example"),
+        (config::DNS_SERVERS, "10.0.0.2, 127.0.0.1:8600,::1,[::1]:8600"),
+    ]);
+    let settings = settings.unwrap();
+    let feed = format!("{:?}", settings.revocations.unwrap().feed);
+    assert!(feed.contains("srv+https://_jwks._tcp.auth.example/.well-known/revocations"), "{feed}");
+    let auth = settings.auth_grpc.unwrap();
+    // What DNS answers is not what the certificate has to name.
+    assert_eq!(auth.url.uri(), "https://auth.example/");
+    assert!(auth.tls.is_some());
+    let servers = ["10.0.0.2:53", "127.0.0.1:8600", "[::1]:53", "[::1]:8600"];
+    let servers = servers.map(|server| server.parse().unwrap());
+    assert_eq!(auth.resolver, endpoints::Resolver::of_servers(servers));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -120,13 +121,22 @@ pub(crate) fn system_roots() -> RootCertStore {
 
 /// Connects to servers that speak HTTP/2 behind TLS, for a gRPC channel.
 #[derive(Debug, Clone)]
-pub struct Connector(ClientTls);
+pub struct Connector {
+    tls: ClientTls,
+    address: Option<SocketAddr>,
+}
 
 impl Connector {
-    /// A connector.
+    /// A connector to the host of each URL.
     #[must_use]
     pub const fn new(tls: ClientTls) -> Self {
-        Self(tls)
+        Self { tls, address: None }
+    }
+
+    /// Connects to this address. The certificate must still name the host of the URL.
+    #[must_use]
+    pub fn to(self, address: SocketAddr) -> Self {
+        Self { address: Some(address), ..self }
     }
 
     async fn connect(self, uri: Uri) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
@@ -134,9 +144,12 @@ impl Connector {
         // RFC 3986 writes an IPv6 address in brackets, a certificate does not.
         let host = uri.host().ok_or_else(invalid)?.trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(host.clone()).map_err(|_| invalid())?;
-        let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
+        let stream = match self.address {
+            Some(address) => TcpStream::connect(address).await?,
+            None => TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?,
+        };
         stream.set_nodelay(true)?;
-        let connector = TlsConnector::from(Arc::clone(&*self.0.config.get()));
+        let connector = TlsConnector::from(Arc::clone(&*self.tls.config.get()));
         Ok(TokioIo::new(connector.connect(name, stream).await?))
     }
 }

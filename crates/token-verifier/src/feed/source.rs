@@ -8,7 +8,7 @@ use http::header::{ETAG, IF_NONE_MATCH};
 use http::{HeaderValue, StatusCode};
 use thiserror::Error;
 
-use crate::fetch::{FetchError, Fetcher, Limits, UrlError};
+use crate::fetch::{Access, FetchError, Fetcher, Limits, UrlError};
 use crate::revocation::{RevocationError, RevocationPage};
 
 /// What a request may cost. A connection is used again: the next request is 2 s away.
@@ -121,8 +121,8 @@ pub(super) struct HttpSource {
 }
 
 impl HttpSource {
-    pub(super) fn new(url: &str, authorities: Option<&[u8]>) -> Result<Self, UrlError> {
-        Ok(Self { fetcher: Fetcher::new(url, authorities, LIMITS)?, seen: None })
+    pub(super) fn new(url: &str, access: &Access) -> Result<Self, UrlError> {
+        Ok(Self { fetcher: Fetcher::new(url, access, LIMITS)?, seen: None })
     }
 
     async fn page(&mut self, after: Option<&str>) -> Result<Fetched, FeedError> {
