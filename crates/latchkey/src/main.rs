@@ -3,6 +3,7 @@
 //! generated keys in one folder.
 
 mod data;
+mod move_command;
 mod names;
 #[cfg(test)]
 mod reference;
@@ -64,6 +65,7 @@ fn command() -> Command {
             let about = one.get_about().map(|about| format!("{about}, for both services"));
             one.about(about.unwrap_or_default())
         }))
+        .subcommand(move_command::command())
         .subcommand(
             Command::new("auth")
                 .about("A subcommand of the auth service, such as: auth keys list")
@@ -98,6 +100,7 @@ async fn run(matches: &ArgMatches) -> Result<(), Failure> {
             start_log(matches, LogOutput::Stdout)?;
             serve(&Stack::new(matches, &data)).await
         }
+        Some((move_command::NAME, matches)) => Box::pin(move_command::run(matches)).await,
         Some(("auth", matches)) => one(AUTH, matches.subcommand(), folder).await,
         Some(("user", matches)) => one(USER, matches.subcommand(), folder).await,
         // For both, also where the first one fails.

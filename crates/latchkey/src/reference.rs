@@ -2,7 +2,7 @@
 
 use service_kit::settings::{Flag, HELP, reference};
 
-use crate::{OWN_GROUPS, names};
+use crate::{OWN_GROUPS, move_command, names};
 
 fn document() -> String {
     format!(
@@ -30,7 +30,9 @@ fn document() -> String {
         reference(Flag::of(auth_service::config::GROUPS)),
         reference(Flag::of(user_service::config::GROUPS)),
         names::HELP,
-        reference(Flag::of(OWN_GROUPS).chain(names::separate())),
+        reference(
+            Flag::of(OWN_GROUPS).chain(names::separate()).chain(Flag::of(move_command::GROUPS))
+        ),
     )
 }
 

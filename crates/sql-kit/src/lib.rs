@@ -11,6 +11,7 @@ pub mod settings;
 mod sql;
 mod sqlite;
 mod start;
+pub mod transfer;
 mod url;
 mod value;
 

@@ -116,6 +116,15 @@ pub(crate) fn compare(migrator: &Migrator, applied: &[Applied]) -> Result<(), St
     }
 }
 
+/// Whether the migrations of a database have the names that ours have: the databases of two services look
+/// alike otherwise.
+pub(crate) fn is_of_these(migrator: &Migrator, applied: &[Applied]) -> bool {
+    applied.iter().all(|applied| {
+        let ours = migrator.iter().find(|migration| migration.version == applied.version);
+        ours.is_none_or(|migration| migration.description == applied.name)
+    })
+}
+
 /// The migrations that a database lacks, in their order.
 async fn missing<'m>(
     connection: &mut impl Migrate,

@@ -10,6 +10,8 @@ mod primary;
 
 use std::time::Instant;
 
+use sqlx::PgConnection;
+
 pub(crate) use self::connect_error::ConnectError;
 pub(crate) use self::lease::Lease;
 use self::{
@@ -41,6 +43,33 @@ const BEGIN_POOLED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;
     SET LOCAL row_security = on;
     SELECT set_config('synchronous_commit', 'on', true)
         WHERE current_setting('synchronous_commit') = 'off'";
+
+/// The lock of which each service holds a share on its connection of the checks, and that a move of the
+/// database takes alone: "latchuse" in ASCII.
+pub(crate) const USE_LOCK: i64 = 0x6C61_7463_6875_7365;
+
+/// Connects to the server that takes writes, outside any pool.
+pub(crate) async fn connect_to_primary(
+    servers: &Servers,
+    application: &str,
+) -> Result<PgConnection, ConnectError> {
+    let connector = Connector::new(servers.clone(), application, false);
+    let mut last = ConnectError::no_server();
+    for place in 0..connector.servers().len() {
+        connector.move_to(place);
+        let connecting = Box::pin(connector.connect_quietly());
+        match tokio::time::timeout(OPERATION_TIMEOUT, connecting).await {
+            Ok(Ok(session)) if session.is_read_only => {
+                last = connector.read_only();
+                session.close();
+            }
+            Ok(Ok(session)) => return Ok(session.connection),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = connector.no_answer(),
+        }
+    }
+    Err(last)
+}
 
 /// A Postgres database.
 #[derive(Debug, Clone)]

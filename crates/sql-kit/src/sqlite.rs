@@ -48,8 +48,7 @@ impl Sqlite {
         connect: SqliteConnectOptions,
         options: PoolOptions,
     ) -> std::io::Result<Self> {
-        let in_memory = connect.get_filename() == Path::new(":memory:")
-            || connect.get_filename().to_string_lossy().starts_with("file:sqlx-in-memory-");
+        let in_memory = is_in_memory(&connect);
         let connect = connect
             .create_if_missing(true)
             .foreign_keys(true)
@@ -236,16 +235,30 @@ fn is_writable(file: &Path) -> bool {
     may_write(file) && (Path::new(&log).exists() || may_write(folder.unwrap_or(Path::new("."))))
 }
 
+/// Whether the database is no file.
+pub(crate) fn is_in_memory(options: &SqliteConnectOptions) -> bool {
+    let file = options.get_filename();
+    file == Path::new(":memory:") || file.to_string_lossy().starts_with("file:sqlx-in-memory-")
+}
+
+/// Makes the folder of a file where it does not exist, for its owner alone.
+pub(crate) fn create_private_folder(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+
+    match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) if !folder.exists() => {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Makes the file and its folder where they do not exist, for their owner alone: password hashes and
 /// profiles are nobody else's to read. SQLite gives the files beside it the same mode.
-fn create_private(file: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+pub(crate) fn create_private(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
 
-    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty())
-        && !folder.exists()
-    {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
+    create_private_folder(file)?;
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sqlx::{Executor as _, PgConnection, Row as _};
 use tokio::sync::Mutex;
 
-use super::{BEGIN_POOLED, connect::Session, pool::Pool};
+use super::{BEGIN_POOLED, USE_LOCK, connect::Session, pool::Pool};
 use crate::clock::Reading;
 
 /// The connection, outside the pool.
@@ -43,7 +43,7 @@ impl Checks {
                 Err(error) => return Err(error),
             }
         }
-        let mut session = pool.connector().connect().await?;
+        let mut session = connect(pool).await?;
         let result = in_its_place(pool, &mut session, &work).await?;
         *kept = Some(session);
         Ok(result)
@@ -78,6 +78,25 @@ impl Checks {
             session.close();
         }
     }
+}
+
+/// Makes the connection. For as long as it lives it holds a share of the lock that a move of the database
+/// takes alone. Behind a proxy that pools by transaction nothing can be held.
+async fn connect(pool: &Pool) -> Result<Session, sqlx::Error> {
+    let mut session = pool.connector().connect().await?;
+    if pool.connector().is_pooled {
+        return Ok(session);
+    }
+    let is_held: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock_shared($1)")
+        .persistent(false)
+        .bind(USE_LOCK)
+        .fetch_one(&mut session.connection)
+        .await?;
+    if is_held {
+        return Ok(session);
+    }
+    session.close();
+    Err(pool.connector().moving().into())
 }
 
 /// Does something that only reads on the connection; behind a proxy that pools by transaction in one

@@ -148,6 +148,14 @@ impl Connector {
         server.map_or_else(ConnectError::no_server, ConnectError::read_only)
     }
 
+    /// That the database is being moved, as an error, which is logged.
+    pub(super) fn moving(&self) -> ConnectError {
+        let server = self.servers.get(self.present());
+        let error = server.map_or_else(ConnectError::no_server, ConnectError::moving);
+        self.report(Some(&error));
+        error
+    }
+
     /// That there was no answer in time, as an error.
     pub(super) fn no_answer(&self) -> ConnectError {
         let error = io::Error::from(io::ErrorKind::TimedOut).into();

@@ -88,6 +88,14 @@ impl ConnectError {
         Self { text, is_momentary: true, is_final: false }
     }
 
+    pub(super) fn moving(server: &PgConnectOptions) -> Self {
+        let text = format!(
+            "{} is being moved by latchkey move: no service may use it until that is done",
+            describe(server)
+        );
+        Self { text, is_momentary: false, is_final: false }
+    }
+
     pub(super) fn no_server() -> Self {
         let text = "DATABASE_URL names no server".to_owned();
         Self { text, is_momentary: false, is_final: true }
