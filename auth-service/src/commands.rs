@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use service_kit::{probe, settings::Source, shutdown, telemetry::LogOutput};
-use sql_kit::command::{migrate, migrate_command};
+use sql_kit::{
+    backup,
+    command::{migrate, migrate_command},
+};
 
 use crate::{App, NAME, calibrate, config, keys_command, store};
 
@@ -19,6 +22,8 @@ pub fn all() -> Vec<Command> {
     vec![
         Command::new("serve").about("Serve until SIGTERM (the default)"),
         migrate_command(),
+        backup::backup_command(),
+        backup::restore_command(),
         probe::command(),
         Command::new("calibrate")
             .about("Measure what hashing costs on this machine, and recommend settings")
@@ -93,11 +98,15 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
                 probe::AddressSettings { admin: &config::ADMIN_ADDR, http: &config::HTTP_ADDR };
             probe::healthcheck(&addresses, source, flags).await?;
         }
-        "migrate" => {
-            // It needs the database and no other setting.
+        "migrate" | "backup" | "restore" => {
+            // They need the database and no other setting.
             let database = source.value(&config::DATABASE_URL, str::parse);
             source.finish()?;
-            Box::pin(migrate(NAME, &database, &store::MIGRATIONS, flags)).await?;
+            match name {
+                "backup" => backup::backup(&database, flags).await?,
+                "restore" => backup::restore(&database, &store::MIGRATIONS, flags).await?,
+                _ => Box::pin(migrate(NAME, &database, &store::MIGRATIONS, flags)).await?,
+            }
         }
         "accounts" => accounts::run(source, flags).await?,
         "keys" => keys_command::run(source, flags).await?,

@@ -5,7 +5,7 @@ mod profiles;
 use clap::{ArgMatches, Command};
 use service_kit::{probe, settings::Source, shutdown, telemetry::LogOutput};
 use sql_kit::{
-    DatabaseSettings,
+    DatabaseSettings, backup,
     command::{migrate, migrate_command},
 };
 
@@ -20,6 +20,8 @@ pub fn all() -> Vec<Command> {
     vec![
         Command::new("serve").about("Serve until SIGTERM (the default)"),
         migrate_command(),
+        backup::backup_command(),
+        backup::restore_command(),
         probe::command(),
         outbox::command::command(
             "outbox",
@@ -51,11 +53,15 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
                 probe::AddressSettings { admin: &config::ADMIN_ADDR, http: &config::HTTP_ADDR };
             probe::healthcheck(&addresses, source, flags).await?;
         }
-        "migrate" => {
-            // It needs the database and no other setting.
+        "migrate" | "backup" | "restore" => {
+            // They need the database and no other setting.
             let database = source.value(&config::DATABASE_URL, str::parse);
             source.finish()?;
-            Box::pin(migrate(NAME, &database, &store::MIGRATIONS, flags)).await?;
+            match name {
+                "backup" => backup::backup(&database, flags).await?,
+                "restore" => backup::restore(&database, &store::MIGRATIONS, flags).await?,
+                _ => Box::pin(migrate(NAME, &database, &store::MIGRATIONS, flags)).await?,
+            }
         }
         "outbox" | "profiles" => {
             // They need the database and no other secret.

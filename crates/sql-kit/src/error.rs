@@ -221,6 +221,11 @@ fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
     (code.len() < 5).then(|| code.parse::<u32>().ok())?.map(|code| code & 0xff)
 }
 
+/// Whether a SQLite file is malformed, or none of SQLite's.
+pub(crate) fn is_damaged_file(error: &sqlx::Error) -> bool {
+    sqlite_code(error).is_some_and(|code| [11, 26].contains(&code))
+}
+
 /// SQLite: the file is malformed, or none of SQLite's.
 fn is_damaged(code: &str) -> bool {
     code.len() < 5 && code.parse::<u32>().is_ok_and(|code| [11, 26].contains(&(code & 0xff)))

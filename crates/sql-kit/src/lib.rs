@@ -1,6 +1,7 @@
 //! What the stores of both services share: connection pools whose waits are bounded, embedded
 //! migrations, and the few kinds of error that a service tells apart. It holds no query.
 
+pub mod backup;
 mod clock;
 pub mod command;
 mod error;

@@ -131,6 +131,12 @@ impl Follower {
                 "the auth service does not know how far its list was read: another database, a \
                  restored backup, or too long ago; the list is read anew"
             );
+            // A restored backup may have brought back accounts that were deleted since: it is told again of
+            // all that are known to be deleted, which for the others changes nothing.
+            let mut told = None;
+            while let Some(last) = self.store.tell_again(told).await? {
+                told = Some(last);
+            }
         }
         if next_cursor.is_empty() || (next_cursor == cursor && ids.is_empty()) {
             return Ok(false);

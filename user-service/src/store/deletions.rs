@@ -108,6 +108,40 @@ impl Store {
         Ok(row.await?.get("value")?)
     }
 
+    /// Has the auth service told again of up to a thousand of the accounts for which there is a tombstone, in
+    /// the order of their ids, from after the one that is given. Returns the last of them; nothing where there
+    /// are no more.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn tell_again(&self, after: Option<UserId>) -> Result<Option<UserId>, StoreError> {
+        const ADD: Statement = Statement::per_engine(
+            "INSERT INTO outbox (account_id, request_id, created_at, attempts, due_at)
+             SELECT id, '', $2, 0, $2 FROM unnest($1::uuid[]) AS gone (id) ON CONFLICT DO NOTHING",
+            "INSERT INTO outbox (account_id, request_id, created_at, attempts, due_at)
+             SELECT unhex(value), '', $2, 0, $2 FROM json_each($1) WHERE true ON CONFLICT DO NOTHING",
+        );
+        let after = after.map_or(Uuid::nil(), |id| id.0);
+        let last = transaction!(self.sql, |unit| {
+            let rows = unit
+                .fetch_all(
+                    "SELECT account_id FROM tombstones WHERE account_id > $1 ORDER BY account_id LIMIT 1000",
+                    values![after],
+                )
+                .await?;
+            let ids: Vec<Uuid> =
+                rows.iter().map(|row| row.get("account_id")).collect::<Result<_, _>>()?;
+            unit.execute(ADD, values![&ids[..], self.clock().now()]).await?;
+            Ok(ids.last().copied().map(UserId))
+        });
+        let last = last.await?;
+        if last.is_some() {
+            self.outbox.wake();
+        }
+        Ok(last)
+    }
+
     /// Removes the profiles of accounts that were deleted at the auth service, leaves a tombstone for
     /// each account, and moves the cursor from `before` to `after`, in one transaction. Returns the
     /// accounts that had a profile; nothing where another replica has moved the cursor since.

@@ -7,7 +7,7 @@ use test_kit::{Engine, TestDatabase, send};
 use tonic::Code;
 use user_service::{
     config,
-    domain::{Caller, Profile},
+    domain::{Caller, Profile, UserId},
 };
 
 use crate::support::{
@@ -21,6 +21,7 @@ on_both_engines!(
     accounts_deleted_elsewhere_take_their_profiles_along,
     a_list_that_is_read_anew_does_no_harm,
     replicas_follow_the_list_together,
+    every_deletion_is_told_again_once_however_many_there_are,
     a_profile_is_not_made_while_its_account_is_forgotten,
 );
 
@@ -195,8 +196,10 @@ async fn a_list_that_is_read_anew_does_no_harm(engine: Engine) {
     accounts.list_as_deleted(people[1].id);
     eventually("both are gone", async || all_are_gone(&service, &people).await).await;
     eventually("it is read", async || accounts.asked().last().is_some_and(|at| at == "1:2")).await;
-    assert_eq!(accounts.told().len(), 1);
-    assert_eq!(count(&database, PENDING).await, 0);
+    // An auth service that has forgotten the cursor may have forgotten the deletion too.
+    eventually("it is told again", async || accounts.told().len() == 2).await;
+    eventually("none waits", async || count(&database, PENDING).await == 0).await;
+    assert!(accounts.told().iter().all(|told| told.id == people[0].id.to_string()));
     assert_eq!(count(&database, "SELECT count(*) FROM tombstones").await, 2);
 }
 
@@ -243,4 +246,22 @@ async fn a_profile_is_not_made_while_its_account_is_forgotten(engine: Engine) {
     assert_eq!(store.deletions_cursor().await, Ok(cursor));
     assert_eq!(count(&database, "SELECT count(*) FROM profiles").await, 0);
     assert_eq!(count(&database, "SELECT count(*) FROM tombstones").await, 40);
+}
+
+async fn every_deletion_is_told_again_once_however_many_there_are(engine: Engine) {
+    let database = TestDatabase::create(engine).await;
+    let store = open_store(&database);
+    store.migrate().await.unwrap();
+    assert_eq!(store.tell_again(None).await, Ok(None));
+    let ids: Vec<_> = (0..2_345).map(|_| UserId(uuid::Uuid::new_v4())).collect();
+    store.forget(&ids, "", "1").await.unwrap().unwrap();
+    for _ in 0..2 {
+        let (mut told, mut batches) = (None, 0);
+        while let Some(last) = store.tell_again(told).await.unwrap() {
+            told = Some(last);
+            batches += 1;
+        }
+        assert_eq!(batches, 3);
+        assert_eq!(count(&database, "SELECT count(*) FROM outbox").await, 2_345);
+    }
 }

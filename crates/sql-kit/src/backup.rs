@@ -1,0 +1,305 @@
+//! The `backup` and `restore` subcommands of both services, for SQLite files. Postgres has tools of its own.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Arg, ArgMatches, Command};
+use sqlx::{
+    Connection as _, Executor as _, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteLockingMode},
+};
+
+use crate::{
+    Database, Migrations, error,
+    migrate::{self, MIGRATIONS_TABLE},
+    sqlite::{create_private_folder, is_in_memory},
+};
+
+/// How long to wait for whoever writes just now, or has just let go of the file.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Why there is no backup, or nothing was restored, in words for whoever has called it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BackupError(String);
+
+impl From<sqlx::Error> for BackupError {
+    fn from(error: sqlx::Error) -> Self {
+        Self(error::said_by_sqlite(&error))
+    }
+}
+
+fn file_argument(help: &'static str) -> Arg {
+    Arg::new("file")
+        .value_name("FILE")
+        .required(true)
+        .value_parser(clap::value_parser!(PathBuf))
+        .help(help)
+}
+
+/// The `backup` subcommand.
+#[must_use]
+pub fn backup_command() -> Command {
+    Command::new("backup")
+        .about("Copy the SQLite database into a file, also while the service runs; needs DATABASE_URL alone")
+        .arg(file_argument("The copy, which must not exist yet"))
+}
+
+/// The `restore` subcommand.
+#[must_use]
+pub fn restore_command() -> Command {
+    Command::new("restore")
+        .about("Put a backup in the place of the SQLite database of a stopped service; needs DATABASE_URL alone")
+        .arg(file_argument("The backup"))
+}
+
+fn argument(flags: &ArgMatches) -> Result<&PathBuf, BackupError> {
+    flags.get_one("file").ok_or_else(|| BackupError("FILE is missing".to_owned()))
+}
+
+/// The options of a SQLite file.
+fn sqlite<'d>(
+    database: &'d Database,
+    tool: &str,
+) -> Result<(&'d SqliteConnectOptions, &'d Path), BackupError> {
+    match database {
+        Database::Sqlite(options) if !is_in_memory(options) => {
+            Ok((options, options.get_filename()))
+        }
+        Database::Sqlite(_) => Err(BackupError("a database in memory has no file".to_owned())),
+        Database::Postgres(_) => Err(BackupError(format!(
+            "{} has tools of its own: use {tool}, as docs/operations.md says",
+            database.describe()
+        ))),
+    }
+}
+
+/// Copies the database into a file that only its owner can read, as it is at one moment. The file has its
+/// name when all of it is on the disk.
+///
+/// # Errors
+///
+/// Where there is no database or no room, or the file exists.
+#[expect(clippy::print_stdout, reason = "it is what the command was called for")]
+pub async fn backup(database: &Database, flags: &ArgMatches) -> Result<(), BackupError> {
+    let (options, path) = sqlite(database, "pg_dump")?;
+    let file = argument(flags)?;
+    if !path.exists() {
+        return Err(BackupError(format!(
+            "DATABASE_URL: there is no database at {}",
+            path.display()
+        )));
+    }
+    if file.exists() {
+        return Err(BackupError(format!("{} exists: a backup replaces nothing", file.display())));
+    }
+    let part = beside(file, ".part");
+    let named = |error: &io::Error| BackupError(format!("{}: {error}", file.display()));
+    remove(&part).map_err(|error| named(&error))?;
+    create(&part).map_err(|error| named(&error))?;
+    let copied = async {
+        let options = options.clone().create_if_missing(false).busy_timeout(PATIENCE);
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        sqlx::query("VACUUM INTO ?")
+            .bind(part.to_string_lossy().into_owned())
+            .execute(&mut connection)
+            .await?;
+        connection.close().await?;
+        check(&part).await
+    };
+    let finished = match copied.await {
+        // SQLite does not see to it that the copy is on the disk.
+        Ok(()) => File::open(&part)
+            .and_then(|copy| copy.sync_all())
+            .and_then(|()| fs::rename(&part, file))
+            .and_then(|()| sync_folder(file))
+            .map_err(|error| named(&error)),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = finished {
+        let _ = remove(&part);
+        return Err(error);
+    }
+    let bytes = fs::metadata(file).map_err(|error| named(&error))?.len();
+    println!("{} was copied to {}: {bytes} bytes", database.describe(), file.display());
+    Ok(())
+}
+
+/// Puts a backup in the place of the database, which is kept beside it.
+///
+/// # Errors
+///
+/// Where the file is no backup of this service or is damaged, where a service uses the database, or where
+/// the files cannot be moved. The database is then as it was.
+#[expect(clippy::print_stdout, reason = "it is what the command was called for")]
+pub async fn restore(
+    database: &Database,
+    migrations: &Migrations,
+    flags: &ArgMatches,
+) -> Result<(), BackupError> {
+    let (options, path) = sqlite(database, "pg_restore")?;
+    let file = argument(flags)?;
+    let named = |error: &io::Error| BackupError(format!("{}: {error}", path.display()));
+    let (incoming, before) = (beside(path, ".restoring"), beside(path, ".before-restore"));
+    if before.exists() {
+        return Err(BackupError(format!(
+            "{} is there from an earlier restore: move it away or remove it first",
+            before.display()
+        )));
+    }
+    if has_log(file) {
+        return Err(BackupError(format!(
+            "{} has a log of changes beside it (-wal), so it is no backup but a database that is or was in \
+             use: make a backup of it with the backup subcommand",
+            file.display()
+        )));
+    }
+    create_private_folder(path).map_err(|error| named(&error))?;
+    remove(&incoming).map_err(|error| named(&error))?;
+    copy(file, &incoming).map_err(|error| BackupError(format!("{}: {error}", file.display())))?;
+    let put = async {
+        check(&incoming).await?;
+        is_of_this_service(&incoming, migrations).await?;
+        put_in_place(options, path, &incoming, &before).await
+    };
+    let result = put.await;
+    let _ = remove(&incoming);
+    result?;
+    println!("{} was restored from {}", database.describe(), file.display());
+    if before.exists() {
+        println!("the database of before is at {}", before.display());
+    }
+    Ok(())
+}
+
+/// Replaces the database in one step, while nobody can use it.
+async fn put_in_place(
+    options: &SqliteConnectOptions,
+    path: &Path,
+    incoming: &Path,
+    before: &Path,
+) -> Result<(), BackupError> {
+    let named = |error: &io::Error| BackupError(format!("{}: {error}", path.display()));
+    let mut held = None;
+    if path.exists() {
+        let options = options
+            .clone()
+            .create_if_missing(false)
+            .busy_timeout(PATIENCE)
+            .locking_mode(SqliteLockingMode::Exclusive);
+        let taken = async {
+            let mut connection = SqliteConnection::connect_with(&options).await?;
+            connection.execute("BEGIN EXCLUSIVE; COMMIT").await?;
+            // This folds the log of changes into the file, which is then all there is.
+            connection.execute("PRAGMA journal_mode = DELETE").await?;
+            Ok(connection)
+        };
+        held = match taken.await {
+            Ok(connection) => Some(connection),
+            Err(error) if error::is_busy(&error) => {
+                return Err(BackupError(format!(
+                    "{} is in use: stop the service first",
+                    path.display()
+                )));
+            }
+            // A damaged file is what backups are for.
+            Err(error) if error::is_damaged_file(&error) => None,
+            Err(error) => return Err(error.into()),
+        };
+        fs::hard_link(path, before)
+            .or_else(|_| copy(path, before))
+            .map_err(|error| named(&error))?;
+    }
+    // A log of changes that was left behind is of the database of before.
+    for log in ["-wal", "-shm"] {
+        let (log, kept) = (beside(path, log), beside(before, log));
+        if log.exists() {
+            fs::rename(&log, &kept).map_err(|error| named(&error))?;
+        }
+    }
+    fs::rename(incoming, path).and_then(|()| sync_folder(path)).map_err(|error| named(&error))?;
+    if let Some(connection) = held {
+        let _ = connection.close().await;
+    }
+    Ok(())
+}
+
+/// Whether the file is a whole database.
+async fn check(file: &Path) -> Result<(), BackupError> {
+    let mut connection = open(file).await?;
+    let said: String =
+        sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    if said == "ok" { Ok(()) } else { Err(BackupError(format!("the file is damaged: {said}"))) }
+}
+
+async fn is_of_this_service(file: &Path, migrations: &Migrations) -> Result<(), BackupError> {
+    let mut connection = open(file).await?;
+    let has_table = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?")
+        .bind(MIGRATIONS_TABLE)
+        .fetch_optional(&mut connection)
+        .await?;
+    let applied = match has_table {
+        Some(_) => {
+            let rows = sqlx::query_as(migrate::SELECT_APPLIED).fetch_all(&mut connection).await?;
+            migrate::applied(rows)
+        }
+        None => Vec::new(),
+    };
+    connection.close().await?;
+    let is_ours = migrate::is_of_these(&migrations.sqlite, &applied);
+    if applied.is_empty() || !is_ours {
+        return Err(BackupError("the file is not a database of this service".to_owned()));
+    }
+    match migrate::compare(&migrations.sqlite, &applied) {
+        Err(error @ crate::StoreError::Newer(_)) => Err(BackupError(error.to_string())),
+        // An older one is migrated when the service starts.
+        _ => Ok(()),
+    }
+}
+
+async fn open(file: &Path) -> Result<SqliteConnection, BackupError> {
+    let options = SqliteConnectOptions::new().filename(file).create_if_missing(false);
+    Ok(SqliteConnection::connect_with(&options).await?)
+}
+
+/// The name of a file with something behind it.
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn has_log(file: &Path) -> bool {
+    fs::metadata(beside(file, "-wal")).is_ok_and(|about| about.len() > 0)
+}
+
+/// Makes an empty file for its owner alone.
+fn create(file: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)
+}
+
+/// Copies a file, for its owner alone, to the disk.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let (mut from, mut to) = (File::open(from)?, create(to)?);
+    io::copy(&mut from, &mut to)?;
+    to.sync_all()
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Sees to it that a name is on the disk.
+fn sync_folder(file: &Path) -> io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
