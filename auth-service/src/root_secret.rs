@@ -3,7 +3,7 @@
 //! seals it anew and does not change it.
 
 use aws_lc_rs::{hmac, rand};
-use sql_kit::transaction;
+use sql_kit::{read, transaction};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -36,11 +36,16 @@ impl RootSecret {
     ///
     /// Where the database is away, or `sealer` is not the one that it was sealed with.
     pub(crate) async fn load(store: &Store, sealer: &Sealer) -> Result<Self, KeysError> {
-        let mut fresh = Zeroizing::new([0; LENGTH]);
-        rand::fill(&mut fresh[..]).map_err(|_| SealError::BadKey)?;
-        let fresh = sealer.seal(NAME, &fresh[..])?;
-        let sealed = transaction!(store, |unit| secrets::get_or_insert(unit, NAME, &fresh).await);
-        let sealed = sealed.await?;
+        // It is made once in the life of a database: whoever only looks waits for no other writer.
+        let sealed = match read!(store, |unit| secrets::find(unit, NAME).await).await? {
+            Some(sealed) => sealed,
+            None => {
+                let mut fresh = Zeroizing::new([0; LENGTH]);
+                rand::fill(&mut fresh[..]).map_err(|_| SealError::BadKey)?;
+                let fresh = sealer.seal(NAME, &fresh[..])?;
+                transaction!(store, |unit| secrets::get_or_insert(unit, NAME, &fresh).await).await?
+            }
+        };
         Ok(Self(sealer.open(NAME, &sealed)?))
     }
 

@@ -6,7 +6,7 @@ mod sessions;
 
 use std::sync::Arc;
 
-use http::request::Parts;
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION, request::Parts};
 use latchkey_contracts::auth::v1::{
     DeleteAccountRequest, DeleteAccountResponse, FILE_DESCRIPTOR_SET, IntrospectTokenRequest,
     IntrospectTokenResponse, ListDeletedAccountsRequest, ListDeletedAccountsResponse, LoginRequest,
@@ -27,7 +27,6 @@ use service_kit::{
     tls::ClientCertificate,
 };
 use subtle::{Choice, ConstantTimeEq as _};
-use token_verifier::{AuthError, bearer_token};
 use tonic::{Request, Response, Status};
 
 use self::{admin::Operators, sessions::Callers};
@@ -99,6 +98,34 @@ struct Services {
     operators: Operators,
 }
 
+/// What a call presents in its Authorization field.
+enum Presented<'a> {
+    /// No field, or one of another scheme than Bearer.
+    Nothing,
+    /// A secret. It may have characters that no access token has: whatever the settings take, a call can
+    /// carry.
+    Secret(&'a str),
+    /// More than one field, or bytes that no secret has.
+    Unusable,
+}
+
+impl<'a> Presented<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut fields = headers.get_all(AUTHORIZATION).iter();
+        match (fields.next().map(HeaderValue::to_str), fields.next()) {
+            (None, _) => Self::Nothing,
+            (Some(Ok(text)), None) => {
+                let (scheme, secret) = text.split_once(' ').unwrap_or((text, ""));
+                if !scheme.eq_ignore_ascii_case("bearer") {
+                    return Self::Nothing;
+                }
+                Self::Secret(secret.trim_matches(' '))
+            }
+            _ => Self::Unusable,
+        }
+    }
+}
+
 /// Whether a token is one of these. Each is compared in constant time, and all of them are, whichever is
 /// the one.
 fn is_one_of(presented: &str, tokens: &[Secret]) -> bool {
@@ -122,13 +149,13 @@ impl Admit for Services {
         if !FOR_SERVICES.iter().any(|begin| path.starts_with(begin)) {
             return Ok(());
         }
-        let known = match bearer_token(&head.headers) {
-            Ok(presented) => is_one_of(presented, &self.tokens),
-            Err(AuthError::Missing) => head
+        let known = match Presented::of(&head.headers) {
+            Presented::Secret(presented) => is_one_of(presented, &self.tokens),
+            Presented::Nothing => head
                 .extensions
                 .get::<ClientCertificate>()
                 .is_some_and(|certificate| self.operators.name_of(certificate).is_none()),
-            Err(_) => false,
+            Presented::Unusable => false,
         };
         if known { Ok(()) } else { Err(Error::UnknownService.into()) }
     }

@@ -2,6 +2,17 @@
 
 use sql_kit::{Unit, values};
 
+/// The sealed secret of this name, if there is one.
+///
+/// # Errors
+///
+/// Those of the database, as of all functions here.
+pub async fn find(unit: &mut Unit, name: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let row =
+        unit.fetch_optional("SELECT sealed FROM secrets WHERE name = $1", values![name]).await?;
+    row.map(|row| row.get("sealed")).transpose()
+}
+
 /// The sealed secret of this name; `fresh` becomes it where there is none. Of several that bring a
 /// fresh one at once, all get the same.
 ///

@@ -15,11 +15,10 @@ use latchkey_contracts::auth::v1::{
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use serde_json::{Map, Value as Json};
 use service_kit::{error::ApiError, grpc::Admit, settings::Secret, tls::ClientCertificate};
-use token_verifier::{AuthError, bearer_token};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api,
+    Api, Presented,
     credentials::{email, without_nul},
     is_one_of, refused,
     sessions::{session, timestamp},
@@ -49,14 +48,16 @@ impl Operators {
     }
 
     fn actor(&self, head: &Parts) -> Option<Actor> {
-        match bearer_token(&head.headers) {
-            Ok(presented) => is_one_of(presented, self.token.as_slice()).then_some(Actor::Admin),
-            Err(AuthError::Missing) => {
+        match Presented::of(&head.headers) {
+            Presented::Secret(presented) => {
+                is_one_of(presented, self.token.as_slice()).then_some(Actor::Admin)
+            }
+            Presented::Nothing => {
                 let certificate = head.extensions.get::<ClientCertificate>()?;
                 let name = self.name_of(certificate)?;
                 Some(Actor::Certificate(name.to_owned()))
             }
-            Err(_) => None,
+            Presented::Unusable => None,
         }
     }
 }
