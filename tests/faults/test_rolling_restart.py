@@ -46,7 +46,7 @@ class RollingRestart(FaultTest):
         sessions = [Session(Client(auth), Person(Client(auth)).email) for _ in range(3)]
         with (
             Load(people(auth, 4), auth, users, threads=8) as load,
-            Refreshers([auth], sessions, pause=0.01) as refreshers,
+            Refreshers([auth], sessions, pause=0.1) as refreshers,
         ):
             time.sleep(1)
             for _ in range(2):

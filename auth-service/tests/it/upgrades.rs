@@ -16,7 +16,7 @@ fn migrations_only_add() {
 /// What a version of the future may have done to the database.
 const NEWER: [&str; 6] = [
     "ALTER TABLE accounts ADD COLUMN of_the_future text",
-    "ALTER TABLE sessions ADD COLUMN of_the_future bigint NOT NULL DEFAULT 0",
+    "ALTER TABLE sessions ADD COLUMN of_the_future integer NOT NULL DEFAULT 0",
     "ALTER TABLE revocations ADD COLUMN of_the_future text",
     "ALTER TABLE login_failures ADD COLUMN of_the_future text",
     "CREATE TABLE of_the_future (id bigint PRIMARY KEY)",
