@@ -1,5 +1,5 @@
-// Uses the page /docs of both services as a person would, in headless Chromium: registers, logs in,
-// authorises, and reads the profile.
+// Uses the page /docs of both services as a person would, in headless Chromium: sends the examples as they
+// stand, one after the other, takes the token from the one page to the other, and edits the profile.
 //
 //   docs.js AUTH_URL USER_URL FOLDER
 //
@@ -13,9 +13,9 @@ const { tmpdir } = require("node:os");
 const path = require("node:path");
 const { chromium } = require("playwright-core");
 
-const ANSWER = ".responses-inner .curl-command";
 const [authUrl, userUrl, folder] = process.argv.slice(2);
-const credentials = { email: "ada.lovelace@example.com", password: "correct horse battery staple" };
+// Of the examples in the document.
+const credentials = { email: "ada@example.com", password: "correct horse battery staple" };
 
 function report(name, ...faults) {
   console.log(`${faults.length ? "FAIL" : "ok  "}  ${name}`);
@@ -75,9 +75,22 @@ class Docs {
     return { status: status.slice(0, 3), text: await live.locator(".response-col_description").innerText() };
   }
 
-  async screenshot(name, block) {
-    if (block) await block.evaluate((element) => element.scrollIntoView());
-    await this.page.screenshot({ path: path.join(folder, `${this.name}-${name}.png`), fullPage: !block });
+  /** Opens an operation, sends its example as it stands, and closes it. */
+  async run(id) {
+    const block = await this.operation(id);
+    const answer = await this.execute(block);
+    await block.locator(".opblock-summary-control").click();
+    return answer;
+  }
+
+  async reload() {
+    await this.page.reload();
+    await this.page.locator(".opblock").first().waitFor();
+  }
+
+  async screenshot(name) {
+    await this.page.evaluate(() => scrollTo(0, 0));
+    await this.page.screenshot({ path: path.join(folder, `${this.name}-${name}.png`) });
   }
 
   /** Whatever was seen while the page was used. */
@@ -86,64 +99,83 @@ class Docs {
   }
 }
 
+/** Whether the page says who it sends requests as, and still does after a reload. */
+async function expectOwner(docs) {
+  const line = docs.page.locator("#access");
+  expectText(`${docs.name}: the page says who it sends requests as`, await line.innerText(), credentials.email);
+  await docs.reload();
+  expectText(`${docs.name}: it still does after a reload`, await line.innerText(), credentials.email);
+}
+
 async function useAuth(context) {
   const docs = await Docs.open(context, "auth", authUrl);
   expectText("auth: the title", await docs.page.title(), "Latchkey auth service");
+  expectText("auth: the page says that nobody is logged in", await docs.page.locator("#access").innerText(), "Not logged in");
   await docs.screenshot("start");
 
-  const register = await docs.operation("register");
-  const body = JSON.stringify(credentials);
-  await register.locator("textarea").fill(body);
-  const account = await docs.execute(register);
+  // As they are on the page, one after the other.
+  const account = await docs.run("register");
   expectText("auth: the page registers", `${account.status} ${account.text}`, "201", credentials.email);
-  await docs.screenshot("register", register.locator(ANSWER));
-  await register.locator(".opblock-summary-control").click();
-
-  const login = await docs.operation("login");
-  await login.locator("textarea").fill(body);
-  const token = await docs.execute(login);
-  expectText("auth: the page logs in", `${token.status} ${token.text}`, "200", '"token_type": "Bearer"');
-  await docs.screenshot("login", login.locator(ANSWER));
-
-  await login.locator("textarea").fill(JSON.stringify({ ...credentials, password: "wrong horse" }));
-  await login.locator(".btn-clear").click();
-  const refused = await docs.execute(login);
-  expectText("auth: the page shows a refusal", `${refused.status} ${refused.text}`, "401", "invalid_credentials");
+  const login = await docs.run("login");
+  expectText("auth: the page logs in", `${login.status} ${login.text}`, "200", '"token_type": "Bearer"', '"refresh_token": "lkr_');
+  await expectOwner(docs);
+  for (const [operation, status] of [["refresh", "200"], ["listSessions", "200"], ["changeEmail", "202"], ["changePassword", "200"]]) {
+    expectText(`auth: the example of ${operation} works`, (await docs.run(operation)).status, status);
+  }
+  const refused = await docs.run("deleteOwnAccount");
+  expectText("auth: the page shows a refusal", `${refused.status} ${refused.text}`, "403", "invalid_credentials");
+  await docs.page.getByText("Copy access token").click();
+  const token = await docs.page.evaluate(() => navigator.clipboard.readText());
+  await docs.screenshot("logged-in");
+  expectText("auth: the example of logout works", (await docs.run("logout")).status, "204");
+  await docs.page.getByText("Forget it").click();
+  expectText("auth: the page forgets the token", await docs.page.locator("#access").innerText(), "Not logged in");
   docs.close();
-  return {
-    id: account.text.match(/"id": "([^"]+)"/)?.[1],
-    token: token.text.match(/"access_token": "([^"]+)"/)?.[1],
-  };
+  return token;
 }
 
-async function useUser(context, { id, token }) {
+/** The token of a login that lasts. */
+async function logIn() {
+  const answer = await fetch(`${authUrl}/auth/login`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ ...credentials, password: "battery staple correct horse" }),
+  });
+  return (await answer.json()).access_token;
+}
+
+async function useUser(context, copied) {
   const docs = await Docs.open(context, "user", userUrl);
   expectText("user: the title", await docs.page.title(), "Latchkey user service");
+  const line = docs.page.locator("#access");
+  expectText("user: the page says where to log in", await line.innerText(), "/docs, copy the access token");
   await docs.screenshot("start");
+  const anonymous = await docs.run("getUser");
+  expectText("user: without a token the page shows a refusal", `${anonymous.status} ${anonymous.text}`, "401", "unauthenticated");
 
-  const read = await docs.operation("getUser");
-  await read.locator('tr[data-param-name="id"] input').fill(id);
-  const refused = await docs.execute(read);
-  expectText("user: without a token the page shows a refusal", `${refused.status} ${refused.text}`, "401", "unauthenticated");
-
-  await docs.page.locator(".btn.authorize").first().click();
-  const dialog = docs.page.locator(".modal-ux");
-  await dialog.locator("input").fill(token);
-  await docs.screenshot("authorize", dialog);
-  await dialog.locator(".btn.authorize").click();
-  await dialog.locator(".btn-done").click();
-
-  await read.locator(".btn-clear").click();
-  const profile = await docs.execute(read);
-  expectText("user: the page reads the profile", `${profile.status} ${profile.text}`, "200", id, credentials.email, "etag:");
-  await docs.screenshot("profile", read.locator(ANSWER));
-  await read.locator(".opblock-summary-control").click();
-
-  const change = await docs.operation("patchUser");
-  await change.locator('tr[data-param-name="id"] input').fill(id);
-  const changed = await docs.execute(change);
-  expectText("user: the page changes the profile", `${changed.status} ${changed.text}`, "200", '"name": "Ada King"');
-  await docs.screenshot("change", change.locator(ANSWER));
+  const paste = async (text) => {
+    await line.locator("input").fill(text);
+    await line.getByText("Use this token").click();
+  };
+  await paste("no token");
+  expectText("user: what is no token is not taken", await line.innerText(), "no access token");
+  expectText("user: what the other page copies is a token", copied, "eyJ");
+  await paste(`Bearer ${await logIn()}`);
+  await expectOwner(docs);
+  const profile = await docs.run("getUser");
+  expectText("user: the page reads the profile", `${profile.status} ${profile.text}`, "200", credentials.email, "etag:");
+  for (const [operation, status, text] of [["listUsers", "200", '"users"'], ["replaceUser", "200", "Ada Lovelace"], ["patchUser", "200", "Ada King"]]) {
+    const answer = await docs.run(operation);
+    expectText(`user: the example of ${operation} works`, `${answer.status} ${answer.text}`, status, text);
+  }
+  await docs.screenshot("logged-in");
+  await docs.page.setViewportSize({ width: 390, height: 844 });
+  for (const colorScheme of ["light", "dark"]) {
+    await docs.page.emulateMedia({ colorScheme });
+    await docs.screenshot(`phone-${colorScheme}`);
+  }
+  const width = await docs.page.evaluate(() => document.documentElement.scrollWidth);
+  report("user: the page fits on a phone", ...(width <= 390 ? [] : [`it is ${width} pixels wide`]));
   docs.close();
 }
 
@@ -161,6 +193,7 @@ async function main() {
       "--no-first-run",
     ],
     viewport: { width: 1280, height: 1000 },
+    permissions: ["clipboard-read", "clipboard-write"],
   });
   context.setDefaultTimeout(15_000);
   try {

@@ -157,7 +157,8 @@ class Api:
 
     def check_examples(self, operation: str, **arguments) -> None:
         """Sends the examples of bodies. Where one and an answer's example have the same name, that is the
-        answer to it; otherwise it succeeds."""
+        answer to it; otherwise it succeeds. The first is sent last, since it may be the one that changes
+        what the others meet."""
         method, path, _ = self.operations[operation]
         content = self.document["paths"][path][method.lower()]["requestBody"]["content"]
         outcomes = {
@@ -169,7 +170,7 @@ class Api:
         success = min(self.described(operation)), None
         headers = arguments.pop("headers", {})
         for media_type, described in content.items():
-            for name, example in described["examples"].items():
+            for name, example in reversed(described["examples"].items()):
                 self.send(
                     operation,
                     *outcomes.get(name, success),
@@ -278,7 +279,6 @@ def check_auth(auth: Api, limited: str) -> list[threading.Thread]:
 def check_credentials(auth: Api) -> list[threading.Thread]:
     """The life of an account, as far as no mail has to be read."""
     person = Person(auth)
-    mine = {"headers": person.authorization}
     password, new = person.credentials["password"], "battery staple correct horse"
     for operation in ("forgotPassword", "sendVerification", "resetPassword", "verifyEmail"):
         auth.check_examples(operation)
@@ -290,7 +290,7 @@ def check_credentials(auth: Api) -> list[threading.Thread]:
     for operation in ("forgotPassword", "sendVerification", "resetPassword", "verifyEmail"):
         stalls += auth.check_body(operation, {})
     for operation in ("changePassword", "changeEmail", "deleteOwnAccount"):
-        auth.check_examples(operation, **mine)
+        auth.check_examples(operation, headers=Person(auth).authorization)
         auth.send(operation, 401, "unauthenticated", headers=JSON, body="{}")
         broken = {**JSON, "Authorization": "Bearer x"}
         auth.send(operation, 401, "invalid_token", headers=broken, body="{}")

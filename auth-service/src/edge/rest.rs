@@ -42,7 +42,7 @@ pub fn router(shared: &Edge, service: Arc<Service>, health: &Health) -> Router {
         .route("/.well-known/revocations", get(well_known::revocations))
         .with_state(Arc::clone(&service))
         .merge(health.routes())
-        .merge(api_docs::routes(include_str!("../../openapi.json")));
+        .merge(api_docs::routes(include_str!("../../openapi.json"), api_docs::Page::default()));
     // Nothing under /auth has a query parameter.
     let routes = rest::known_parameters(routes, |_| &[]);
     // Without mail there is no link to follow.

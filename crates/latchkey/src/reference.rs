@@ -7,24 +7,23 @@ use crate::{OWN_GROUPS, move_command, names};
 fn document() -> String {
     format!(
         "# Configuration\n\n\
-         Every setting is an environment variable and a flag, the same in lower case with hyphens: \
-         `BCRYPT_COST` is `--bcrypt-cost`. An empty value is no value, except where the text says what it \
-         means. Faults are told all at once, by the variable's name, before the service listens. A variable \
-         that is no setting but looks like one is noted in the start-up log. This page is made from the code: \
-         `UPDATE_DOCS=1 cargo test -p latchkey reference`.\n\n{HELP}\n\n\
+         Every setting is an environment variable and a flag. The flag has the same name in lower case with \
+         hyphens: `BCRYPT_COST` is `--bcrypt-cost`. An empty variable counts as unset, except where the text \
+         says otherwise. All faults are reported at once, by the variable's name, before the service listens. \
+         The start-up log notes variables that look like a setting and are none. This page is made from the \
+         code: `UPDATE_DOCS=1 cargo test -p latchkey reference`.\n\n{HELP}\n\n\
          ## Text files\n\n\
-         Every text file is read by the same rules, whether it is `.env`, a secret, a list or PEM. It is UTF-8; \
-         what is not is refused, with the number of the line. A byte order mark at its start is no part of it, \
-         a line may end with CR LF, and white space around a secret or around an entry of a list is no part of \
-         it.\n\n\
+         The same rules hold for every text file: `.env`, secrets, lists and PEM. A file is UTF-8; a line that \
+         is not is refused, with its number. A byte order mark, CR LF at the end of a line, and white space \
+         around a secret or an entry of a list are allowed and ignored.\n\n\
          A line of `.env` is empty, a comment that begins with `#`, or `NAME=value` with or without `export` \
-         before it. The value is taken as written: neither `$` nor `\\` means anything in it. White space \
-         around it and one pair of quotes around it are no part of it. A ` #` outside quotes, a name that is \
-         given twice and any other line are refused, by the number of the line and never with its text.\n\n\
+         before it. The value is taken as written: `$` and `\\` have no special meaning. White space around it, \
+         and one pair of quotes, are removed. A ` #` outside quotes, a name that is given twice, and any other \
+         line are refused; the message has the number of the line and never its text.\n\n\
          ## auth-service\n{}\n## user-service\n{}\n## latchkey (`cargo run`)\n\n\
          Both services in one process take every setting of both. {}\n\n\
-         What is not given is made: the databases, `KEY_ENCRYPTION_KEY` and `SERVICE_TOKEN` in `DATA_DIR`, and \
-         the user service's `JWKS_URL`, `AUTH_GRPC_URL`, `JWT_ISSUER` and `JWT_AUDIENCE` from what the auth \
+         These are made where they are not given: the databases, `KEY_ENCRYPTION_KEY` and `SERVICE_TOKEN` in \
+         `DATA_DIR`, and the user service's `JWKS_URL`, `AUTH_GRPC_URL`, `JWT_ISSUER` and `JWT_AUDIENCE` from what the auth \
          service has. The subcommands of the services follow `auth` and `user` (`latchkey auth keys list`, \
          `latchkey user outbox list`); `latchkey migrate` and `latchkey healthcheck` are for both.\n{}",
         reference(Flag::of(auth_service::config::GROUPS)),

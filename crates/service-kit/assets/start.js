@@ -45,12 +45,25 @@ function forThePage(document) {
   return document;
 }
 
-/** The name of the scheme of access tokens in the document, if it has one. */
+/** The scheme of access tokens in the document, if it has one: its name and what the document says of it. */
 function bearerScheme(document) {
   const schemes = Object.entries(document.components?.securitySchemes ?? {});
-  const found = schemes.find(([, scheme]) => scheme.type === "http" && scheme.scheme === "bearer");
-  return found?.[0];
+  const found = schemes.find(([, schema]) => schema.type === "http" && schema.scheme === "bearer");
+  return found && { name: found[0], schema: found[1] };
 }
+
+/** The refresh tokens that the document shows as examples. */
+function exampleRefreshTokens(document) {
+  const tokens = new Set();
+  JSON.stringify(document, (name, value) => {
+    if (name === "refresh_token" && typeof value === "string") tokens.add(value);
+    return value;
+  });
+  return tokens;
+}
+
+/** Where the refresh token of the last login is kept: until this tab is closed. */
+const REFRESH_TOKEN = "refresh_token";
 
 /** Follows the colours that the system is set to. */
 function followColours() {
@@ -67,6 +80,8 @@ async function start() {
   document.title = described.info.title;
   const spec = forThePage(structuredClone(described));
   const scheme = bearerScheme(described);
+  const examples = exampleRefreshTokens(described);
+  const { token_page: tokenPage } = await (await fetch("docs/page.json")).json();
 
   const ui = SwaggerUIBundle({
     spec,
@@ -79,13 +94,25 @@ async function start() {
     defaultModelsExpandDepth: 0,
     // Otherwise the document's address would be sent to somebody else's validator.
     validatorUrl: null,
+    // The refresh token in an example stands for the one that the last login gave.
+    requestInterceptor: (request) => {
+      const held = sessionStorage.getItem(REFRESH_TOKEN);
+      if (held && typeof request.body === "string") {
+        for (const example of examples) request.body = request.body.replace(example, held);
+      }
+      return request;
+    },
     // Whoever logs in on the page is logged in on the page.
     responseInterceptor: (response) => {
-      const token = response.ok && response.body?.access_token;
-      if (scheme && typeof token === "string") ui.preauthorizeApiKey(scheme, token);
+      const { access_token: token, refresh_token: refresh } = (response.ok && response.body) || {};
+      if (typeof refresh === "string") sessionStorage.setItem(REFRESH_TOKEN, refresh);
+      if (typeof token === "string") access?.use(token);
       return response;
     },
   });
+  // A service that issues tokens has the operation that does.
+  const issues = Boolean(described.paths?.["/auth/login"]);
+  const access = scheme && new Access(ui, scheme, issues ? undefined : tokenPage);
 }
 
 start().catch(() => {

@@ -4,12 +4,13 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use axum::{
-    Router,
-    extract::{Path, rejection::PathRejection},
+    Json, Router,
+    extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse as _, Redirect, Response},
     routing::get,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
 
 use crate::{code::Code, error::ApiError};
 
@@ -26,14 +27,42 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 const PAGE: Asset = Asset::plain(HTML, include_bytes!("../assets/docs.html"));
 const START: Asset = Asset::plain(JAVASCRIPT, include_bytes!("../assets/start.js"));
+const ACCESS: Asset = Asset::plain(JAVASCRIPT, include_bytes!("../assets/access.js"));
 const ERRORS_STYLE: Asset = Asset::plain(CSS, include_bytes!("../assets/errors.css"));
 const COLOURS: Asset = Asset::plain(CSS, include_bytes!("../assets/docs.css"));
 const UI: Asset =
     Asset::gzip(JAVASCRIPT, include_bytes!("../assets/swagger-ui/swagger-ui-bundle.js.gz"));
 const STYLE: Asset = Asset::gzip(CSS, include_bytes!("../assets/swagger-ui/swagger-ui.css.gz"));
 
+/// What the page has to know beside the document.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Page {
+    /// Where people get an access token for this service, if it issues none itself: the address of the
+    /// page of the service that does.
+    token_page: Option<String>,
+}
+
+impl Page {
+    /// The page of a service whose tokens are issued by `issuer`. By convention an issuer is the address
+    /// of the service (RFC 8414, section 2); one that is not has no page to lead to.
+    ///
+    /// The page only leads there. If it took passwords itself, a service that never sees one would ask for
+    /// them.
+    #[must_use]
+    pub fn of_tokens_from(issuer: Option<&str>) -> Self {
+        let is_address = |issuer: &&str| {
+            let uri: Option<http::Uri> = issuer.parse().ok();
+            uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")))
+        };
+        let token_page = issuer
+            .filter(is_address)
+            .map(|issuer| format!("{}/docs", issuer.trim_end_matches('/')));
+        Self { token_page }
+    }
+}
+
 /// The routes of `openapi`, an OpenAPI document in JSON. They need no token.
-pub fn routes(openapi: &'static str) -> Router {
+pub fn routes(openapi: &'static str, page_settings: Page) -> Router {
     let document = Asset::plain("application/json", openapi.as_bytes());
     Router::new()
         .route(
@@ -44,6 +73,7 @@ pub fn routes(openapi: &'static str) -> Router {
         .route("/docs/", get(async || Redirect::permanent("/docs")))
         .route("/docs", get(page))
         .route("/docs/{file}", get(file))
+        .with_state(page_settings)
 }
 
 async fn page(headers: HeaderMap) -> Response {
@@ -52,14 +82,22 @@ async fn page(headers: HeaderMap) -> Response {
     response
 }
 
-async fn file(name: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
+async fn file(
+    State(settings): State<Page>,
+    name: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Response {
     // What cannot be decoded is no file either.
     let asset = match name.as_deref().map(String::as_str) {
         Ok("start.js") => START,
+        Ok("access.js") => ACCESS,
         Ok("docs.css") => COLOURS,
         Ok("swagger-ui-bundle.js") => UI,
         Ok("swagger-ui.css") => STYLE,
         Ok("errors.css") => ERRORS_STYLE,
+        Ok("page.json") => {
+            return ([(header::CACHE_CONTROL, "no-cache")], Json(settings)).into_response();
+        }
         _ => return ApiError::new(Code::NotFound, "there is nothing at this path").into_response(),
     };
     asset.answer(&headers)
@@ -114,5 +152,20 @@ impl Asset {
         let mut hasher = DefaultHasher::new();
         self.bytes.hash(&mut hasher);
         format!("\"{:016x}\"", hasher.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_is_led_to() {
+        let page = |issuer| Page::of_tokens_from(issuer).token_page;
+        assert_eq!(page(Some("https://a.b")).as_deref(), Some("https://a.b/docs"));
+        assert_eq!(page(Some("http://a.b:3000/x/")).as_deref(), Some("http://a.b:3000/x/docs"));
+        for issuer in [None, Some("latchkey"), Some("javascript:alert(1)"), Some("")] {
+            assert_eq!(page(issuer), None, "{issuer:?}");
+        }
     }
 }

@@ -76,7 +76,7 @@ catalogue! {
         "Start again from the first page.";
     InvalidLink = "invalid_link", BAD_REQUEST, InvalidArgument,
         "Invalid link",
-        "The one-time link is malformed, unknown, used, expired, or of a password or email that was changed since. Which of these is not told.",
+        "The one-time link does not work: it is malformed, unknown, used or expired, or the password or email has changed since. The answer does not say which.",
         "Ask the person to request another one.";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, Unauthenticated,
         "Authentication needed",
@@ -96,11 +96,11 @@ catalogue! {
         "Forget the token and log in again.";
     InvalidRefreshToken = "invalid_refresh_token", UNAUTHORIZED, Unauthenticated,
         "Invalid refresh token",
-        "The refresh token is malformed, forged, expired or withdrawn, or its session has ended. Which of these it is, is not told.",
+        "The refresh token is malformed, forged, expired or withdrawn, or its session has ended. The answer does not say which.",
         "Log in again.";
     InvalidCredentials = "invalid_credentials", UNAUTHORIZED, Unauthenticated,
         "Invalid credentials",
-        "No account has this email and this password; which of the two is wrong is not told. Where the account is known and gives its current password once more, a wrong one has this code with 403 (7 on gRPC).",
+        "The email and the password do not match an account. The answer does not say which of them is wrong. Where a request with an access token also takes the current password, a wrong one has this code with 403 (7 on gRPC).",
         "Ask the person for both again, or for the current password.";
     AccountDeleted = "account_deleted", UNAUTHORIZED, Unauthenticated,
         "Account deleted",

@@ -270,6 +270,12 @@ impl Verifier {
         self.verify(bearer_token(headers)?).await
     }
 
+    /// The issuer that every token must name, if one is demanded.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.rules.issuer.as_deref()
+    }
+
     /// Whether tokens can be judged: there are keys, and the list of revocations may be relied on.
     #[must_use]
     pub fn is_ready(&self) -> bool {

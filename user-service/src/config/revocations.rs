@@ -15,7 +15,7 @@ service_kit::settings! {
         /// JWKS_URL, and off where keys do not come from there.
         url: Option<String> = optional REVOCATIONS_URL(text);
         /// How old the list of revoked tokens may become before no token is taken, in seconds, 0 to 86400.
-        /// It is renewed every 2 s. 0: any age.
+        /// It is renewed every 2 s. 0: no limit.
         max_age: Duration = value REVOCATIONS_MAX_AGE("0", seconds(0, 86_400));
     }
 }

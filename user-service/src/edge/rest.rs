@@ -43,10 +43,12 @@ pub fn router(shared: &Edge, service: Arc<Service>, verifier: Verifier, health: 
         .method_not_allowed_fallback(wrong_method)
         .nest("/users", Router::new().fallback(nothing))
         .with_state(Arc::clone(&service));
+    let page = api_docs::Page::of_tokens_from(verifier.issuer());
     // What does not exist is told to callers with a token only.
     let visited = rest::known_parameters(users, known_parameters)
         .layer(axum::middleware::from_fn_with_state((service, verifier), visit));
-    let others = health.routes().merge(api_docs::routes(include_str!("../../openapi.json")));
+    let docs = api_docs::routes(include_str!("../../openapi.json"), page);
+    let others = health.routes().merge(docs);
     rest::finish(shared, visited.merge(rest::single_parameters(others)))
 }
 

@@ -81,8 +81,8 @@ type CredentialServiceClient interface {
 	VerifyEmail(ctx context.Context, in *VerifyEmailRequest, opts ...grpc.CallOption) (*VerifyEmailResponse, error)
 	// Begins a change of the account's email. It takes effect when the new
 	// address is confirmed by VerifyEmail; then every session, access token and
-	// link of the account ends. A new change replaces one that waits. Whether the
-	// new address has an account is not told.
+	// link of the account ends. A new change replaces one that waits. The answer
+	// does not say whether the new address has an account.
 	//
 	// Errors: UNAUTHENTICATED (no valid access token), NOT_FOUND (mail is off),
 	// INVALID_ARGUMENT (the email is malformed), PERMISSION_DENIED (the current
@@ -228,8 +228,8 @@ type CredentialServiceServer interface {
 	VerifyEmail(context.Context, *VerifyEmailRequest) (*VerifyEmailResponse, error)
 	// Begins a change of the account's email. It takes effect when the new
 	// address is confirmed by VerifyEmail; then every session, access token and
-	// link of the account ends. A new change replaces one that waits. Whether the
-	// new address has an account is not told.
+	// link of the account ends. A new change replaces one that waits. The answer
+	// does not say whether the new address has an account.
 	//
 	// Errors: UNAUTHENTICATED (no valid access token), NOT_FOUND (mail is off),
 	// INVALID_ARGUMENT (the email is malformed), PERMISSION_DENIED (the current
