@@ -252,7 +252,8 @@ impl App {
             }
             preparation.store.close().await;
         };
-        server.run(preparation.keep(starting), close).await
+        // Large futures, which are copied from frame to frame of the stack where nothing is optimised.
+        server.run(Box::pin(preparation.keep(starting)), Box::pin(close)).await
     }
 }
 

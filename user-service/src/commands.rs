@@ -75,7 +75,8 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
         _ => {
             let settings = config::Settings::read(source)?;
             let shutdown = shutdown::on_signal(settings.runtime.edge.shutdown_grace)?;
-            App::build(settings, shutdown).await?.run().await?;
+            let app = Box::pin(App::build(settings, shutdown)).await?;
+            Box::pin(app.run()).await?;
         }
     }
     Ok(())

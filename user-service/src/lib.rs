@@ -163,7 +163,9 @@ impl App {
     /// Where a database that was away at the start turns out to be none that this version can use.
     pub async fn run(self) -> Result<(), BuildError> {
         let Self { server, background, starting } = self;
-        Ok(server.run(background.run(starting), background.close()).await?)
+        // Large futures, which are copied from frame to frame of the stack where nothing is optimised.
+        let (work, close) = (Box::pin(background.run(starting)), Box::pin(background.close()));
+        Ok(server.run(work, close).await?)
     }
 }
 

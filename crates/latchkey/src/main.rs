@@ -98,15 +98,15 @@ async fn run(matches: &ArgMatches) -> Result<(), Failure> {
                 DataDir::open(folder)?
             };
             start_log(matches, LogOutput::Stdout)?;
-            serve(&Stack::new(matches, &data)).await
+            Box::pin(serve(&Stack::new(matches, &data))).await
         }
         Some((move_command::NAME, matches)) => Box::pin(move_command::run(matches)).await,
-        Some(("auth", matches)) => one(AUTH, matches.subcommand(), folder).await,
-        Some(("user", matches)) => one(USER, matches.subcommand(), folder).await,
+        Some(("auth", matches)) => Box::pin(one(AUTH, matches.subcommand(), folder)).await,
+        Some(("user", matches)) => Box::pin(one(USER, matches.subcommand(), folder)).await,
         // For both, also where the first one fails.
         both => {
-            let auth = one(AUTH, both, folder.clone()).await;
-            let user = one(USER, both, folder).await;
+            let auth = Box::pin(one(AUTH, both, folder.clone())).await;
+            let user = Box::pin(one(USER, both, folder)).await;
             match (auth, user) {
                 (Ok(()), Ok(())) => Ok(()),
                 (Err(error), Ok(())) => Err(format!("auth service: {error}").into()),
@@ -168,7 +168,7 @@ async fn serve(stack: &Stack<'_>) -> Result<(), Failure> {
         None => "http",
     };
     let auth_scheme = scheme(&auth.runtime);
-    let auth = auth_service::App::build(auth, shutdown.clone())
+    let auth = Box::pin(auth_service::App::build(auth, shutdown.clone()))
         .await
         .map_err(|error| AUTH.names().translate(&error.to_string()))?;
     let (http, grpc) = (auth.server().http_address(), auth.server().grpc_address());
@@ -179,7 +179,7 @@ async fn serve(stack: &Stack<'_>) -> Result<(), Failure> {
         revocations.feed = revocations::feed(&auth);
     }
     let user_scheme = scheme(&user.runtime);
-    let user = user_service::App::build(user, shutdown.clone())
+    let user = Box::pin(user_service::App::build(user, shutdown.clone()))
         .await
         .map_err(|error| USER.names().translate(&error.to_string()))?;
     let banner = banner((auth_scheme, &auth), (user_scheme, &user));
@@ -191,8 +191,8 @@ async fn serve(stack: &Stack<'_>) -> Result<(), Failure> {
         std::future::pending::<()>().await;
     };
     // If one service fails, the other one stops too.
-    let auth = async { stop_after(auth.run().await, &shutdown) };
-    let user = async { stop_after(user.run().await, &shutdown) };
+    let auth = async { stop_after(Box::pin(auth.run()).await, &shutdown) };
+    let user = async { stop_after(Box::pin(user.run()).await, &shutdown) };
     let both = async { tokio::join!(auth, user) };
     let (auth, user) = tokio::select! {
         results = both => results,
