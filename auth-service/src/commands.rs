@@ -108,8 +108,8 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
                 _ => Box::pin(migrate(NAME, &database, &store::MIGRATIONS, flags)).await?,
             }
         }
-        "accounts" => accounts::run(source, flags).await?,
-        "keys" => keys_command::run(source, flags).await?,
+        "accounts" => Box::pin(accounts::run(source, flags)).await?,
+        "keys" => Box::pin(keys_command::run(source, flags)).await?,
         "outbox" | "webhooks" => {
             let settings = sql_kit::DatabaseSettings::read(&config::DATABASE_URL, source);
             source.finish()?;
@@ -117,7 +117,7 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
                 "outbox" => &crate::mail::outbox::MAILS,
                 _ => &crate::webhooks::WEBHOOKS,
             };
-            crate::outbox_command(&settings, table, flags).await?;
+            Box::pin(crate::outbox_command(&settings, table, flags)).await?;
         }
         _ => {
             let settings = config::Settings::read(source)?;

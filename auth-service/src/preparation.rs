@@ -112,9 +112,15 @@ impl Preparation {
                 Keys::Given(..) => std::future::pending().await,
             }
         };
-        // None of them ends.
         let (post, webhooks) = (carry(self.post.as_ref()), carry(self.webhooks.as_ref()));
-        tokio::join!(work, prune, keys, post, webhooks);
+        // None of them ends. On the heap: together they are large.
+        tokio::join!(
+            Box::pin(work),
+            Box::pin(prune),
+            Box::pin(keys),
+            Box::pin(post),
+            Box::pin(webhooks)
+        );
         BuildError::System("the background work has ended".to_owned())
     }
 

@@ -86,6 +86,8 @@ async fn main() -> ExitCode {
     runtime::exit(run(&command().get_matches()).await)
 }
 
+/// What is done is on the heap: a debug build copies what it awaits from frame to frame, and the stack of
+/// the main thread is small.
 async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let mut source = Source::from_process(OWN_GROUPS, matches);
     let folder = OwnSettings::read(&mut source).data_dir;
@@ -151,10 +153,10 @@ async fn one(
     };
     let stack = Stack::new(flags, &data);
     let result = if is_auth {
-        auth_service::commands::run(name, flags, &mut stack.auth()?).await
+        Box::pin(auth_service::commands::run(name, flags, &mut stack.auth()?)).await
     } else {
         let mut source = stack.user_beside_auth()?;
-        user_service::commands::run(name, flags, &mut source).await
+        Box::pin(user_service::commands::run(name, flags, &mut source)).await
     };
     result
         .map_err(|error| runtime::reworded(&*error, service.names().translate(&error.to_string())))
