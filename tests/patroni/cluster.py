@@ -165,10 +165,10 @@ class Cluster:
         hosts = ",".join(f"{member.outer}:5432" for member in self.members)
         return f"postgres://{role}:{PASSWORD}@{hosts}/{database}?target_session_attrs=read-write"
 
-    def ask(self, path, body=None, through=None):
+    def ask(self, path, body=None, through=None, method="POST"):
         """What Patroni's REST API answers at the first member that does."""
         for member in [through] if through else self.members:
-            request = urllib.request.Request(f"{member.api}{path}", method="POST" if body else "GET")
+            request = urllib.request.Request(f"{member.api}{path}", method=method if body else "GET")
             if body:
                 request.data = json.dumps(body).encode()
                 login = base64.b64encode(f"operator:{PASSWORD}".encode()).decode()
@@ -200,6 +200,17 @@ class Cluster:
         """Whether one leads, one follows synchronously, and the third follows too."""
         roles = sorted(self.roles().values())
         return roles == ["leader", "replica", "sync_standby"]
+
+    def be_asynchronous(self):
+        """Lets the leader acknowledge what no follower has."""
+        change = {"synchronous_mode": False, "synchronous_mode_strict": False}
+        self.ask("/config", change, method="PATCH")
+        until(
+            lambda: sorted(self.roles().values()) == ["leader", "replica", "replica"]
+            and self.leader().query("SHOW synchronous_standby_names") == "",
+            30,
+            self.tails,
+        )
 
     def switch(self):
         """Moves the leader away, as before an upgrade of its machine."""

@@ -6,7 +6,7 @@ import time
 
 from cluster import Cluster
 from kit.client import Client
-from kit.services import Person, credentials, shared_secret
+from kit.services import Person, credentials, new_email, shared_secret
 from kit.wait import until
 from kit.witness import WitnessTest, Writers
 
@@ -174,3 +174,24 @@ class Patroni(WitnessTest):
         print(f"      the synchronous follower killed: without writes: {told}")
         self.assertEqual([], writers.wrong[:5])
         self.assertLess(max(gaps.values()), 20)
+
+    def test_without_synchronous_mode_what_the_followers_have_not_got_is_lost(self):
+        # What the other tests find would show if it were there.
+        self.cluster.be_asynchronous()
+        leader = self.cluster.leader()
+        followers = [member for member in self.cluster.members if member is not leader]
+        for follower in followers:
+            follower.cut("inner")
+        client = Client(self.auth_service.http)
+        people = [credentials(new_email()) for _ in range(20)]
+        for person in people:
+            self.assertEqual(201, client.post("/auth/register", person).status)
+        leader.kill()
+        for follower in followers:
+            follower.join("inner")
+        until(lambda: self.cluster.leader() in followers, 45, self.cluster.tails)
+        self.auth_service.wait_ready(20)
+        again = [self.insist(lambda: client.post("/auth/register", person)) for person in people]
+        lost = sum(answer.status == 201 for answer in again)
+        print(f"      without synchronous mode {lost} of {len(people)} acknowledged accounts are lost")
+        self.assertGreater(lost, 0)
