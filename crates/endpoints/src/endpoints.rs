@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use thiserror::Error;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::{
@@ -63,7 +63,8 @@ struct State<C> {
     /// Until when what is known counts.
     fresh_until: Option<Instant>,
     looked_up: Option<Instant>,
-    is_looking_up: bool,
+    /// Since when a look-up is under way.
+    looking_up_since: Option<Instant>,
     /// Why the last look-up failed.
     fault: Option<ResolveError>,
 }
@@ -101,7 +102,7 @@ impl<C: Clone + Send + Sync + 'static> Endpoints<C> {
             members: Members::new(),
             fresh_until: None,
             looked_up: None,
-            is_looking_up: false,
+            looking_up_since: None,
             fault: None,
         };
         let shared = Shared {
@@ -193,23 +194,24 @@ impl<C: Clone + Send + Sync + 'static> Endpoints<C> {
     /// The addresses in the order in which they are tried. Asks DNS where what it said no longer counts.
     async fn order(&self) -> Result<Vec<(SocketAddr, C)>, ResolveError> {
         let mut ended = self.shared.ended.subscribe();
-        let (is_fresh, is_empty) = {
+        let (looking_up_since, is_empty) = {
             let mut state = self.shared.state();
             let now = Instant::now();
             let is_fixed = matches!(self.shared.url.name, Name::Address(_));
             let is_fresh = is_fixed || state.fresh_until.is_some_and(|until| now < until);
-            if !is_fresh && !state.is_looking_up {
-                state.is_looking_up = true;
+            if !is_fresh && state.looking_up_since.is_none() {
+                state.looking_up_since = Some(now);
                 // A task of its own, since whoever called may go away before the answer arrives.
                 tokio::spawn(Arc::clone(&self.shared).look_up());
             }
-            (is_fresh, state.members.is_empty())
+            (state.looking_up_since.filter(|_| !is_fresh), state.members.is_empty())
         };
-        if !is_fresh {
+        if let Some(since) = looking_up_since {
             if is_empty {
                 let _ = ended.changed().await;
             } else {
-                let _ = timeout(PATIENCE, ended.changed()).await;
+                // Counted from the beginning, so that one look-up does not hold up one call after the other.
+                let _ = timeout_at(since + PATIENCE, ended.changed()).await;
             }
         }
         let mut state = self.shared.state();
@@ -232,7 +234,7 @@ impl<C: Clone> Shared<C> {
             let mut state = self.state();
             let now = Instant::now();
             state.looked_up = Some(now);
-            state.is_looking_up = false;
+            state.looking_up_since = None;
             let fresh_for = match outcome {
                 Ok(answer) => {
                     let ttl = answer.ttl.clamp(MIN_TTL, MAX_TTL);

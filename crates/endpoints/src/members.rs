@@ -184,7 +184,7 @@ mod tests {
 
     fn members(records: &[(u8, u16, u32)]) -> Members<u8> {
         let mut members = Members::new();
-        members.replace(answer(records), |address| made(address));
+        members.replace(answer(records), made);
         members
     }
 

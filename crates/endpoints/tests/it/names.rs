@@ -91,15 +91,15 @@ async fn srv_records_are_used_by_priority_and_weight() {
     dns.hosts("c.example.", &[13]);
     let auth = named("srv+http://_jwks._tcp.auth.example/x", dns.resolver());
     assert_eq!(auth.url().uri(), "http://auth.example/x");
-    assert_eq!(
-        shares(&auth, 100).await,
-        shared([("127.0.0.11:3001", 75), ("127.0.0.12:3002", 25)])
-    );
+    // To within one call: which address begins is by chance.
+    let three_to_one = shares(&auth, 100).await;
+    assert!((74..=76).contains(&three_to_one["127.0.0.11:3001"]), "{three_to_one:?}");
+    assert_eq!(three_to_one.len(), 2);
     // The weight is that of the target, however many addresses it has.
     dns.hosts("a.example.", &[11, 14, 15]);
     sleep(A_TTL).await;
     let shares = shares(&auth, 400).await;
-    assert_eq!(shares["127.0.0.12:3002"], 100, "{shares:?}");
+    assert!((98..=102).contains(&shares["127.0.0.12:3002"]), "{shares:?}");
     assert_eq!(shares.len(), 4);
 }
 
