@@ -33,7 +33,6 @@ service_kit::settings! {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "a setting's parser may fail")]
 fn names(text: &str) -> Result<Vec<String>, String> {
     let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
     Ok(names.map(str::to_owned).collect())

@@ -43,7 +43,7 @@ pub(super) struct Operators {
 
 impl Operators {
     /// The name by which a certificate is an operator's, if it is one.
-    pub(super) fn name_of<'a>(&'a self, certificate: &ClientCertificate) -> Option<&'a str> {
+    pub(super) fn name_of(&self, certificate: &ClientCertificate) -> Option<&str> {
         self.names.iter().find(|name| certificate.has_name(name)).map(String::as_str)
     }
 
