@@ -70,11 +70,10 @@ impl<C: Clone> Members<C> {
             member.target.as_ref().is_some_and(|target| answer.missing.contains(target))
         });
         self.members.append(&mut old);
-        let total: i64 = self.members.iter().map(|member| member.weight).sum();
-        for member in &mut self.members {
-            if !before.contains(&member.address) {
-                // Replicas that start together do not all begin with the same address.
-                member.credit = random(total);
+        if before.is_empty() {
+            // Replicas that start together do not all begin with the same address.
+            for member in &mut self.members {
+                member.credit = random(member.weight);
             }
         }
         let after = self.addresses();
@@ -286,7 +285,7 @@ mod tests {
         let now = Instant::now();
         let mut members = members(&[(1, 0, 1), (1, 0, 1), (2, 0, 1), (2, 5, 9)]);
         let shares = shares(&mut members, 300, now);
-        assert_eq!(shares, HashMap::from([(1, 200), (2, 100)]));
+        assert!((199..=201).contains(&shares[&1]) && shares.len() == 2, "{shares:?}");
     }
 
     #[test]
