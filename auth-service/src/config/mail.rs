@@ -44,8 +44,9 @@ service_kit::settings! {
         reset_ttl: Duration = value PASSWORD_RESET_TTL("1800", seconds(1, 86_400));
         /// How long a link to confirm an address works, in seconds, 1 to 604800.
         verification_ttl: Duration = value EMAIL_VERIFICATION_TTL("86400", seconds(1, 604_800));
-        /// How many links one address may be sent in an hour, 0 to 1000000; 0: no limit. Past it the
-        /// answer is the same and nothing is sent.
+        /// How many links one address may be sent in an hour by resets, resends and changes of email, 0
+        /// to 1000000; 0: no limit. Past it the answer is the same and nothing is sent. Those of
+        /// registrations are limited by REGISTRATIONS_PER_MINUTE.
         per_hour: u32 = value RESETS_PER_HOUR("5", number(0, 1_000_000));
         /// How many mails one network may ask for in a minute, 0 to 1000000; 0: no limit.
         per_minute: u32 = value MAILS_PER_MINUTE("20", number(0, 1_000_000));

@@ -13,18 +13,18 @@ pub enum Format {
     /// One JSON object a line.
     JsonLines,
     /// Comma-separated values (RFC 4180), with the names of the members in the first line. An empty
-    /// field is an absent member.
+    /// field is an absent member. No member has a line break, so a field has none either: a quote that is
+    /// not closed spoils its own line only.
     Csv,
 }
 
 /// The lines of a file, as they come.
 pub struct Lines<R> {
-    source: Source<R>,
-}
-
-enum Source<R> {
-    Json { reader: R, line: u64 },
-    Csv { reader: Box<csv::Reader<R>>, columns: Vec<Column> },
+    reader: R,
+    /// How many lines have been read.
+    number: u64,
+    /// Those of a CSV; nothing for JSON Lines.
+    columns: Option<Vec<Column>>,
 }
 
 impl<R> std::fmt::Debug for Lines<R> {
@@ -71,24 +71,32 @@ impl<R: BufRead> Lines<R> {
         if reader.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
             reader.consume(3);
         }
-        let source = match format {
-            Format::JsonLines => Source::Json { reader, line: 0 },
-            Format::Csv => {
-                let mut reader = Box::new(csv::Reader::from_reader(reader));
-                let mut columns = Vec::new();
-                for name in reader.headers().map_err(io::Error::other)? {
-                    let column = Column::of(name).filter(|column| !columns.contains(column));
-                    columns.push(column.ok_or_else(|| {
-                        io::Error::other(format!("the column {name:?} is unknown, or there twice"))
-                    })?);
-                }
-                if !columns.contains(&Column::Email) {
-                    return Err(io::Error::other("the first line names no column email"));
-                }
-                Source::Csv { reader, columns }
-            }
+        let mut lines = Self { reader, number: 0, columns: None };
+        if format == Format::Csv {
+            lines.columns = Some(lines.head()?);
+        }
+        Ok(lines)
+    }
+
+    /// Reads the first line of a CSV.
+    fn head(&mut self) -> io::Result<Vec<Column>> {
+        let Some(line) = self.line()? else {
+            return Err(io::Error::other("has no line that names the columns"));
         };
-        Ok(Self { source })
+        let names = line.and_then(|line| fields(&line));
+        let names =
+            names.map_err(|Refusal(what)| io::Error::other(format!("the first line {what}")))?;
+        let mut columns = Vec::new();
+        for name in names {
+            let column = Column::of(&name).filter(|column| !columns.contains(column));
+            columns.push(column.ok_or_else(|| {
+                io::Error::other(format!("the column {name:?} is unknown, or there twice"))
+            })?);
+        }
+        if !columns.contains(&Column::Email) {
+            return Err(io::Error::other("the first line names no column email"));
+        }
+        Ok(columns)
     }
 
     /// The next line that is not empty; nothing at the end.
@@ -97,28 +105,31 @@ impl<R: BufRead> Lines<R> {
     ///
     /// Where the file cannot be read.
     pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
-        match &mut self.source {
-            Source::Json { reader, line } => json_line(reader, line),
-            Source::Csv { reader, columns } => csv_line(reader, columns),
-        }
+        let Some(line) = self.line()? else { return Ok(None) };
+        let members = line.and_then(|line| match &self.columns {
+            None => Members::from_json(&line),
+            Some(columns) => members(columns, &fields(&line)?),
+        });
+        Ok(Some((self.number, members)))
     }
-}
 
-fn json_line(reader: &mut impl BufRead, number: &mut u64) -> io::Result<Option<Line>> {
-    loop {
-        let mut line = Vec::new();
-        reader.by_ref().take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line)?;
-        if line.is_empty() {
-            return Ok(None);
-        }
-        *number += 1;
-        if line.len() > MAX_LINE && line.last() != Some(&b'\n') {
-            skip_line(reader)?;
-            return Ok(Some((*number, Err(Refusal(format!("is over {MAX_LINE} bytes long"))))));
-        }
-        let line = line.trim_ascii();
-        if !line.is_empty() {
-            return Ok(Some((*number, Members::from_json(line))));
+    /// The next line that is not empty, without white space around it.
+    fn line(&mut self) -> io::Result<Option<Result<Vec<u8>, Refusal>>> {
+        loop {
+            let mut line = Vec::new();
+            self.reader.by_ref().take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line)?;
+            if line.is_empty() {
+                return Ok(None);
+            }
+            self.number += 1;
+            if line.len() > MAX_LINE && line.last() != Some(&b'\n') {
+                skip_line(&mut self.reader)?;
+                return Ok(Some(Err(Refusal(format!("is over {MAX_LINE} bytes long")))));
+            }
+            let line = line.trim_ascii();
+            if !line.is_empty() {
+                return Ok(Some(Ok(line.to_vec())));
+            }
         }
     }
 }
@@ -135,45 +146,106 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
-fn csv_line<R: io::Read>(
-    reader: &mut csv::Reader<R>,
-    columns: &[Column],
-) -> io::Result<Option<Line>> {
-    let mut record = csv::ByteRecord::new();
-    match reader.read_byte_record(&mut record) {
-        Ok(false) => return Ok(None),
-        Ok(true) => {}
-        Err(error) if error.is_io_error() => return Err(io::Error::other(error)),
-        Err(error) => {
-            let number = error.position().map_or(0, csv::Position::line);
-            let what = "has not as many fields as the first line".to_owned();
-            return Ok(Some((number, Err(Refusal(what)))));
+/// The fields of a line of CSV. The csv crate is lenient: it takes `"a"b` as `ab`, and a quote that is not
+/// closed as the beginning of a field that goes on to the end of the file.
+fn fields(line: &[u8]) -> Result<Vec<String>, Refusal> {
+    let refusal = |what: &str| Refusal(what.to_owned());
+    let line = str::from_utf8(line).map_err(|_| refusal("is not UTF-8"))?;
+    let mut fields = Vec::new();
+    let mut rest = line;
+    loop {
+        let (field, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted_field(quoted)
+                .ok_or_else(|| refusal("has a quote that is not closed, or more behind one"))?,
+            None => {
+                let end = rest.find(',').unwrap_or(rest.len());
+                let (field, after) = rest.split_at(end);
+                if field.contains('"') {
+                    return Err(refusal("has a quote inside a field that does not begin with one"));
+                }
+                (field.to_owned(), after)
+            }
+        };
+        fields.push(field);
+        match after.strip_prefix(',') {
+            Some(next) => rest = next,
+            None => return Ok(fields),
         }
     }
-    let number = record.position().map_or(0, csv::Position::line);
-    Ok(Some((number, members(columns, &record))))
 }
 
-fn members(columns: &[Column], record: &csv::ByteRecord) -> Result<Members, Refusal> {
+/// The field that a quote begins, and what comes behind it: a comma, or nothing. In it two quotes stand for
+/// one.
+fn quoted_field(mut rest: &str) -> Option<(String, &str)> {
+    let mut field = String::new();
+    loop {
+        let (before, after) = rest.split_once('"')?;
+        field.push_str(before);
+        if let Some(more) = after.strip_prefix('"') {
+            field.push('"');
+            rest = more;
+        } else {
+            return (after.is_empty() || after.starts_with(',')).then_some((field, after));
+        }
+    }
+}
+
+fn members(columns: &[Column], fields: &[String]) -> Result<Members, Refusal> {
+    if fields.len() != columns.len() {
+        return Err(Refusal("has not as many fields as the first line".to_owned()));
+    }
     let mut members = Members::default();
-    for (column, field) in columns.iter().zip(record) {
-        let text = str::from_utf8(field).map_err(|_| Refusal("is not UTF-8".to_owned()))?;
+    for (column, text) in columns.iter().zip(fields) {
         if text.is_empty() {
             continue;
         }
-        let boolean = |name: &str| match text {
+        let boolean = |name: &str| match text.as_str() {
             "true" => Ok(Some(true)),
             "false" => Ok(Some(false)),
             _ => Err(Refusal(format!("{name} is neither true nor false"))),
         };
         match column {
-            Column::Id => members.id = Some(text.to_owned()),
-            Column::Email => members.email = Some(text.to_owned()),
-            Column::PasswordHash => members.password_hash = Some(text.to_owned()),
-            Column::CreatedAt => members.created_at = Some(text.to_owned()),
+            Column::Id => members.id = Some(text.clone()),
+            Column::Email => members.email = Some(text.clone()),
+            Column::PasswordHash => members.password_hash = Some(text.clone()),
+            Column::CreatedAt => members.created_at = Some(text.clone()),
             Column::EmailVerified => members.email_verified = boolean("email_verified")?,
             Column::Disabled => members.disabled = boolean("disabled")?,
         }
     }
     Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Vec<(u64, Result<String, String>)> {
+        let mut lines = Lines::new(text.as_bytes(), Format::Csv).unwrap();
+        let mut read = Vec::new();
+        while let Some((number, members)) = lines.next().unwrap() {
+            let email = members.map(|members| members.email.unwrap_or_default());
+            read.push((number, email.map_err(|Refusal(what)| what)));
+        }
+        read
+    }
+
+    #[test]
+    fn lines_of_csv_have_the_numbers_of_the_file() {
+        for end in ["\n", "\r\n"] {
+            let text = ["", "email", "a", "", "", "\"b\"", "c,d", "e"].join(end);
+            let read = read(&text);
+            let numbers: Vec<_> = read.iter().map(|(number, _)| *number).collect();
+            assert_eq!(numbers, [3, 6, 7, 8], "{text:?}");
+            assert_eq!(read[1].1.as_deref(), Ok("b"));
+            assert!(read[2].1.is_err());
+        }
+    }
+
+    #[test]
+    fn a_quote_out_of_place_spoils_its_own_line_only() {
+        let read = read("email,id\n\"a,1\nb,2\n\"c\"x,3\nd\"e,4\n\"f\"\"g,\",5\n\"\",6\n");
+        let emails: Vec<_> = read.iter().map(|(_, email)| email.as_deref().ok()).collect();
+        assert_eq!(emails, [None, Some("b"), None, None, Some("f\"g,"), Some("")]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::{
     error::Error as _,
     fmt, fs,
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
@@ -152,9 +152,10 @@ impl Transport {
                     let what = format!("cannot write into {}: {error}", folder.display());
                     Failure::new(FailureKind::Unreachable, what)
                 })?;
-                // A folder is for development, where the link in the log is what one looks for.
+                // A folder is for development, where the link is what one looks for. Only a person is told: a
+                // log that is kept holds no secret.
                 let path = path.display();
-                match link {
+                match link.filter(|_| io::stdout().is_terminal()) {
                     Some(link) => {
                         tracing::info!(event = "mail.written", %path, link, "mail written");
                     }

@@ -91,6 +91,7 @@ impl Service {
 
     async fn complete(&self, id: Uuid, link: &LinkRecord, by: &Requester) -> Result<Used, Error> {
         let used = transaction!(self.store, |unit| {
+            registrations::lock(unit, &link.email).await?;
             let now = self.store.now();
             let Some(registration) = registrations::by_id(unit, id, now).await? else {
                 return Ok(Used::Dead);
@@ -103,7 +104,6 @@ impl Service {
                 return Ok(Used::Taken);
             }
             registrations::remove_all(unit, &account.email).await?;
-            links::remove_of_registrations(unit, &account.email).await?;
             let event = Event::AccountRegistered { email_verified: true };
             let cause = by.acting_as(Actor::Account);
             self.store.record(unit, &event, Some(account.id), &cause).await?;
@@ -128,6 +128,7 @@ impl Service {
             if take(unit, link, id).await?.is_none() {
                 return Ok(Used::Dead);
             }
+            registrations::lock(unit, new).await?;
             if accounts::by_email(unit, new).await?.is_some() {
                 return Ok(Used::Taken);
             }
@@ -136,7 +137,6 @@ impl Service {
                 return Ok(Used::TakenMeanwhile);
             }
             registrations::remove_all(unit, new).await?;
-            links::remove_of_registrations(unit, new).await?;
             for notice in &notices {
                 self.add_notice(unit, notice.as_ref(), by).await?;
             }
@@ -175,6 +175,7 @@ impl Service {
             return Ok(());
         }
         let now = self.store.now();
+        let subject = self.throttle.subject(new.as_str())?;
         let token = Token::generate()?;
         let link = mail.link(Page::VerifyEmail, &token)?;
         let old = &account.email;
@@ -197,6 +198,10 @@ impl Service {
         let begun = transaction!(self.store, |unit| {
             if !is_unchanged(unit, &account).await? {
                 return Ok(false);
+            }
+            // Past the quota nothing is sent, and a change that waits stays.
+            if !links::count(unit, &subject, mail.per_hour, now).await? {
+                return Ok(true);
             }
             links::remove_changes_of(unit, account.id).await?;
             let to_new: &Outgoing = match accounts::by_email(unit, new).await? {

@@ -149,11 +149,11 @@ impl Service {
             disabled: false,
         };
         let made = transaction!(self.store, |unit| {
+            registrations::lock(unit, &link.email).await?;
             let is_good = links::remove(unit, &link.digest).await?
                 && registrations::remove_all(unit, &link.email).await? > 0
                 && accounts::insert(unit, &account).await?;
             if is_good {
-                links::remove_of_registrations(unit, &link.email).await?;
                 let event = Event::AccountRegistered { email_verified: true };
                 let cause = by.acting_as(Actor::Account);
                 self.store.record(unit, &event, Some(account.id), &cause).await?;

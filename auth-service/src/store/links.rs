@@ -189,20 +189,6 @@ pub async fn remove_changes_of(unit: &mut Unit, account: AccountId) -> Result<()
     Ok(())
 }
 
-/// Removes the links of the registrations for an address.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn remove_of_registrations(unit: &mut Unit, email: &Email) -> Result<(), sqlx::Error> {
-    unit.execute(
-        "DELETE FROM links WHERE email = $1 AND account_id IS NULL",
-        values![email.as_str()],
-    )
-    .await?;
-    Ok(())
-}
-
 /// Counts a link to an address, if fewer than `quota` were sent in the running hour; 0: any number.
 /// Returns whether it may be sent.
 ///

@@ -62,6 +62,7 @@ fn registration(row: &Row) -> Result<RegistrationRecord, sqlx::Error> {
 ///
 /// Those of the database, as of all functions here.
 pub async fn insert(unit: &mut Unit, new: &RegistrationRecord) -> Result<(), sqlx::Error> {
+    lock(unit, &new.email).await?;
     unit.execute(
         "INSERT INTO registrations (id, email, password_hash, hash_scheme, created_at, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6)",
@@ -126,11 +127,34 @@ pub async fn by_id(
     row.as_ref().map(registration).transpose()
 }
 
-/// Removes all registrations for an email. Returns how many there were.
+/// Keeps others from ending the registrations for an email until the transaction ends. Whoever gives the
+/// email to an account takes this lock before the email and before links of registrations: of those who
+/// use several links for one email at once, each waits for the one before, and none for one behind.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn lock(unit: &mut Unit, email: &Email) -> Result<(), sqlx::Error> {
+    // On SQLite one transaction writes at a time.
+    if unit.is_postgres() {
+        let lock = "SELECT id FROM registrations WHERE email = $1 ORDER BY id FOR UPDATE";
+        unit.fetch_all(lock, values![email.as_str()]).await?;
+    }
+    Ok(())
+}
+
+/// Removes all registrations for an email, and their links. Returns how many there were.
 ///
 /// # Errors
 ///
 /// Those of the database.
 pub async fn remove_all(unit: &mut Unit, email: &Email) -> Result<u64, sqlx::Error> {
-    unit.execute("DELETE FROM registrations WHERE email = $1", values![email.as_str()]).await
+    let removed =
+        unit.execute("DELETE FROM registrations WHERE email = $1", values![email.as_str()]).await?;
+    unit.execute(
+        "DELETE FROM links WHERE email = $1 AND account_id IS NULL",
+        values![email.as_str()],
+    )
+    .await?;
+    Ok(removed)
 }

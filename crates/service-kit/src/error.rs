@@ -9,7 +9,7 @@ use axum::{
 use http::{HeaderName, HeaderValue};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::code::Code;
+use crate::{code::Code, field_codes::FIELD_CODES};
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "latchkey";
@@ -54,6 +54,11 @@ impl ApiError {
     /// Input that breaks rules, with all its faults.
     #[must_use]
     pub fn validation(faults: Vec<Fault>) -> Self {
+        // So each test that meets a code which clients cannot look up fails.
+        debug_assert!(
+            faults.iter().all(|fault| FIELD_CODES.iter().any(|(code, _)| *code == fault.code)),
+            "not in the catalogue of field codes: {faults:?}"
+        );
         let mut error = Self::new(Code::ValidationFailed, "the input breaks one or more rules");
         error.faults = faults;
         error

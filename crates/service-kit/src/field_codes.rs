@@ -6,6 +6,7 @@ pub const FIELD_CODES: &[(&str, &str)] = &[
     ("required", "The member is missing."),
     ("not_a_string", "The member must be a string."),
     ("not_a_boolean", "The member must be `true` or `false`."),
+    ("not_supported", "The service does not offer what the member asks for."),
     ("unknown_member", "There is no such member, or no such path in a field mask."),
     ("unknown_parameter", "The path has no such query parameter."),
     ("read_only", "The member may be sent back as it is, or left out, but not changed."),

@@ -7,7 +7,7 @@ use std::{
 
 use http::Method;
 use serde_json::Value;
-use service_kit::code::Code;
+use service_kit::{code::Code, field_codes::FIELD_CODES};
 
 use crate::{Client, send};
 
@@ -99,6 +99,9 @@ fn check_errors(document: &Value) {
     }
     let codes = &document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"];
     assert_eq!(strings(codes), named);
+    let codes = &document["components"]["schemas"]["Fault"]["properties"]["code"]["enum"];
+    let known: BTreeSet<_> = FIELD_CODES.iter().map(|(code, _)| (*code).to_owned()).collect();
+    assert_eq!(strings(codes), known);
 }
 
 /// The response itself where `response` only refers to it.
@@ -135,7 +138,7 @@ pub async fn check_page(client: &Client) {
     );
     assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
     let files: Vec<_> = page.text.split('"').filter(|text| text.starts_with("docs/")).collect();
-    assert_eq!(files.len(), 4, "{}", page.text);
+    assert_eq!(files.len(), 5, "{}", page.text);
     for path in files.into_iter().map(|file| format!("/{file}")).chain(["/docs".to_owned()]) {
         let response = client.request(Method::GET, &path).send().await.expect("an answer");
         assert_eq!(response.status(), 200, "{path}");

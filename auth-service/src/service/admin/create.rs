@@ -70,11 +70,11 @@ impl Service {
             _ => None,
         };
         let created = transaction!(self.store, |unit| {
+            registrations::lock(unit, &account.email).await?;
             if !accounts::insert(unit, &account).await? {
                 return Ok(false);
             }
             registrations::remove_all(unit, &account.email).await?;
-            links::remove_of_registrations(unit, &account.email).await?;
             if let Some((mail, (link, outgoing))) = &welcome {
                 links::insert(unit, link).await?;
                 mail.mailer.add(unit, outgoing, by.origin).await?;

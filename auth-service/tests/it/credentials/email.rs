@@ -124,3 +124,25 @@ async fn many_who_confirm_one_address_at_once_do_not_fail() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_stranger_is_sent_so_many_links_by_changes_and_no_more() {
+    for engine in ENGINES {
+        let service = Service::start(engine, &[(config::RESETS_PER_HOUR, "2")]).await;
+        service.register("a@b.com", PASSWORD).await;
+        let token = service.running.login("a@b.com").await;
+        let mut links = Vec::new();
+        for number in 0..4 {
+            let answer = service.change_email(&token, "new@b.com", PASSWORD).await;
+            assert_eq!(answer.status, 202, "{}", answer.text);
+            if number < 2 {
+                links.push(service.mailbox.next("email_change", "new@b.com").await.token());
+                service.mailbox.next("email_change_requested", "a@b.com").await;
+            }
+        }
+        service.mailbox.settle().await;
+        service.mailbox.assert_empty();
+        // The change that was told last still waits.
+        assert_eq!(service.verify(&links[1]).await.status, 204);
+    }
+}

@@ -60,6 +60,36 @@ async fn with_required_an_account_comes_into_being_by_its_link() {
     }
 }
 
+/// Each of them ends the others: on Postgres they waited for each other once, and all were 503.
+#[tokio::test]
+async fn of_links_for_one_address_that_are_used_at_once_one_wins() {
+    for engine in ENGINES {
+        let service = Service::start(engine, &[REQUIRED]).await;
+        let mut links = Vec::new();
+        for number in 0..8 {
+            service.register("a@b.com", &format!("{PASSWORD}{number}")).await;
+            links.push(service.mailbox.next("email_verification", "a@b.com").await.token());
+        }
+        for _ in 0..4 {
+            service.resend("a@b.com").await;
+            links.push(service.mailbox.next("email_verification", "a@b.com").await.token());
+        }
+        service.register("b@b.com", PASSWORD).await;
+        let link = service.mailbox.next("email_verification", "b@b.com").await.token();
+        service.verify(&link).await;
+        let token = service.running.login("b@b.com").await;
+        service.change_email(&token, "a@b.com", PASSWORD).await;
+        links.push(service.mailbox.next("email_change", "a@b.com").await.token());
+        let used =
+            futures_util::future::join_all(links.iter().map(|link| service.verify(link))).await;
+        let won = used.iter().filter(|answer| answer.status == 204).count();
+        assert_eq!(won, 1, "{:?}", used.iter().map(|answer| &answer.text).collect::<Vec<_>>());
+        for answer in used.iter().filter(|answer| answer.status != 204) {
+            assert!([400, 409].contains(&answer.status.as_u16()), "{}", answer.text);
+        }
+    }
+}
+
 /// Somebody registers with an address that is not theirs, before or after its owner, and waits for the
 /// owner to make the account theirs.
 #[tokio::test]
