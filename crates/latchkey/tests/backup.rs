@@ -40,6 +40,7 @@ fn run(folder: &Path, databases: &Databases, commands: &str) -> (bool, String) {
         fs::write(&program, text).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     }
+    #[expect(clippy::disallowed_methods, reason = "no setting of a service")]
     let path = std::env::var_os("PATH").unwrap();
     let path = std::env::join_paths(std::iter::once(programs).chain(std::env::split_paths(&path)));
     let output = Command::new("bash")
@@ -75,7 +76,6 @@ async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(Duration::from_secs(15), wait).await.is_ok(), "{what}");
 }
 
-#[expect(clippy::too_many_lines, reason = "one story from the backup to the second restore")]
 async fn who_was_deleted_stays_deleted(engine: Engine, name: &str) {
     let (backup, restore) =
         (documented(&format!("{name}: back up")), documented(&format!("{name}: restore")));
