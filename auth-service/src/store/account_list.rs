@@ -85,15 +85,22 @@ pub async fn by_email_prefix(
     after: Option<&str>,
     most: u32,
 ) -> Result<Vec<AccountRecord>, sqlx::Error> {
-    // No email has a character behind `~`. The prefix itself may be one.
-    const PAGE: Statement = Statement::per_engine(
+    // No email has a character behind `~`. Each statement has one lower bound, so that it begins there.
+    const FIRST: Statement = Statement::per_engine(
         "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
-         FROM accounts WHERE email >= $1 AND email < $1 || chr(127) AND email > $2
-         ORDER BY email LIMIT $3",
+         FROM accounts WHERE email >= $1 AND email < $1 || chr(127) ORDER BY email LIMIT $2",
         "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
-         FROM accounts WHERE email >= $1 AND email < $1 || char(127) AND email > $2
-         ORDER BY email LIMIT $3",
+         FROM accounts WHERE email >= $1 AND email < $1 || char(127) ORDER BY email LIMIT $2",
     );
-    let rows = unit.fetch_all(PAGE, values![prefix, after.unwrap_or_default(), most]).await?;
+    const NEXT: Statement = Statement::per_engine(
+        "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
+         FROM accounts WHERE email > $2 AND email < $1 || chr(127) ORDER BY email LIMIT $3",
+        "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
+         FROM accounts WHERE email > $2 AND email < $1 || char(127) ORDER BY email LIMIT $3",
+    );
+    let rows = match after {
+        None => unit.fetch_all(FIRST, values![prefix, most]).await?,
+        Some(after) => unit.fetch_all(NEXT, values![prefix, after, most]).await?,
+    };
     rows.iter().map(account).collect()
 }

@@ -423,3 +423,28 @@ async fn accounts_are_listed_page_by_page() {
         assert!(output.status.success() && printed.contains("there are more"), "{printed}");
     }
 }
+
+/// The guide for operators names no command that does not exist.
+#[tokio::test]
+async fn every_command_of_the_guide_can_be_run() {
+    let service = start(Engine::Sqlite, &[]).await;
+    let guide = include_str!("../../../../docs/operators.md");
+    let blocks = guide.lines().filter_map(|line| line.strip_prefix("auth-service "));
+    // In the text, with an account or of a list; an even part is outside of `…`.
+    let in_text = guide.split('`').skip(1).step_by(2).filter(|text| {
+        text.starts_with("accounts ") && (text.contains('@') || text.contains(" list "))
+    });
+    let commands: Vec<_> = blocks.chain(in_text).collect();
+    assert!(commands.len() > 15, "{commands:?}");
+    for command in commands {
+        let (command, _) = command.split_once(" > ").unwrap_or((command, ""));
+        let token = service.does(&["list"])["next_page_token"].as_str().unwrap().to_owned();
+        let words: Vec<_> = command
+            .split_whitespace()
+            .skip(1)
+            .map(|word| if word == "TOKEN" { token.as_str() } else { word })
+            .collect();
+        let (status, _, told) = service.accounts(&words);
+        assert!([0, 3, 4].contains(&status), "{command}: {status} {told}");
+    }
+}
