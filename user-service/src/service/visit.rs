@@ -119,14 +119,19 @@ impl Service {
                 taken => Some(taken?),
             },
             None => {
-                let created = if self.writes.are_worth_a_try() {
+                let is_tried = self.writes.are_worth_a_try();
+                let created = if is_tried {
                     self.create(caller).await
                 } else {
                     Err(Error::DatabaseUnavailable)
                 };
                 match created {
                     Err(Error::DatabaseUnavailable) => {
-                        self.writes.note_refusal();
+                        // What was not tried was not refused either. Callers who come often would else put off
+                        // the next try for ever.
+                        if is_tried {
+                            self.writes.note_refusal();
+                        }
                         if self.store.is_deleted(caller.id).await? {
                             return Err(Error::AccountDeleted);
                         }
