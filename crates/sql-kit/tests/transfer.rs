@@ -1,5 +1,5 @@
 //! Moving a database into another one, of every engine into every engine.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::{panic::AssertUnwindSafe, sync::LazyLock, time::Duration};
 
