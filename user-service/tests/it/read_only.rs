@@ -13,10 +13,12 @@ use crate::support::{Person, Running, on_both_engines, open_store, outcome};
 on_both_engines!(a_put_that_waits_for_its_body_does_not_bring_an_old_email_back);
 
 /// As it is after a failover behind one name, until somebody promotes the server.
-async fn set_read_only(database: &TestDatabase) {
+async fn set_read_only(database: &TestDatabase, value: &str) {
     let mut connection = PgConnection::connect(&database.url).await.unwrap();
+    let own = "SET default_transaction_read_only = off";
+    sqlx::query(own).execute(&mut connection).await.unwrap();
     let (_, name) = database.url.rsplit_once('/').unwrap();
-    let statement = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    let statement = format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
     sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
 }
 
@@ -32,7 +34,7 @@ async fn reads_go_on_and_only_what_has_to_write_is_refused() {
     }
     assert_eq!(outcome(&service.delete(&gone).await), "204");
     service.stop().await;
-    set_read_only(&database).await;
+    set_read_only(&database, "on").await;
 
     let unmigrated = [(sql_kit::settings::MIGRATE_ON_START, "false")];
     let service = Running::start_on(&database, &unmigrated).await;
@@ -64,6 +66,15 @@ async fn reads_go_on_and_only_what_has_to_write_is_refused() {
     let put = service.put(&person, &json!({ "name": "a" })).await;
     assert_eq!(outcome(&put), "503 database_unavailable");
     assert_eq!(outcome(&service.delete(&person).await), "503 database_unavailable");
+
+    // It takes writes again. Whoever comes often does not put off the next try for ever.
+    set_read_only(&database, "off").await;
+    let made = async {
+        while outcome(&service.get(&fresh, fresh.id).await) != "200" {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(15), made).await.unwrap();
 }
 
 async fn a_put_that_waits_for_its_body_does_not_bring_an_old_email_back(engine: Engine) {
