@@ -28,6 +28,9 @@ pub static MAILS: Table = outbox::table!(
 /// After this time a notice without a link is given up.
 const NOTICE_LIFETIME: TimeDelta = TimeDelta::days(3);
 
+/// How long a mail waits for the answer to the request that asked for it.
+const AFTER_ANSWER: Duration = Duration::from_millis(50);
+
 const SETTINGS: outbox::Settings = outbox::Settings {
     concurrency: 4,
     delivery_timeout: DELIVERY_TIMEOUT.saturating_add(Duration::from_secs(5)),
@@ -156,6 +159,16 @@ impl Mailer {
     /// Has the worker look at once: call it when the transaction is committed.
     pub fn wake(&self) {
         self.outbox.wake();
+    }
+
+    /// Has the worker look a moment later, when the request that asks for a mail has been answered: whether
+    /// there is one to send must not be told by what sending it takes from the answer.
+    pub fn wake_after_answer(&self) {
+        let outbox = self.outbox.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(AFTER_ANSWER).await;
+            outbox.wake();
+        });
     }
 
     /// Sends what is in the outbox, for ever. Dropped, it gives nothing back: see [`Worker::release`].

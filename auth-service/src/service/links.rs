@@ -203,7 +203,7 @@ impl Service {
             Ok(Ok(()))
         });
         written.await??;
-        mail.mailer.wake();
+        mail.mailer.wake_after_answer();
         Ok(())
     }
 
