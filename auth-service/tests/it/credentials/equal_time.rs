@@ -17,7 +17,7 @@ use crate::support::PASSWORD;
 const MOST: f64 = 0.1;
 /// Pairs in one round, and how many rounds there are at most.
 const PAIRS: usize = 40;
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 16;
 
 const SETTINGS: [(Setting, &str); 3] = [
     (config::RESETS_PER_HOUR, "0"),
