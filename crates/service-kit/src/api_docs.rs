@@ -4,13 +4,13 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use axum::{
-    Json, Router,
+    Router,
+    body::Bytes,
     extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse as _, Redirect, Response},
     routing::get,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde::Serialize;
 
 use crate::{code::Code, error::ApiError};
 
@@ -35,7 +35,7 @@ const UI: Asset =
 const STYLE: Asset = Asset::gzip(CSS, include_bytes!("../assets/swagger-ui/swagger-ui.css.gz"));
 
 /// What the page has to know beside the document.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default)]
 pub struct Page {
     /// Where people get an access token for this service, if it issues none itself: the address of the
     /// page of the service that does.
@@ -96,7 +96,8 @@ async fn file(
         Ok("swagger-ui.css") => STYLE,
         Ok("errors.css") => ERRORS_STYLE,
         Ok("page.json") => {
-            return ([(header::CACHE_CONTROL, "no-cache")], Json(settings)).into_response();
+            let settings = serde_json::json!({ "token_page": settings.token_page }).to_string();
+            return answer(&headers, "application/json", settings.into());
         }
         _ => return ApiError::new(Code::NotFound, "there is nothing at this path").into_response(),
     };
@@ -121,38 +122,41 @@ impl Asset {
         Self { content_type, gzip: true, bytes }
     }
 
-    /// The file, or 304 to who has it. Caches ask each time, so that an update is seen at once.
     fn answer(self, request: &HeaderMap) -> Response {
-        let etag = self.etag();
-        let known = request
-            .get_all(header::IF_NONE_MATCH)
-            .iter()
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .map(str::trim)
-            // Weak comparison (RFC 9110, section 13.1.2).
-            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag);
-        let caching = [(header::ETAG, etag.as_str()), (header::CACHE_CONTROL, "no-cache")];
-        if known {
-            return (StatusCode::NOT_MODIFIED, caching).into_response();
-        }
-        let content_type = [(header::CONTENT_TYPE, self.content_type)];
-        let mut response = (caching, content_type, self.bytes).into_response();
-        if self.gzip {
+        let mut response = answer(request, self.content_type, Bytes::from_static(self.bytes));
+        if self.gzip && response.status() == StatusCode::OK {
             response
                 .headers_mut()
                 .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         response
     }
+}
 
-    /// Who could choose the bytes could choose the page, so a fast hash is good enough. It may change
-    /// from one version of the compiler to the next, which costs one more download.
-    fn etag(self) -> String {
-        let mut hasher = DefaultHasher::new();
-        self.bytes.hash(&mut hasher);
-        format!("\"{:016x}\"", hasher.finish())
+/// What was asked for, or 304 to who has it. Caches ask each time, so that an update is seen at once.
+fn answer(request: &HeaderMap, content_type: &'static str, bytes: Bytes) -> Response {
+    let etag = etag(&bytes);
+    let known = request
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        // Weak comparison (RFC 9110, section 13.1.2).
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag);
+    let caching = [(header::ETAG, etag.as_str()), (header::CACHE_CONTROL, "no-cache")];
+    if known {
+        return (StatusCode::NOT_MODIFIED, caching).into_response();
     }
+    (caching, [(header::CONTENT_TYPE, content_type)], bytes).into_response()
+}
+
+/// Who could choose the bytes could choose the page, so a fast hash is good enough. It may change from one
+/// version of the compiler to the next, which costs one more download.
+fn etag(bytes: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    format!("\"{:016x}\"", hasher.finish())
 }
 
 #[cfg(test)]
