@@ -11,6 +11,7 @@ use std::{
 };
 
 use bcrypt_lanes::{Lanes, Output};
+use cpu_time::ThreadTime;
 
 use crate::password::{Memory, Step, Steps};
 
@@ -92,16 +93,6 @@ impl Seats {
 }
 
 /// The processor time that this thread has had.
-#[cfg(unix)]
 fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
-}
-
-/// Where the time of a thread is not to be had, the time that passes stands for it.
-#[cfg(not(unix))]
-fn thread_time() -> Duration {
-    use std::{sync::LazyLock, time::Instant};
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed()
+    ThreadTime::now().as_duration()
 }
