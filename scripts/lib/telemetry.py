@@ -372,6 +372,9 @@ def test_queries(kind, queries, series):
     """Every selector of the queries must find series, and every label that they group by exist."""
     wrong = []
     for name, expression in queries:
+        # What is not there in this run has its rules tested with made-up series (alerts_test.yml).
+        if all(metric in ABSENT for metric, _ in selectors(expression)):
+            continue
         own = {label for metric, labels in series for label in labels
                if any(metric == asked for asked, _ in selectors(expression))}
         for metric, matchers in selectors(expression):
