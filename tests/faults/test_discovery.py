@@ -135,6 +135,8 @@ class Discovery(FaultTest):
         self.dns.change(*self.hosts(11, 12))
         replicas = self.replicas(11, 12)
         user = self.member().wait_ready()
+        # Each URL is resolved by itself, that of gRPC with the first call.
+        self.assert_deletions_are_fast(user, replicas[11], count=1)
         outages = {
             "no server": (self.dns.process.kill, self.dns.start),
             "a server that hangs": (self.dns.pause, self.dns.go_on),
