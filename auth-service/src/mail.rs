@@ -10,7 +10,7 @@ mod transport;
 pub use self::{
     links::{Links, Page, own_url, page_url, public_url},
     message::{Kind, Message, Rendered},
-    outbox::{Courier, Mailer, Outgoing},
+    outbox::{Deliverer, Mailer, Outgoing},
     server::{Security, SmtpServer},
     templates::{TemplateError, Templates},
     transport::{Failure, FailureKind, Sender, Transport, sender_address},

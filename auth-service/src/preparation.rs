@@ -9,7 +9,7 @@ use sql_kit::Starting;
 use crate::{
     BuildError, Keys,
     keys::Sealer,
-    mail::Courier,
+    mail::Deliverer,
     root_secret::RootSecret,
     service::{EventRules, Service},
     sessions::RefreshTokenKey,
@@ -32,11 +32,11 @@ pub(crate) struct Preparation {
     pub(crate) sealer: Option<Arc<Sealer>>,
     pub(crate) migrate: bool,
     /// What sends mail, if mail is on.
-    pub(crate) post: Option<(Worker<Courier>, Backlog)>,
+    pub(crate) post: Option<(Worker<Deliverer>, Backlog)>,
     /// How long events are kept.
     pub(crate) events: EventRules,
     /// What tells a receiver of events, if there is one.
-    pub(crate) webhooks: Option<(Worker<webhooks::Courier>, Backlog)>,
+    pub(crate) webhooks: Option<(Worker<webhooks::Deliverer>, Backlog)>,
 }
 
 impl Preparation {

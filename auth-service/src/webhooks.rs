@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use outbox::Table;
 
 pub use self::{
-    sender::{Courier, Sender, TIMEOUT, worker},
+    sender::{Deliverer, Sender, TIMEOUT, worker},
     signature::{SigningKey, signature},
 };
 

@@ -173,22 +173,22 @@ impl Mailer {
 
     /// Sends what is in the outbox, for ever. Dropped, it gives nothing back: see [`Worker::release`].
     #[must_use]
-    pub fn worker(&self, metrics: &Metrics) -> (Worker<Courier>, Backlog) {
+    pub fn worker(&self, metrics: &Metrics) -> (Worker<Deliverer>, Backlog) {
         let backlog = Backlog::new(self.outbox.clone(), metrics);
-        let courier =
-            Courier { sender: Arc::clone(&self.sender), sealer: Arc::clone(&self.sealer) };
-        (Worker::new(self.outbox.clone(), backlog.clone(), SETTINGS, courier), backlog)
+        let deliverer =
+            Deliverer { sender: Arc::clone(&self.sender), sealer: Arc::clone(&self.sealer) };
+        (Worker::new(self.outbox.clone(), backlog.clone(), SETTINGS, deliverer), backlog)
     }
 }
 
 /// Opens mails and sends them.
 #[derive(Debug)]
-pub struct Courier {
+pub struct Deliverer {
     sender: Arc<Sender>,
     sealer: Arc<OnceLock<Sealer>>,
 }
 
-impl Deliver for Courier {
+impl Deliver for Deliverer {
     async fn deliver(&self, entry: &Entry) -> Outcome {
         let Some(sealer) = self.sealer.get() else {
             return Outcome::retry("the key is not there yet");

@@ -66,20 +66,20 @@ pub fn worker(
     sender: Sender,
     clock: Clock,
     metrics: &Metrics,
-) -> (Worker<Courier>, Backlog) {
+) -> (Worker<Deliverer>, Backlog) {
     let backlog = Backlog::new(outbox.clone(), metrics);
-    let courier = Courier { sender, clock };
-    (Worker::new(outbox.clone(), backlog.clone(), SETTINGS, courier), backlog)
+    let deliverer = Deliverer { sender, clock };
+    (Worker::new(outbox.clone(), backlog.clone(), SETTINGS, deliverer), backlog)
 }
 
 /// Makes the attempts to send.
 #[derive(Debug)]
-pub struct Courier {
+pub struct Deliverer {
     sender: Sender,
     clock: Clock,
 }
 
-impl Deliver for Courier {
+impl Deliver for Deliverer {
     async fn deliver(&self, entry: &Entry) -> Outcome {
         // Of this attempt, so that a receiver that refuses old ones takes one that had to wait.
         let timestamp = self.clock.now().timestamp();
