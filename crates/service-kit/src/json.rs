@@ -311,6 +311,13 @@ mod tests {
         }
     }
 
+    /// Without serde_json's feature `float_roundtrip` the last digit of this one is another when it is read.
+    #[test]
+    fn a_number_is_read_as_it_is_written() {
+        let body = b"{\"a\":1.681563223214655e54}";
+        assert_eq!(parsed(body).unwrap().to_string().as_bytes(), b"{\"a\":1.681563223214655e+54}");
+    }
+
     #[test]
     fn a_pointer_is_escaped() {
         assert_eq!(fault("a/b~c", "x", "y").pointer, "/a~1b~0c");
