@@ -9,6 +9,10 @@ use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
+use x509_cert::{
+    certificate::{CertificateInner, Raw},
+    der::Decode as _,
+};
 
 use crate::settings::{Setting, read_bytes};
 
@@ -44,12 +48,14 @@ impl Source {
         }
     }
 
-    /// When the first of `chain` ends, in seconds since 1970: the certificate that is presented.
+    /// When the first of `chain` ends, in seconds since 1970: the certificate that is presented. It is read as it
+    /// is: whether it keeps to RFC 5280 is for its clients to judge.
     pub(super) fn end(&self, chain: &[CertificateDer<'_>]) -> Result<i64, Fault> {
         let first = chain.first().ok_or_else(|| self.fault("holds no certificate in PEM"))?;
-        let (_, certificate) = x509_parser::parse_x509_certificate(first)
+        let certificate = CertificateInner::<Raw>::from_der(first)
             .map_err(|_| self.fault("holds a certificate that cannot be read"))?;
-        Ok(certificate.validity().not_after.timestamp())
+        let end = certificate.tbs_certificate().validity().not_after.to_unix_duration();
+        Ok(i64::try_from(end.as_secs()).unwrap_or(i64::MAX))
     }
 
     pub(super) fn private_key(&self, pem: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
