@@ -11,7 +11,7 @@ export const authUrl = (): string => required("AUTH_HTTP");
 export const userUrl = (): string => required("USER_HTTP");
 /** The origin that both services allow. */
 export const pageOrigin = (): string => required("PAGE_ORIGIN");
-/** The log of the services, which tells the links of mails. */
-export const servicesLog = (): string => required("SERVICES_LOG");
+/** The folder into which the services write their mails. */
+export const mailFolder = (): string => required("MAIL_FOLDER");
 /** The browser's program. */
 export const chromium = (): string => required("CHROMIUM");
