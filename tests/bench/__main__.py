@@ -15,8 +15,9 @@ import time
 
 from . import plots, report
 from .alone import footprint, soak
+from .isolation import isolation
 from .processes import Failed, Postgres
-from .sections import ROUNDS, SECONDS, isolation, logins, pages, reads, replicas, say, scale
+from .sections import ROUNDS, SECONDS, logins, pages, reads, replicas, say, scale
 from .sessions import sessions
 
 # In the order in which they are measured and told.

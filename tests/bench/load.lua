@@ -1,5 +1,5 @@
--- For wrk. KIND says what is asked for; prints one line at the end: requests, microseconds, median
--- and 99th percentile of the latency, failed requests.
+-- For wrk. KIND says what is asked for; prints one line at the end: requests, microseconds, median, 99th
+-- percentile and maximum of the latency, failed requests.
 --
 --   read      a random one of PROFILES profiles
 --   path      TARGET
@@ -82,6 +82,6 @@ end
 function done(summary, latency)
   local errors = summary.errors
   local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
-  io.write(string.format("RESULT\t%d\t%d\t%d\t%d\t%d\n", summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(99), failed))
+  io.write(string.format("RESULT\t%d\t%d\t%d\t%d\t%d\t%d\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99), latency.max, failed))
 end

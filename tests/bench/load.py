@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 
-from .processes import Bench, Failed, profile_id
+from .processes import BINARIES, Bench, Failed, profile_id
 
 HERE = pathlib.Path(__file__).parent
 SEEDS = itertools.count(1)
@@ -21,6 +21,9 @@ MOST_GRPC_CONNECTIONS = 8
 class Load:
     """A loader at work. `finish` waits for it and returns what it has measured."""
 
+    # Whether requests that fail are a figure. Otherwise they end the measurement.
+    may_fail = False
+
     def __init__(
         self, bench: Bench, what: str, command: list[str], seconds: float, **settings: str
     ):
@@ -28,6 +31,7 @@ class Load:
         self.process = subprocess.Popen(
             command,
             env={"PATH": os.environ["PATH"], "SEED": str(next(SEEDS)), **settings},
+            start_new_session=bench.own_sessions,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -52,7 +56,7 @@ class Load:
             text = errors.strip() or output.strip()
             raise Failed(f"{self.what}: the loader ended with {self.process.returncode}: {text}")
         result = self.parse(output)
-        if failed := result.pop("failed"):
+        if (failed := result["failed"]) and not self.may_fail:
             raise Failed(f"{self.what}: {failed} of {result['requests']} requests failed")
         if not result["requests"]:
             raise Failed(f"{self.what}: not one request was answered")
@@ -85,17 +89,33 @@ class Wrk(Load):
         super().__init__(bench, what, [*command, url], seconds, KIND=kind, **settings)
 
     def parse(self, output: str) -> dict:
-        for line in output.splitlines():
-            if line.startswith("RESULT\t"):
-                requests, micros, p50, p99, failed = map(int, line.split("\t")[1:])
-                return {
-                    "requests": requests,
-                    "seconds": micros / 1e6,
-                    "p50": p50,
-                    "p99": p99,
-                    "failed": failed,
-                }
-        raise Failed(f"{self.what}: wrk printed no result: {output.strip()}")
+        return printed(self.what, output)
+
+
+class Paced(Load):
+    """A fixed number of requests a second, whether or not those before have been answered."""
+
+    def __init__(
+        self, bench: Bench, url: str, path: str, rate: int, seconds: int, token: str | None = None
+    ):
+        address = url.removeprefix("http://")
+        command = [str(BINARIES / "bench"), "paced", address, path, str(rate), str(seconds)]
+        settings = {"TOKEN": token} if token else {}
+        super().__init__(bench, f"{path} {rate} times a second", command, seconds, **settings)
+
+    def parse(self, output: str) -> dict:
+        return printed(self.what, output)
+
+
+def printed(what: str, output: str) -> dict:
+    """Reads the line that load.lua and `bench paced` print."""
+    for line in output.splitlines():
+        if line.startswith("RESULT\t"):
+            requests, micros, *figures = map(int, line.split("\t")[1:])
+            names = ("p50", "p99", "max", "failed")
+            figures = dict(zip(names, figures, strict=True))
+            return {"requests": requests, "seconds": micros / 1e6, **figures}
+    raise Failed(f"{what}: the loader printed no result: {output.strip()}")
 
 
 class Ghz(Load):
@@ -141,6 +161,7 @@ class Ghz(Load):
             "seconds": report["total"] / 1e9,
             "p50": round(latencies[50] / 1e3),
             "p99": round(latencies[99] / 1e3),
+            "max": round(report["slowest"] / 1e3),
             "failed": report["count"] - answered,
         }
 
@@ -152,5 +173,6 @@ def together(results: list[dict]) -> dict:
         "seconds": max(result["seconds"] for result in results),
         "p50": round(sum(result["p50"] for result in results) / len(results)),
         "p99": max(result["p99"] for result in results),
+        "max": max(result["max"] for result in results),
         "loader_cpu": sum(result["loader_cpu"] for result in results),
     }

@@ -106,20 +106,21 @@ def logins(data: dict) -> None:
 
 
 def isolation(data: dict) -> None:
-    setups = list(dict.fromkeys(cell["group"] for cell in data["cells"]))
+    cells = {(cell["group"], cell["contender"]): cell for cell in data["cells"]}
+    targets = list(dict.fromkeys(name.rpartition(", ")[0] for _, name in cells))
+    targets = [target for target in targets if target.startswith("reads")]
     figure, all_axes = plt.subplots(
-        1, len(setups), figsize=(11, 4), layout="constrained", sharey=True, squeeze=False
+        1, len(targets), figsize=(11, 5), layout="constrained", sharey=True, squeeze=False
     )
-    for axes, setup in zip(all_axes[0], setups, strict=True):
+    for axes, target in zip(all_axes[0], targets, strict=True):
         series: dict[str, dict[str, list[float]]] = {"idle": {}, "saturated": {}}
-        for cell in data["cells"]:
-            if cell["group"] == setup:
-                name, _, state = cell["contender"].rpartition(", ")
-                label = name.replace(": ", ":\n").replace("GET /users", "user: GET\n/users")
-                series[state][label] = [result["p99"] / 1e3 for result in cell["results"]]
+        for setup in data["logins"]:
+            for state, values in series.items():
+                results = cells[setup, f"{target}, {state}"]["results"]
+                values[setup.replace(", ", ",\n")] = [result["p99"] / 1e3 for result in results]
         bars(axes, series, [COLOURS[0], COLOURS[6]])
-        axes.set_title(f"In {setup}")
-        axes.tick_params(axis="x", labelsize="small")
+        axes.set_title(target[0].upper() + target[1:])
+        axes.tick_params(axis="x", labelsize="x-small")
         axes.legend(frameon=False, title="logins")
     all_axes[0][0].set_ylabel("p99, ms")
     save(figure, "isolation")

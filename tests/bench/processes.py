@@ -158,6 +158,9 @@ class Postgres:
 class Bench:
     """What one section has started. All of it ends with the `with` block."""
 
+    # Whether each process is a session, and so a scheduling group, of its own, as a service manager starts it.
+    own_sessions = False
+
     def __enter__(self) -> Bench:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="latchkey-bench."))
         self.servers: list[Server] = []
@@ -199,6 +202,7 @@ class Bench:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=sink,
+                start_new_session=self.own_sessions,
             )
         server = Server(process, ports, errors)
         self.servers.append(server)

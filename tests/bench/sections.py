@@ -267,63 +267,6 @@ def logins() -> dict:
     return {"cells": data, "alone": alone, "seconds_each": LOGIN_SECONDS}
 
 
-def isolation() -> dict:
-    with Bench() as bench:
-        settings = {"BCRYPT_COST": "10", "HASH_QUEUE_TIMEOUT": "60", **NO_LIMITS, **NO_FAILURES}
-        auth = auth_service(bench, bench.database("SQLite"), **settings)
-        database = bench.database("SQLite")
-        jwks = f"{auth.url()}/.well-known/jwks.json"
-        user = bench.service("user-service", DATABASE_URL=database, JWKS_URL=jwks)
-        data = bench.file("data")
-        one = bench.both(data, **settings)
-        fixed = bench.fixed()
-        setups = {
-            "two processes": (auth.url(), user.url(), database),
-            "one process": (one.url("auth-rest"), one.url(), f"sqlite://{data}/user.db"),
-        }
-        cells, groups = [], []
-        for setup, (auth_url, user_url, database) in setups.items():
-            register(auth_url)
-            token = log_in(auth_url)
-            fill_profiles(bench, database, PROFILES)
-            targets = {
-                "control: static": (fixed.url(), "path", f"/users/{profile_id(1)}"),
-                "GET /users/{id}": (user_url, "read", ""),
-                "user: GET /livez": (user_url, "path", "/livez"),
-                "auth: GET /livez": (auth_url, "path", "/livez"),
-                "auth: JWKS": (auth_url, "path", "/.well-known/jwks.json"),
-            }
-            Wrk(bench, user_url, "read", 4, 1, token, PROFILES=PROFILES).finish()
-            members = {}
-            for state in ("idle", "saturated"):
-                for name, (url, kind, path) in targets.items():
-
-                    def start(url=url, kind=kind, path=path, token=token) -> list[Load]:
-                        more = {"TARGET": path, "PROFILES": PROFILES}
-                        return [Wrk(bench, url, kind, 4, SECONDS, token, **more)]
-
-                    members[state, name] = Cell(setup, f"{name}, {state}", 4, start, [])
-            groups.append((setup, auth_url, list(targets), members))
-            cells += members.values()
-        logins: dict[str, list[dict]] = {setup: [] for setup in setups}
-        for number in range(ROUNDS):
-            for setup, auth_url, names, members in groups[number % 2 :] + groups[: number % 2]:
-                first = number % len(names)
-                names = names[first:] + names[:first]
-                for name in names:
-                    members["idle", name].measure(bench)
-                longest = len(names) * (SECONDS + 5) + 10
-                saturation = Wrk(bench, auth_url, "login", 64, longest)
-                time.sleep(2)  # until all connections wait for a hash
-                for name in names:
-                    members["saturated", name].measure(bench)
-                saturation.interrupt()
-                logins[setup].append(saturation.finish())
-                time.sleep(1)  # what is still being hashed ends
-            say(f"  round {number + 1} of {ROUNDS}")
-    return {"cells": [cell.data() for cell in cells], "logins": logins}
-
-
 def pages() -> dict:
     with Bench() as bench:
         signer = Signer(bench, "HS256")

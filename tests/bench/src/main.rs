@@ -9,11 +9,14 @@
 //! `bench floor-update ADDRESS` answers `POST /auth/refresh` with nothing but axum and one UPDATE of one
 //! row through an sqlx pool. It is what a refresh is compared to.
 //!
+//! `bench paced ADDRESS PATH RATE SECONDS` asks for a path at a fixed rate, with the bearer token in `TOKEN`.
+//!
 //! `bench page-token N` prints the page token of the place right after the profile number N.
 //!
-//! All but the first take the database from `DATABASE_URL`.
+//! `floor`, `floor-update` and `page-token` take the database from `DATABASE_URL`.
 
 mod fixed;
+mod paced;
 mod update;
 
 use std::{error::Error, io::Write as _, net::SocketAddr, str::FromStr as _, time::Duration};
@@ -61,19 +64,29 @@ async fn main() -> Result<(), Failure> {
         ["static", rest, grpc] => fixed::serve(rest.parse()?, grpc.parse()?).await,
         ["floor", address] => floor(address.parse()?, &database_url()?).await,
         ["floor-update", address] => update::floor(address.parse()?, &database_url()?).await,
+        ["paced", address, path, rate, seconds] => {
+            let (address, rate, seconds) = (address.parse()?, rate.parse()?, seconds.parse()?);
+            // Its threads block; nothing else runs here.
+            paced::run(address, path, token().as_deref(), rate, seconds)
+        }
         ["page-token", number] => {
             let token = page_token(number.parse()?, &database_url()?).await?;
             Ok(writeln!(std::io::stdout(), "{token}")?)
         }
         _ => Err(
             "usage: bench static ADDRESS GRPC_ADDRESS | floor ADDRESS | floor-update ADDRESS | \
-                   page-token N"
+                   paced ADDRESS PATH RATE SECONDS | page-token N"
                 .into(),
         ),
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a tool with one setting")]
+#[expect(clippy::disallowed_methods, reason = "a tool with few settings")]
+fn token() -> Option<String> {
+    std::env::var("TOKEN").ok()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a tool with few settings")]
 fn database_url() -> Result<String, Failure> {
     std::env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set".into())
 }
