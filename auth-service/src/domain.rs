@@ -5,12 +5,12 @@ mod account_key;
 use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use service_kit::{error::Fault, json::fault};
+use service_kit::{catalogue::FieldCode, error::Fault, json::fault};
 use unicode_normalization::UnicodeNormalization as _;
 use uuid::Uuid;
 
 pub use self::account_key::AccountKey;
-use crate::blocklist::Blocklist;
+use crate::{blocklist::Blocklist, field_code};
 
 /// The largest password, in bytes after normalisation.
 pub const PASSWORD_MAX_BYTES: usize = 1024;
@@ -53,9 +53,9 @@ impl Email {
     /// # Errors
     ///
     /// The rule that it breaks, as a code and a text.
-    pub fn parse(text: &str) -> Result<Self, (&'static str, &'static str)> {
+    pub fn parse(text: &str) -> Result<Self, (FieldCode, &'static str)> {
         if text.len() > EMAIL_MAX_BYTES {
-            return Err(("email_too_long", "must be at most 254 bytes"));
+            return Err((field_code::EMAIL_TOO_LONG, "must be at most 254 bytes"));
         }
         let valid = text
             .split_once('@')
@@ -63,7 +63,7 @@ impl Email {
         if valid {
             Ok(Self(text.to_ascii_lowercase()))
         } else {
-            Err(("invalid_email", "must be an email address such as name@example.com"))
+            Err((field_code::INVALID_EMAIL, "must be an email address such as name@example.com"))
         }
     }
 
@@ -145,27 +145,33 @@ impl Password {
         text: &str,
         email: Option<&Email>,
         rules: &PasswordRules,
-    ) -> Result<Self, (&'static str, String)> {
+    ) -> Result<Self, (FieldCode, String)> {
         let password = Self::normalize(text);
         if password.0.len() > PASSWORD_MAX_BYTES {
-            return Err(("password_too_long", "must be at most 1,024 bytes".to_owned()));
+            return Err((field_code::PASSWORD_TOO_LONG, "must be at most 1,024 bytes".to_owned()));
         }
         if password.0.contains('\0') {
-            return Err(("password_has_nul", "must not contain a NUL character".to_owned()));
+            return Err((
+                field_code::PASSWORD_HAS_NUL,
+                "must not contain a NUL character".to_owned(),
+            ));
         }
         if password.0.chars().count() < rules.min_length {
             let text = format!("must be at least {} characters", rules.min_length);
-            return Err(("password_too_short", text));
+            return Err((field_code::PASSWORD_TOO_SHORT, text));
         }
         let folded = zeroize::Zeroizing::new(password.0.to_lowercase());
         if email.is_some_and(|email| *folded == email.0 || *folded == email.local_part()) {
             return Err((
-                "password_is_email",
+                field_code::PASSWORD_IS_EMAIL,
                 "must not be the email or its first part".to_owned(),
             ));
         }
         if rules.blocklist.contains(&folded) {
-            return Err(("password_common", "is one of the most common passwords".to_owned()));
+            return Err((
+                field_code::PASSWORD_COMMON,
+                "is one of the most common passwords".to_owned(),
+            ));
         }
         Ok(password)
     }
@@ -257,27 +263,27 @@ mod tests {
             "a@b_c.d",
         ];
         for text in texts {
-            assert_eq!(Email::parse(text).unwrap_err().0, "invalid_email", "{text:?}");
+            assert_eq!(Email::parse(text).unwrap_err().0, field_code::INVALID_EMAIL, "{text:?}");
         }
         let long_local = format!("{}@b.c", "a".repeat(65));
         assert!(Email::parse(&long_local).is_err());
         let long_label = format!("a@{}.c", "b".repeat(64));
         assert!(Email::parse(&long_label).is_err());
         let long = format!("a@{}", "b.".repeat(130));
-        assert_eq!(Email::parse(&long).unwrap_err().0, "email_too_long");
+        assert_eq!(Email::parse(&long).unwrap_err().0, field_code::EMAIL_TOO_LONG);
     }
 
-    fn refused(password: &str) -> &'static str {
+    fn refused(password: &str) -> FieldCode {
         let email = Email::parse("jane.doe@example.com").unwrap();
         Password::parse_new(password, Some(&email), &rules()).unwrap_err().0
     }
 
     #[test]
     fn passwords_are_measured_in_code_points_and_bytes_after_normalisation() {
-        assert_eq!(refused("1234567"), "password_too_short");
-        assert_eq!(refused(&"ü".repeat(513)), "password_too_long");
+        assert_eq!(refused("1234567"), field_code::PASSWORD_TOO_SHORT);
+        assert_eq!(refused(&"ü".repeat(513)), field_code::PASSWORD_TOO_LONG);
         // Eight letters that are each two code points before normalisation count as eight.
-        assert_eq!(refused(&"u\u{308}".repeat(7)), "password_too_short");
+        assert_eq!(refused(&"u\u{308}".repeat(7)), field_code::PASSWORD_TOO_SHORT);
         assert!(Password::parse_new(&"u\u{308}".repeat(8), None, &rules()).is_ok());
         assert!(Password::parse_new(&"x".repeat(1024), None, &rules()).is_ok());
         assert!(Password::parse_new(" leading and trailing ", None, &rules()).is_ok());
@@ -289,10 +295,10 @@ mod tests {
 
     #[test]
     fn guessable_passwords_are_refused() {
-        assert_eq!(refused("jane.doe@example.com"), "password_is_email");
-        assert_eq!(refused("Jane.Doe"), "password_is_email");
-        assert_eq!(refused("password123"), "password_common");
-        assert_eq!(refused("PassWord123"), "password_common");
+        assert_eq!(refused("jane.doe@example.com"), field_code::PASSWORD_IS_EMAIL);
+        assert_eq!(refused("Jane.Doe"), field_code::PASSWORD_IS_EMAIL);
+        assert_eq!(refused("password123"), field_code::PASSWORD_COMMON);
+        assert_eq!(refused("PassWord123"), field_code::PASSWORD_COMMON);
         assert!(Password::parse_new("S3cureP@ss", None, &rules()).is_ok());
     }
 

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     error::Error,
+    field_code,
     service::{Requester, Service},
 };
 
@@ -32,7 +33,11 @@ fn user_agent(headers: &HeaderMap) -> String {
 /// What is wrong with asking for a refresh token where there are none.
 fn offline_access_fault(service: &Service, offline_access: bool) -> Option<Fault> {
     (offline_access && !service.offers_refresh_tokens()).then(|| {
-        fault("offline_access", "not_supported", "refresh tokens are off (REFRESH_TOKENS)")
+        fault(
+            "offline_access",
+            field_code::NOT_SUPPORTED,
+            "refresh tokens are off (REFRESH_TOKENS)",
+        )
     })
 }
 
@@ -40,6 +45,6 @@ fn offline_access_fault(service: &Service, offline_access: bool) -> Option<Fault
 fn id(text: &str) -> Result<Uuid, Error> {
     Uuid::try_parse(text).ok().filter(|id| id.to_string() == *text).ok_or_else(|| {
         let rule = "must be a UUID in lower case with hyphens";
-        Error::Invalid(vec![fault("id", "not_a_uuid", rule)])
+        Error::Invalid(vec![fault("id", field_code::NOT_A_UUID, rule)])
     })
 }

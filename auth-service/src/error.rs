@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, header::WWW_AUTHENTICATE};
 use service_kit::{
-    code::Code,
+    catalogue::Code,
     error::{ApiError, Fault, whole_seconds},
 };
 
-use crate::{hashing::Refused, password::HashError, store::StoreError, throttle::Exhausted};
+use crate::{code, hashing::Refused, password::HashError, store::StoreError, throttle::Exhausted};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -134,39 +134,39 @@ impl From<Error> for ApiError {
         let text = error.to_string();
         match error {
             Error::Invalid(faults) => Self::validation(faults),
-            Error::EmailAlreadyRegistered => Self::new(Code::EmailAlreadyRegistered, text),
+            Error::EmailAlreadyRegistered => Self::new(code::EMAIL_ALREADY_REGISTERED, text),
             Error::InvalidCredentials => {
-                Self::new(Code::InvalidCredentials, text).header(WWW_AUTHENTICATE, CHALLENGE)
+                Self::new(code::INVALID_CREDENTIALS, text).header(WWW_AUTHENTICATE, CHALLENGE)
             }
-            Error::WrongPassword => Self::new(Code::InvalidCredentials, text).forbidden(),
-            Error::EmailNotVerified => Self::new(Code::EmailNotVerified, text),
-            Error::RegistrationClosed => Self::new(Code::RegistrationClosed, text),
-            Error::MailDisabled => Self::new(Code::MailDisabled, text),
-            Error::InvalidLink => Self::new(Code::InvalidLink, text),
+            Error::WrongPassword => Self::new(code::INVALID_CREDENTIALS, text).forbidden(),
+            Error::EmailNotVerified => Self::new(code::EMAIL_NOT_VERIFIED, text),
+            Error::RegistrationClosed => Self::new(code::REGISTRATION_CLOSED, text),
+            Error::MailDisabled => Self::new(code::MAIL_DISABLED, text),
+            Error::InvalidLink => Self::new(code::INVALID_LINK, text),
             Error::InvalidRefreshToken => {
-                Self::new(Code::InvalidRefreshToken, text).header(WWW_AUTHENTICATE, CHALLENGE)
+                Self::new(code::INVALID_REFRESH_TOKEN, text).header(WWW_AUTHENTICATE, CHALLENGE)
             }
-            Error::SessionNotFound => Self::new(Code::SessionNotFound, text),
-            Error::AccountNotFound => Self::new(Code::AccountNotFound, text),
-            Error::AccountDisabled => Self::new(Code::AccountDisabled, text),
-            Error::InvalidPageToken => Self::new(Code::InvalidPageToken, text),
+            Error::SessionNotFound => Self::new(code::SESSION_NOT_FOUND, text),
+            Error::AccountNotFound => Self::new(code::ACCOUNT_NOT_FOUND, text),
+            Error::AccountDisabled => Self::new(code::ACCOUNT_DISABLED, text),
+            Error::InvalidPageToken => Self::new(code::INVALID_PAGE_TOKEN, text),
             Error::Unauthenticated => {
-                Self::new(Code::Unauthenticated, text).header(WWW_AUTHENTICATE, CHALLENGE)
+                Self::new(code::UNAUTHENTICATED, text).header(WWW_AUTHENTICATE, CHALLENGE)
             }
-            Error::AmbiguousCredentials => Self::new(Code::MalformedRequest, text),
-            Error::InvalidToken => refused_token(Code::InvalidToken, text),
-            Error::TokenExpired => refused_token(Code::TokenExpired, text),
-            Error::TokenRevoked => refused_token(Code::TokenRevoked, text),
+            Error::AmbiguousCredentials => Self::new(code::MALFORMED_REQUEST, text),
+            Error::InvalidToken => refused_token(code::INVALID_TOKEN, text),
+            Error::TokenExpired => refused_token(code::TOKEN_EXPIRED, text),
+            Error::TokenRevoked => refused_token(code::TOKEN_REVOKED, text),
             Error::UnknownService | Error::UnknownOperator => {
-                Self::new(Code::Unauthenticated, text)
+                Self::new(code::UNAUTHENTICATED, text)
             }
-            Error::TooManyAttempts(exhausted) => limited(Code::TooManyAttempts, text, exhausted),
-            Error::TooManyRequests(exhausted) => limited(Code::TooManyRequests, text, exhausted),
-            Error::Overloaded(delay) => Self::new(Code::Overloaded, text).retry_after(delay),
+            Error::TooManyAttempts(exhausted) => limited(code::TOO_MANY_ATTEMPTS, text, exhausted),
+            Error::TooManyRequests(exhausted) => limited(code::TOO_MANY_REQUESTS, text, exhausted),
+            Error::Overloaded(delay) => Self::new(code::OVERLOADED, text).retry_after(delay),
             Error::DatabaseUnavailable => {
-                Self::new(Code::DatabaseUnavailable, text).retry_after(Duration::from_secs(1))
+                Self::new(code::DATABASE_UNAVAILABLE, text).retry_after(Duration::from_secs(1))
             }
-            Error::Internal => Self::new(Code::Internal, text),
+            Error::Internal => Self::new(code::INTERNAL, text),
         }
     }
 }

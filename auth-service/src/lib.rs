@@ -4,12 +4,14 @@
 pub mod blocklist;
 pub mod breached;
 pub mod calibrate;
+pub mod code;
 pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod edge;
 mod error;
 pub mod events;
+pub mod field_code;
 pub mod hashing;
 pub mod import;
 pub mod keys;
@@ -51,9 +53,9 @@ use crate::{
     mail::Mailer,
     preparation::Preparation,
     root_secret::RootSecret,
-    service::{Mail, Service},
+    service::{Mail, Parts, Service},
     store::{Store, StoreError},
-    throttle::{NetworkLimit, Refusals, SubjectKey, policy},
+    throttle::{NetworkLimit, SubjectKey, policy},
 };
 
 /// The name of this service in logs and probes.
@@ -141,17 +143,18 @@ impl App {
             webhooks::worker(outbox, sender, store.clock().clone(), &metrics)
         });
         let service = Arc::new(Service::new(
-            store.clone(),
-            hashing,
-            settings.scheme,
-            settings.issuer,
-            settings.limits,
-            Refusals::observed_by(&metrics),
-            settings.password_rules,
-            settings.breaches.map(|breaches| BreachCheck::new(breaches, &metrics)),
-            settings.sessions,
-            settings.registration,
-            mail,
+            Parts {
+                store: store.clone(),
+                hashing,
+                scheme: settings.scheme,
+                issuer: settings.issuer,
+                limits: settings.limits,
+                password_rules: settings.password_rules,
+                breaches: settings.breaches.map(|breaches| BreachCheck::new(breaches, &metrics)),
+                sessions: settings.sessions,
+                registration: settings.registration,
+                mail,
+            },
             &metrics,
         ));
         let keys = keys(&store, settings.keys.ok_or(BuildError::NoKeys)?);

@@ -10,8 +10,7 @@ use crate::{
     hashing::Hashing,
     mail::own_url,
     root_secret::RootSecret,
-    service::Service,
-    throttle::Refusals,
+    service::{Parts, Service},
     use_root,
 };
 
@@ -53,18 +52,19 @@ pub(crate) async fn service(settings: Settings) -> Result<Service, BuildError> {
         (None, _) => None,
     };
     let service = Service::new(
-        store,
-        hashing,
-        settings.scheme,
-        settings.issuer,
-        settings.limits,
-        Refusals::observed_by(&metrics),
-        settings.password_rules,
-        // An operator never chooses a password.
-        None,
-        settings.sessions,
-        settings.registration,
-        mail,
+        Parts {
+            store,
+            hashing,
+            scheme: settings.scheme,
+            issuer: settings.issuer,
+            limits: settings.limits,
+            password_rules: settings.password_rules,
+            // An operator never chooses a password.
+            breaches: None,
+            sessions: settings.sessions,
+            registration: settings.registration,
+            mail,
+        },
         &metrics,
     );
     if let Some(root) = root {

@@ -90,25 +90,49 @@ pub struct Limits {
     pub registrations: NetworkLimit,
 }
 
+/// What the service is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where accounts, sessions and the rest are.
+    pub store: Store,
+    /// Where passwords are hashed.
+    pub hashing: Hashing,
+    /// How a new password is hashed.
+    pub scheme: Scheme,
+    /// What issues access tokens.
+    pub issuer: Issuer,
+    /// The limits on logins and registrations.
+    pub limits: Limits,
+    /// What a new password must be.
+    pub password_rules: PasswordRules,
+    /// Nothing where breached passwords are not looked up.
+    pub breaches: Option<BreachCheck>,
+    /// What sessions are allowed.
+    pub sessions: SessionRules,
+    /// Who may register, and what follows.
+    pub registration: RegistrationRules,
+    /// Nothing where no mail is sent.
+    pub mail: Option<Mail>,
+}
+
 impl Service {
-    /// The service on `store`. It issues no token before [`Service::publish_keys`], and checks no
+    /// The service of `parts`. It issues no token before [`Service::publish_keys`], and checks no
     /// password before [`Service::use_subject_key`].
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the service, made elsewhere")]
-    pub fn new(
-        store: Store,
-        hashing: Hashing,
-        scheme: Scheme,
-        issuer: Issuer,
-        limits: Limits,
-        refusals: Refusals,
-        password_rules: PasswordRules,
-        breaches: Option<BreachCheck>,
-        sessions: SessionRules,
-        registration: RegistrationRules,
-        mail: Option<Mail>,
-        metrics: &Metrics,
-    ) -> Self {
+    pub fn new(parts: Parts, metrics: &Metrics) -> Self {
+        let Parts {
+            store,
+            hashing,
+            scheme,
+            issuer,
+            limits,
+            password_rules,
+            breaches,
+            sessions,
+            registration,
+            mail,
+        } = parts;
+        let refusals = Refusals::observed_by(metrics);
         let throttle = Arc::new(Throttle::new(
             store.clone(),
             limits.failures,

@@ -1,4 +1,4 @@
-//! Sessions: what a login with `offline_access` begins, and refresh tokens that carry it on.
+//! Sessions: a login with `offline_access` starts one, and its refresh tokens keep it alive.
 
 mod refresh_token;
 mod rule;

@@ -14,13 +14,14 @@ use auth_service::{
     hashing::Hashing,
     keys::{KeyRing, SigningKey},
     password::{Make, Memory, Scheme, run},
-    throttle::Refusals,
     token::{Grant, Issuer},
 };
 use axum::{Router, body::Body, body::to_bytes, routing::get};
 use chrono::DateTime;
 use http::{Method, Request, StatusCode, header};
 use service_kit::{
+    catalogue::Catalogue,
+    clock::machine_time,
     edge::Edge,
     error::{ApiError, Fault},
     health::{Health, Successes},
@@ -109,7 +110,7 @@ fn issue(key: &SigningKey) -> String {
         session: None,
         email_verified: None,
     };
-    issuer().issue(grant, key, sql_kit::now()).unwrap()
+    issuer().issue(grant, key, machine_time()).unwrap()
 }
 
 fn verifier(key: &SigningKey) -> Verifier {
@@ -198,13 +199,13 @@ fn problems(runtime: &Runtime) {
     let refusal = || {
         let fault = |pointer: &str| Fault {
             pointer: pointer.to_owned(),
-            code: "required",
+            code: service_kit::field_code::REQUIRED,
             detail: "must be given".into(),
         };
         ApiError::validation(["/email", "/password", "/name"].map(fault).into())
     };
     let routes = Router::new().route("/", get(move || async move { refusal() }));
-    let router = rest::finish(&edge("none"), routes);
+    let router = rest::finish(&edge("none"), Catalogue::NONE, routes);
     count("answer with a problem", 200, || {
         let request = Request::get("/").header(header::HOST, "localhost").body(Body::empty());
         let (status, _) = runtime.block_on(send(&router, request.unwrap()));
@@ -244,7 +245,11 @@ fn profile(runtime: &Runtime) {
 
 fn login(runtime: &Runtime) {
     use auth_service::{
-        NAME, config, edge::rest::router, service::Service, store::Store, throttle::SubjectKey,
+        NAME, config,
+        edge::rest::router,
+        service::{Parts, Service},
+        store::Store,
+        throttle::SubjectKey,
     };
 
     let mut source = Source::default();
@@ -255,20 +260,21 @@ fn login(runtime: &Runtime) {
     let metrics = Metrics::default();
     let options = PoolOptions::new(NAME, &settings.database.pool, &metrics);
     let store = Store::open(&settings.database.database, options).unwrap();
-    let timeout = Duration::from_secs(60);
+    let (timeout, expected) = (Duration::from_secs(60), Duration::from_millis(1));
+    let hashing = Hashing::start(1, 1, timeout, expected, Memory::default(), &metrics).unwrap();
     let service = Service::new(
-        store.clone(),
-        Hashing::start(1, 1, timeout, Duration::from_millis(1), Memory::default(), &metrics)
-            .unwrap(),
-        Scheme::Bcrypt { cost: 4 },
-        settings.issuer,
-        settings.limits,
-        Refusals::observed_by(&metrics),
-        settings.password_rules,
-        None,
-        settings.sessions,
-        settings.registration,
-        None,
+        Parts {
+            store: store.clone(),
+            hashing,
+            scheme: Scheme::Bcrypt { cost: 4 },
+            issuer: settings.issuer,
+            limits: settings.limits,
+            password_rules: settings.password_rules,
+            breaches: None,
+            sessions: settings.sessions,
+            registration: settings.registration,
+            mail: None,
+        },
         &metrics,
     );
     service.use_subject_key(SubjectKey::new(b"secret"));

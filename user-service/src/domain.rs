@@ -3,6 +3,8 @@
 
 mod profile;
 
+use crate::field_code;
+use service_kit::catalogue::FieldCode;
 use std::fmt;
 
 use uuid::Uuid;
@@ -19,7 +21,7 @@ pub const PAGE_SIZE_DEFAULT: u32 = 50;
 pub const PAGE_SIZE_MAX: u32 = 200;
 
 /// The rule that a value breaks: a code and a text.
-pub type Broken = (&'static str, &'static str);
+pub type Broken = (FieldCode, &'static str);
 
 /// The id of an account and of its profile: a UUID of any version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,7 +41,7 @@ impl UserId {
                 id.hyphenated().encode_lower(&mut buffer) == text
             })
             .map(Self)
-            .ok_or(("not_a_uuid", "must be a UUID in lower case with hyphens, or me"))
+            .ok_or((field_code::NOT_A_UUID, "must be a UUID in lower case with hyphens, or me"))
     }
 }
 
@@ -93,9 +95,9 @@ impl Name {
     /// The rule that it breaks.
     pub fn parse(text: String) -> Result<Self, Broken> {
         if text.chars().count() > NAME_MAX {
-            Err(("name_too_long", "must be at most 200 characters"))
+            Err((field_code::NAME_TOO_LONG, "must be at most 200 characters"))
         } else if text.chars().any(char::is_control) {
-            Err(("control_character", "must not contain control characters"))
+            Err((field_code::CONTROL_CHARACTER, "must not contain control characters"))
         } else {
             Ok(Self(text))
         }
@@ -120,10 +122,10 @@ impl Bio {
     /// The rule that it breaks.
     pub fn parse(text: String) -> Result<Self, Broken> {
         if text.chars().count() > BIO_MAX {
-            Err(("bio_too_long", "must be at most 4,000 characters"))
+            Err((field_code::BIO_TOO_LONG, "must be at most 4,000 characters"))
         } else if text.chars().any(|c| c.is_control() && !['\n', '\t'].contains(&c)) {
             Err((
-                "control_character",
+                field_code::CONTROL_CHARACTER,
                 "must not contain control characters other than line feed and tab",
             ))
         } else {
@@ -195,7 +197,8 @@ impl PageSize {
     }
 }
 
-const INVALID_PAGE_SIZE: Broken = ("invalid_page_size", "must be a whole number, 0 or more");
+const INVALID_PAGE_SIZE: Broken =
+    (field_code::INVALID_PAGE_SIZE, "must be a whole number, 0 or more");
 
 #[cfg(test)]
 mod tests {

@@ -6,13 +6,13 @@ pub mod rest;
 use http::HeaderMap;
 use service_kit::{
     access,
-    code::Code,
     context::RequestContext,
     error::{ApiError, Fault},
 };
 use token_verifier::{AuthError, Verifier, VerifyError};
 
 use crate::{
+    code,
     domain::{Broken, Caller, PageSize, UserId},
     service::Service,
     store::Origin,
@@ -46,20 +46,20 @@ async fn authenticate(
 
 fn unauthenticated(error: AuthError) -> ApiError {
     let (code, text) = match error {
-        AuthError::Missing => (Code::Unauthenticated, "a bearer token is needed"),
+        AuthError::Missing => (code::UNAUTHENTICATED, "a bearer token is needed"),
         AuthError::Ambiguous => {
-            (Code::MalformedRequest, "there is more than one Authorization field")
+            (code::MALFORMED_REQUEST, "there is more than one Authorization field")
         }
-        AuthError::Invalid(VerifyError::Expired) => (Code::TokenExpired, "the token has expired"),
-        AuthError::Revoked { .. } => (Code::TokenRevoked, "the token was revoked"),
+        AuthError::Invalid(VerifyError::Expired) => (code::TOKEN_EXPIRED, "the token has expired"),
+        AuthError::Revoked { .. } => (code::TOKEN_REVOKED, "the token was revoked"),
         AuthError::KeysUnavailable => {
-            (Code::SigningKeysUnavailable, "the signing keys have not arrived yet")
+            (code::SIGNING_KEYS_UNAVAILABLE, "the signing keys have not arrived yet")
         }
         AuthError::RevocationsStale => {
-            (Code::RevocationsStale, "the list of revoked tokens is not up to date")
+            (code::REVOCATIONS_STALE, "the list of revoked tokens is not up to date")
         }
         // Which check a token failed is for the log only.
-        _ => (Code::InvalidToken, "the token is not valid"),
+        _ => (code::INVALID_TOKEN, "the token is not valid"),
     };
     let refused = ApiError::new(code, text);
     match error.www_authenticate() {

@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use http::{HeaderValue, header::WWW_AUTHENTICATE};
-use service_kit::{
-    code::Code,
-    error::{ApiError, Fault},
-};
+use service_kit::error::{ApiError, Fault};
 
-use crate::store::StoreError;
+use crate::{code, store::StoreError};
 
 /// Why the service did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,18 +54,18 @@ impl From<Error> for ApiError {
         let text = error.to_string();
         match error {
             Error::Invalid(faults) => Self::validation(faults),
-            Error::Malformed(_) => Self::new(Code::MalformedRequest, text),
-            Error::InvalidPageToken => Self::new(Code::InvalidPageToken, text),
+            Error::Malformed(_) => Self::new(code::MALFORMED_REQUEST, text),
+            Error::InvalidPageToken => Self::new(code::INVALID_PAGE_TOKEN, text),
             Error::AccountDeleted => {
-                Self::new(Code::AccountDeleted, text).header(WWW_AUTHENTICATE, CHALLENGE)
+                Self::new(code::ACCOUNT_DELETED, text).header(WWW_AUTHENTICATE, CHALLENGE)
             }
-            Error::Forbidden => Self::new(Code::Forbidden, text),
-            Error::UserNotFound => Self::new(Code::UserNotFound, text),
-            Error::PreconditionFailed => Self::new(Code::PreconditionFailed, text),
+            Error::Forbidden => Self::new(code::FORBIDDEN, text),
+            Error::UserNotFound => Self::new(code::USER_NOT_FOUND, text),
+            Error::PreconditionFailed => Self::new(code::PRECONDITION_FAILED, text),
             Error::DatabaseUnavailable => {
-                Self::new(Code::DatabaseUnavailable, text).retry_after(Duration::from_secs(1))
+                Self::new(code::DATABASE_UNAVAILABLE, text).retry_after(Duration::from_secs(1))
             }
-            Error::Internal => Self::new(Code::Internal, text),
+            Error::Internal => Self::new(code::INTERNAL, text),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The user service: owns profiles and validates access tokens locally. [`App`] is the whole
 //! service; `main.rs` and the `latchkey` crate run it.
 
+pub mod code;
 pub mod commands;
 pub mod config;
 pub mod deletions;
@@ -8,6 +9,7 @@ pub mod domain;
 pub mod edge;
 mod error;
 pub mod etag;
+pub mod field_code;
 pub mod page_token;
 pub mod reads;
 pub mod service;

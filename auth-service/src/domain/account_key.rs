@@ -1,5 +1,6 @@
 //! How an operator names an account: by its id or by its email.
 
+use crate::field_code;
 use service_kit::{error::Fault, json::fault};
 use uuid::Uuid;
 
@@ -32,7 +33,7 @@ impl AccountKey {
             .map(|id| Self::Id(AccountId(id)))
             .ok_or_else(|| {
                 let rule = "must be an email, or a UUID in lower case with hyphens";
-                fault("account", "invalid_account", rule)
+                fault("account", field_code::INVALID_ACCOUNT, rule)
             })
     }
 }

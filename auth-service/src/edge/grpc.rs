@@ -19,7 +19,6 @@ use latchkey_contracts::auth::v1::{
 };
 use prost_types::Timestamp;
 use service_kit::{
-    code::Code,
     error::ApiError,
     grpc::{Admit, Admitted},
     json::fault,
@@ -31,10 +30,12 @@ use tonic::{Request, Response, Status};
 
 use self::{admin::Operators, sessions::Callers};
 use crate::{
+    code,
     domain::{AccountId, Registration},
     edge,
     error::Error,
     events::Actor,
+    field_code,
     service::{Credentials, Service},
 };
 
@@ -207,7 +208,7 @@ impl AuthService for Api {
         // JSON with one is refused as a whole; so is this.
         if email.contains('\0') || password.contains('\0') {
             let text = "a string contains a NUL character";
-            return Err(ApiError::new(Code::MalformedRequest, text).into());
+            return Err(ApiError::new(code::MALFORMED_REQUEST, text).into());
         }
         if let Some(fault) = edge::offline_access_fault(&self.service, offline_access) {
             return Err(refused(Error::Invalid(vec![fault])));
@@ -274,7 +275,7 @@ impl AccountService for Api {
                 let rule = "must be a whole number, 0 or more";
                 return Err(refused(Error::Invalid(vec![fault(
                     "page_size",
-                    "invalid_page_size",
+                    field_code::INVALID_PAGE_SIZE,
                     rule,
                 )])));
             }

@@ -17,6 +17,7 @@ use serde::Serialize;
 use service_kit::{api_docs, edge::Edge, error::ApiError, health::Health, json, rest};
 
 use crate::{
+    code::CATALOGUE,
     domain::{Registration, timestamp},
     edge,
     error::Error,
@@ -50,7 +51,7 @@ pub fn router(shared: &Edge, service: Arc<Service>, health: &Health) -> Router {
         Ok(_) => others.merge(pages::routes()),
         Err(_) => others,
     };
-    rest::finish(shared, routes.merge(rest::single_parameters(others)))
+    rest::finish(shared, CATALOGUE, routes.merge(rest::single_parameters(others)))
 }
 
 #[derive(Serialize)]

@@ -302,6 +302,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use service_kit::clock::machine_time;
 
     fn mail(to: &str) -> Rendered {
         Rendered {
@@ -351,7 +352,7 @@ mod tests {
         let from = sender_address("no-reply@example.com").unwrap();
         let sender = Sender::new(from, Transport::Folder("/proc/nowhere".into()));
         let sent =
-            sender.send(&mail("a@b.com"), Kind::PasswordReset, Uuid::nil(), Utc::now()).await;
+            sender.send(&mail("a@b.com"), Kind::PasswordReset, Uuid::nil(), machine_time()).await;
         assert_eq!(sent.unwrap_err().kind, FailureKind::Unreachable);
         assert_eq!(sender.name(), None);
     }

@@ -1,4 +1,4 @@
-//! One-time links: asked for by anybody for any address, and used by who holds one.
+//! One-time links. Anybody can ask for one for any address; only who receives the mail can use it.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub enum Verification {
     Off,
     /// They are; an account exists before it is confirmed, and its tokens say whether it is.
     On,
-    /// An account comes into being when its address is confirmed.
+    /// An account is created only when its address is confirmed.
     Required,
 }
 

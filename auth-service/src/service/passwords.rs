@@ -8,6 +8,7 @@ use crate::{
     domain::{AccountId, Email, Password},
     error::Error,
     events::{Actor, Event},
+    field_code,
     mail::{Kind, Message},
     password::{Make, PasswordHash},
     store::{
@@ -187,7 +188,7 @@ impl Service {
         match &self.breaches {
             Some(breaches) if breaches.is_breached(&password).await => {
                 let rule = "has appeared in a data breach: choose another one".to_owned();
-                Err(Error::Invalid(vec![fault(pointer, "password_breached", rule)]))
+                Err(Error::Invalid(vec![fault(pointer, field_code::PASSWORD_BREACHED, rule)]))
             }
             _ => Ok(Accepted(password)),
         }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use auth_service::{App, config, config::Settings, keys::SigningKey};
-use service_kit::settings::{Setting, Source};
+use service_kit::{
+    clock::machine_time,
+    settings::{Setting, Source},
+};
 use test_kit::{Client, Engine, TestDatabase};
 use token_verifier::{Algorithm, KeySet, Rules};
 use tokio_util::sync::CancellationToken;
@@ -86,7 +89,7 @@ async fn a_key_file_of_each_type_signs_and_another_algorithm_is_refused() {
         service.register("a@b.com").await;
         let token = service.login("a@b.com").await;
         let keys = KeySet::from_jwks(jwks.text.as_bytes()).unwrap();
-        let now = sql_kit::now().timestamp();
+        let now = machine_time().timestamp();
         let claims = token_verifier::verify(&token, &keys, &Rules::default(), now);
         assert!(claims.is_ok(), "{algorithm:?}: {claims:?}");
         let header = jsonwebtoken::decode_header(&token).unwrap();

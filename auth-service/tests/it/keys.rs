@@ -9,6 +9,7 @@ use auth_service::{
     token::{Grant, Issuer},
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use service_kit::clock::machine_time;
 use test_kit::{ENGINES, TestDatabase};
 use token_verifier::{Algorithm, KeySet, Rules, verify};
 
@@ -50,13 +51,13 @@ async fn replicas_that_start_at_once_share_one_key() {
         let replicas: Vec<_> = (0..4)
             .map(|_| {
                 let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
-                tokio::spawn(async move { keys.load(sql_kit::now()).await.unwrap() })
+                tokio::spawn(async move { keys.load(machine_time()).await.unwrap() })
             })
             .collect();
         let mut kids = std::collections::BTreeSet::new();
         for replica in replicas {
             let ring = replica.await.unwrap();
-            kids.insert(ring.active(sql_kit::now()).unwrap().kid().unwrap().to_owned());
+            kids.insert(ring.active(machine_time()).unwrap().kid().unwrap().to_owned());
         }
         assert_eq!(kids.len(), 1, "{engine:?}");
     }
@@ -67,8 +68,8 @@ async fn no_private_key_is_in_the_database_in_the_clear() {
     let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
     let store = store(&database).await;
     let ring =
-        managed(&store, ENCRYPTION_KEY, Algorithm::Es256).load(sql_kit::now()).await.unwrap();
-    let pkcs8 = ring.active(sql_kit::now()).unwrap().pkcs8().unwrap().to_vec();
+        managed(&store, ENCRYPTION_KEY, Algorithm::Es256).load(machine_time()).await.unwrap();
+    let pkcs8 = ring.active(machine_time()).unwrap().pkcs8().unwrap().to_vec();
     store.close().await;
     let file = std::fs::read(database.folder().join("test.db")).unwrap();
     let secret = &pkcs8[pkcs8.len() - 16..];
@@ -80,13 +81,13 @@ async fn another_encryption_key_is_refused_and_changes_nothing() {
     for engine in ENGINES {
         let database = TestDatabase::create(engine).await;
         let store = store(&database).await;
-        managed(&store, ENCRYPTION_KEY, Algorithm::Es256).load(sql_kit::now()).await.unwrap();
+        managed(&store, ENCRYPTION_KEY, Algorithm::Es256).load(machine_time()).await.unwrap();
         let before = store.signing_keys().await.unwrap();
         let other = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
         let keys = managed(&store, other, Algorithm::Es256);
-        let error = keys.load(sql_kit::now()).await.unwrap_err();
+        let error = keys.load(machine_time()).await.unwrap_err();
         assert!(matches!(error, KeysError::Seal(_)), "{error}");
-        assert!(matches!(keys.rotate(true, sql_kit::now()).await, Err(KeysError::Seal(_))));
+        assert!(matches!(keys.rotate(true, machine_time()).await, Err(KeysError::Seal(_))));
         assert_eq!(store.signing_keys().await.unwrap(), before);
     }
 }
@@ -99,7 +100,7 @@ async fn rotation_never_outruns_a_verifier() {
     let store = store(&database).await;
     let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
     let rules = Rules::default();
-    let start = sql_kit::now();
+    let start = machine_time();
     let mut seen: KeySet = keys.load(start).await.unwrap().verification().clone();
     let mut earlier: Option<(String, DateTime<Utc>)> = None;
     let mut kids = std::collections::BTreeSet::new();
@@ -129,7 +130,7 @@ async fn rotation_never_outruns_a_verifier() {
 async fn another_algorithm_takes_over_after_it_was_published() {
     let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
     let store = store(&database).await;
-    let now = sql_kit::now();
+    let now = machine_time();
     managed(&store, ENCRYPTION_KEY, Algorithm::Es256).load(now).await.unwrap();
     let keys = managed(&store, ENCRYPTION_KEY, Algorithm::EdDsa);
     let active = |ring: &KeyRing, at| ring.active(at).unwrap().verification_key().algorithm();
@@ -146,7 +147,7 @@ async fn keys_are_rewrapped_under_another_encryption_key() {
     for engine in ENGINES {
         let database = TestDatabase::create(engine).await;
         let store = store(&database).await;
-        let now = sql_kit::now();
+        let now = machine_time();
         let before = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
         before.load(now).await.unwrap();
         before.rotate(false, now).await.unwrap();
@@ -162,7 +163,7 @@ async fn keys_are_rewrapped_under_another_encryption_key() {
 async fn an_imported_key_signs_if_it_is_for_the_algorithm() {
     let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
     let store = store(&database).await;
-    let now = sql_kit::now();
+    let now = machine_time();
     let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
     keys.load(now).await.unwrap();
     let wrong = SigningKey::generate(Algorithm::EdDsa).unwrap();
@@ -181,7 +182,7 @@ async fn an_operator_rotates_at_once() {
     let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
     let store = store(&database).await;
     let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
-    let now = sql_kit::now();
+    let now = machine_time();
     let first = keys.load(now).await.unwrap().active(now).unwrap().kid().unwrap().to_owned();
     let next = keys.rotate(false, now).await.unwrap();
     let third = keys.rotate(true, now + TimeDelta::seconds(1)).await.unwrap();
@@ -203,7 +204,7 @@ async fn replicas_with_different_algorithms_keep_to_keys_of_their_own() {
         let store = store(&database).await;
         let replicas = [Algorithm::Es256, Algorithm::EdDsa]
             .map(|algorithm| (algorithm, managed(&store, ENCRYPTION_KEY, algorithm)));
-        let start = sql_kit::now();
+        let start = machine_time();
         for step in 0..200 {
             let now = start + TimeDelta::minutes(step);
             let rings =
@@ -246,7 +247,7 @@ async fn a_verifier_never_meets_more_keys_than_it_takes() {
     let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
     let store = store(&database).await;
     let keys = managed(&store, ENCRYPTION_KEY, Algorithm::EdDsa);
-    let now = sql_kit::now();
+    let now = machine_time();
     keys.load(now).await.unwrap();
     for number in 1..MOST_KEYS {
         keys.rotate(true, now + TimeDelta::seconds(i64::try_from(number).unwrap())).await.unwrap();
@@ -275,7 +276,7 @@ async fn where_no_key_is_active_yet_the_earliest_signs() {
     let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
     let store = store(&database).await;
     let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
-    let now = sql_kit::now();
+    let now = machine_time();
     keys.load(now).await.unwrap();
     keys.rotate(false, now).await.unwrap();
     let before = now - TimeDelta::hours(3);
@@ -292,7 +293,7 @@ async fn a_revoked_key_is_gone_at_once_and_another_one_signs() {
         let database = TestDatabase::create(engine).await;
         let store = store(&database).await;
         let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
-        let now = sql_kit::now();
+        let now = machine_time();
         let ring = keys.load(now).await.unwrap();
         let stolen = ring.active(now).unwrap().kid().unwrap().to_owned();
         let forged = token(&ring, now);
@@ -315,7 +316,7 @@ async fn a_key_that_is_there_already_is_not_imported_again() {
     for engine in ENGINES {
         let database = TestDatabase::create(engine).await;
         let keys = managed(&store(&database).await, ENCRYPTION_KEY, Algorithm::Es256);
-        let now = sql_kit::now();
+        let now = machine_time();
         keys.load(now).await.unwrap();
         let key = SigningKey::generate(Algorithm::Es256).unwrap();
         let again = SigningKey::from_der(key.pkcs8().unwrap()).unwrap();
@@ -334,7 +335,7 @@ async fn keys_that_changed_meanwhile_are_not_resealed() {
         let database = TestDatabase::create(engine).await;
         let store = store(&database).await;
         let keys = managed(&store, ENCRYPTION_KEY, Algorithm::Es256);
-        let now = sql_kit::now();
+        let now = machine_time();
         keys.load(now).await.unwrap();
         let before = store.signing_keys().await.unwrap();
         let (kid, sealed) = (before[0].kid.clone(), before[0].sealed_key.clone());

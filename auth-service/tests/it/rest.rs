@@ -3,6 +3,7 @@
 use auth_service::config;
 use http::Method;
 use serde_json::{Value, json};
+use service_kit::clock::machine_time;
 use test_kit::{ENGINES, Engine, send};
 use uuid::Uuid;
 
@@ -39,7 +40,7 @@ async fn a_person_registers_and_logs_in() {
         let rules =
             token_verifier::Rules::default().issuer("http://localhost:3000").audience("latchkey");
         let token = logged_in.json["access_token"].as_str().unwrap();
-        let now = chrono::Utc::now().timestamp();
+        let now = machine_time().timestamp();
         let claims = token_verifier::verify(token, &keys, &rules, now).unwrap();
         assert_eq!(claims.sub, id);
         assert_eq!(claims.email.as_deref(), Some("a@b.com"));
@@ -58,7 +59,7 @@ async fn every_algorithm_signs_tokens_that_the_jwks_verifies() {
         let jwks = service.rest.get("/.well-known/jwks.json").await;
         assert_eq!(jwks.json["keys"][0]["alg"], algorithm);
         let keys = token_verifier::KeySet::from_jwks(jwks.text.as_bytes()).unwrap();
-        let now = chrono::Utc::now().timestamp();
+        let now = machine_time().timestamp();
         token_verifier::verify(&token, &keys, &Default::default(), now).unwrap();
     }
 }
@@ -73,7 +74,7 @@ async fn under_hs256_the_jwks_is_empty_and_tokens_have_no_kid() {
     assert_eq!(service.rest.get("/.well-known/jwks.json").await.json, json!({"keys": []}));
     let key = token_verifier::VerificationKey::from_secret(secret.as_bytes()).unwrap();
     let keys = token_verifier::KeySet::new(vec![key]);
-    let now = chrono::Utc::now().timestamp();
+    let now = machine_time().timestamp();
     token_verifier::verify(&token, &keys, &Default::default(), now).unwrap();
     assert_eq!(jsonwebtoken::decode_header(&token).unwrap().kid, None);
 }

@@ -6,6 +6,7 @@ use auth_service::{
     store::{AccountRecord, KeyRecord, Store, StoreError, accounts},
 };
 use chrono::TimeDelta;
+use service_kit::clock::machine_time;
 use sql_kit::{read, transaction, write_one};
 use test_kit::{ENGINES, TestDatabase};
 
@@ -42,7 +43,7 @@ fn account(email: &str) -> AccountRecord {
         id: AccountId::generate(),
         email: Email::parse(email).unwrap(),
         password_hash: PasswordHash::stored(format!("hash of {email}")),
-        created_at: sql_kit::now(),
+        created_at: machine_time(),
         generation: 0,
         email_verified: false,
         disabled: false,
@@ -54,8 +55,8 @@ fn key(kid: &str, activates_in: TimeDelta) -> KeyRecord {
         kid: kid.to_owned(),
         algorithm: "ES256".to_owned(),
         sealed_key: vec![0, 1, 255],
-        created_at: sql_kit::now(),
-        activates_at: sql_kit::now() + activates_in,
+        created_at: machine_time(),
+        activates_at: machine_time() + activates_in,
     }
 }
 

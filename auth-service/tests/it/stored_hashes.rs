@@ -7,6 +7,7 @@ use auth_service::{
     store::{AccountRecord, Store, accounts},
 };
 use serde_json::json;
+use service_kit::clock::machine_time;
 use sql_kit::{read, write_one};
 use test_kit::{ENGINES, Engine, TestDatabase, process::Process};
 
@@ -26,7 +27,7 @@ async fn add(store: &Store, email: &str, hash: &str) {
         id: AccountId::generate(),
         email: Email::parse(email).unwrap(),
         password_hash: PasswordHash::stored(hash.to_owned()),
-        created_at: sql_kit::now(),
+        created_at: machine_time(),
         generation: 0,
         email_verified: false,
         disabled: false,

@@ -1,8 +1,13 @@
-//! `docs/configuration.md` is made of the same tables as `--help`.
+//! `docs/configuration.md` and `docs/errors.md` are made of the same tables as `--help` and the answers.
 
-use service_kit::settings::{Flag, HELP, reference};
+use service_kit::{
+    catalogue::{self, Catalogue},
+    settings::{Flag, HELP, reference},
+};
 
 use crate::{OWN_GROUPS, move_command, names};
+
+const SERVICES: &[Catalogue] = &[auth_service::code::CATALOGUE, user_service::code::CATALOGUE];
 
 fn document() -> String {
     format!(
@@ -35,13 +40,35 @@ fn document() -> String {
     )
 }
 
-#[test]
+/// Compares a file of `docs/` with what it should be, or writes it with `UPDATE_DOCS=1`.
 #[expect(clippy::disallowed_methods, reason = "not a setting of the program")]
-fn the_reference_of_the_settings_is_the_one_in_the_code() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+fn check(file: &str, document: &str) {
+    let path = format!("{}/../../docs/{file}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, document()).unwrap();
+        std::fs::write(&path, document).unwrap();
     }
-    let written = std::fs::read_to_string(path).unwrap();
-    assert_eq!(written, document(), "docs/configuration.md is stale: run with UPDATE_DOCS=1");
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(written, document, "docs/{file} is stale: run with UPDATE_DOCS=1");
+}
+
+#[test]
+fn the_reference_of_the_settings_is_the_one_in_the_code() {
+    check("configuration.md", &document());
+}
+
+#[test]
+fn the_reference_of_the_errors_is_the_one_in_the_code() {
+    check("errors.md", &catalogue::markdown(SERVICES));
+}
+
+/// A generated client can tell every code from every other, whichever service it comes from.
+#[test]
+fn codes_are_unique_and_in_snake_case() {
+    let codes = catalogue::codes(SERVICES).into_iter().map(|code| code.as_str());
+    let fields = catalogue::field_codes(SERVICES).into_iter().map(|field| field.code);
+    let mut seen = std::collections::BTreeSet::new();
+    for code in codes.chain(fields) {
+        assert!(seen.insert(code), "{code} twice");
+        assert!(code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{code}");
+    }
 }

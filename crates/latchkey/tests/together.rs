@@ -18,7 +18,7 @@ use latchkey_contracts::auth::v1::{
     auth_service_client::AuthServiceClient,
 };
 use serde_json::{Value, json};
-use service_kit::settings::Source;
+use service_kit::{clock::machine_time, settings::Source};
 use test_kit::{Answer, Client, ENGINES, Engine, TestDatabase, channel, send};
 use tokio_util::sync::CancellationToken;
 
@@ -224,7 +224,7 @@ async fn rotation_under_load_refuses_no_valid_token() {
         })
         .collect();
     let keys = auth_service::managed_keys(auth_settings(&auth_database)).await.unwrap().unwrap();
-    let next = keys.rotate(true, sql_kit::now()).await.unwrap();
+    let next = keys.rotate(true, machine_time()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(14)).await;
     done.store(true, Relaxed);
     let mut kids = BTreeSet::new();

@@ -7,8 +7,10 @@ use axum::{Router, body::Body, body::to_bytes, routing::get};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::Request;
 use service_kit::{
+    catalogue::Catalogue,
     edge::Edge,
     error::{ApiError, Fault},
+    field_code,
     metrics::Metrics,
     rest,
     trace::Traces,
@@ -19,7 +21,7 @@ use tower::ServiceExt as _;
 fn refusal() -> ApiError {
     let fault = |pointer: &str| Fault {
         pointer: pointer.to_owned(),
-        code: "required",
+        code: field_code::REQUIRED,
         detail: "must be given".into(),
     };
     ApiError::validation(["/email", "/password", "/name"].map(fault).into())
@@ -36,7 +38,7 @@ fn problem(criterion: &mut Criterion) {
         draining: CancellationToken::new(),
     };
     let routes = Router::new().route("/", get(|| async { refusal() }));
-    let router = rest::finish(&edge, routes);
+    let router = rest::finish(&edge, Catalogue::NONE, routes);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let request = || Request::get("/").header("host", "localhost").body(Body::empty()).unwrap();
 

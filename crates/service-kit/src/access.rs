@@ -11,8 +11,8 @@ use opentelemetry::KeyValue;
 use tracing::{Level, Span};
 
 use crate::{
+    catalogue::grpc_name,
     client_address::Network,
-    code::grpc_name,
     context::RequestContext,
     metrics::Metrics,
     trace::{RequestSpan, SpanEnd},

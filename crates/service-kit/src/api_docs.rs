@@ -12,7 +12,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use crate::{code::Code, error::ApiError};
+use crate::{code, error::ApiError};
 
 /// What the page may do: load its own files and send requests to its own service. Nothing inline,
 /// nothing evaluated, no frame around it. The style sheet has its icons in `data:` URLs.
@@ -99,7 +99,9 @@ async fn file(
             let settings = serde_json::json!({ "token_page": settings.token_page }).to_string();
             return answer(&headers, "application/json", settings.into());
         }
-        _ => return ApiError::new(Code::NotFound, "there is nothing at this path").into_response(),
+        _ => {
+            return ApiError::new(code::NOT_FOUND, "there is nothing at this path").into_response();
+        }
     };
     asset.answer(&headers)
 }

@@ -5,15 +5,13 @@ use std::fmt::Write as _;
 
 use axum::{
     Router,
+    body::Bytes,
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use http::{HeaderValue, header};
 
-use crate::{
-    code::{Code, grpc_name},
-    field_codes::FIELD_CODES,
-};
+use crate::catalogue::{Catalogue, FieldCode, codes, field_codes, grpc_name};
 
 /// What the page may do: load its style sheet.
 const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
@@ -32,21 +30,22 @@ const HEAD: &str = "<!doctype html>
 <h1>Errors</h1>
 ";
 
-/// The page. Its style sheet is among the files of `/docs`.
-pub(crate) fn routes() -> Router {
-    Router::new().route("/errors", get(page))
+/// The page of a service with these codes. Its style sheet is among the files of `/docs`.
+pub(crate) fn routes(own: Catalogue) -> Router {
+    let html = Bytes::from(html(own));
+    Router::new().route("/errors", get(move || async { page(html) }))
 }
 
-async fn page() -> Response {
+fn page(html: Bytes) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     ];
-    (headers, html()).into_response()
+    (headers, html).into_response()
 }
 
 /// Writing to a `String` cannot fail.
-fn html() -> String {
+fn html(own: Catalogue) -> String {
     let mut text = String::from(HEAD);
     let _ = writeln!(
         text,
@@ -56,7 +55,7 @@ fn html() -> String {
              Rely on the codes; the texts may change."
         )
     );
-    for code in Code::ALL {
+    for code in codes(&[own]) {
         let (slug, grpc) = (code.as_str(), code.grpc());
         let _ = writeln!(
             text,
@@ -74,7 +73,7 @@ fn html() -> String {
         "<h1>Codes of fields</h1>\n<p>{}</p>\n<dl>",
         prose("With `validation_failed`, each entry of `errors` has one of these.")
     );
-    for (code, rule) in FIELD_CODES {
+    for FieldCode { code, rule } in field_codes(&[own]) {
         let _ = writeln!(text, "<dt id=\"{code}\">{code}</dt>\n<dd>{}</dd>", prose(rule));
     }
     text.push_str("</dl>\n</body>\n</html>\n");
@@ -99,12 +98,23 @@ fn prose(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::{Code, Entry};
+
+    const OWN: &[Code] = &[Code::new(&Entry {
+        slug: "of_a_service",
+        http: http::StatusCode::CONFLICT,
+        grpc: tonic::Code::Aborted,
+        title: "Of a service",
+        meaning: "It is `one`.",
+        advice: "None.",
+    })];
 
     #[test]
     fn every_code_has_one_anchor() {
-        let html = html();
-        let codes = Code::ALL.iter().map(|code| code.as_str());
-        for code in codes.chain(FIELD_CODES.iter().map(|(code, _)| *code)) {
+        let own = Catalogue { codes: OWN, field_codes: &[] };
+        let html = html(own);
+        let codes = codes(&[own]).into_iter().map(|code| code.as_str());
+        for code in codes.chain(field_codes(&[own]).into_iter().map(|field| field.code)) {
             assert_eq!(html.matches(&format!("id=\"{code}\"")).count(), 1, "{code}");
         }
         assert!(!html.contains('`'));

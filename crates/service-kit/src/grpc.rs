@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     access::{self, Access, Ending, GRPC, UNMATCHED},
-    code::Code,
+    code,
     context::{RequestContext, X_REQUEST_ID},
     edge::Edge,
     error::ApiError,
@@ -104,9 +104,9 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
                 Some(breach) if !streaming => refuse_status(breach.status()),
                 _ => correct(response),
             },
-            Ok(Err(_panic)) => refuse(ApiError::new(Code::Internal, "the service failed")),
+            Ok(Err(_panic)) => refuse(ApiError::new(code::INTERNAL, "the service failed")),
             Err(_elapsed) => refuse(ApiError::new(
-                Code::DeadlineExceeded,
+                code::DEADLINE_EXCEEDED,
                 "the deadline passed before the answer was ready",
             )),
         };
@@ -174,10 +174,10 @@ fn correct(response: Response) -> Response {
         Some(GrpcCode::OutOfRange) => refuse(messages::too_large()),
         // A message that is not what its type says.
         Some(GrpcCode::Internal) => {
-            refuse(ApiError::new(Code::MalformedRequest, "the message cannot be decoded"))
+            refuse(ApiError::new(code::MALFORMED_REQUEST, "the message cannot be decoded"))
         }
         Some(GrpcCode::Unimplemented) if !headers.contains_key("grpc-message") => {
-            refuse(ApiError::new(Code::Unimplemented, "the service has no such method"))
+            refuse(ApiError::new(code::UNIMPLEMENTED, "the service has no such method"))
         }
         _ => response,
     }

@@ -15,8 +15,10 @@ use serde_json::{Map, Number, Value};
 use tokio::time::Instant;
 
 use crate::{
-    code::Code,
+    catalogue::FieldCode,
+    code,
     error::{ApiError, Fault},
+    field_code,
 };
 
 /// The largest body that is read, in bytes.
@@ -36,7 +38,7 @@ const MAX_DISCARDED: usize = 8 * 1024 * 1024;
 pub async fn read(request: Request, accepted: &[&str]) -> Result<Fields, ApiError> {
     if !is_accepted(request.headers(), accepted) {
         return Err(ApiError::new(
-            Code::UnsupportedMediaType,
+            code::UNSUPPORTED_MEDIA_TYPE,
             format!("the Content-Type must be {}, in UTF-8 and not encoded", accepted.join(" or ")),
         ));
     }
@@ -67,7 +69,7 @@ fn is_refused_unread(headers: &HeaderMap) -> bool {
 }
 
 fn too_large() -> ApiError {
-    ApiError::new(Code::PayloadTooLarge, "the body is over 64 KiB")
+    ApiError::new(code::PAYLOAD_TOO_LARGE, "the body is over 64 KiB")
 }
 
 async fn collect(mut body: axum::body::Body) -> Result<Bytes, ApiError> {
@@ -82,11 +84,11 @@ async fn collect(mut body: axum::body::Body) -> Result<Bytes, ApiError> {
             Err(_) if discarded > 0 => break,
             Err(_) => {
                 let text = "the body did not arrive in time";
-                return Err(ApiError::new(Code::RequestTimeout, text));
+                return Err(ApiError::new(code::REQUEST_TIMEOUT, text));
             }
         };
-        let frame =
-            frame.map_err(|_| ApiError::new(Code::MalformedRequest, "the body ended too early"))?;
+        let frame = frame
+            .map_err(|_| ApiError::new(code::MALFORMED_REQUEST, "the body ended too early"))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -119,7 +121,7 @@ impl Fields {
     ///
     /// `malformed_json` where it is not exactly one JSON object.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let malformed = |detail: Cow<'static, str>| ApiError::new(Code::MalformedJson, detail);
+        let malformed = |detail: Cow<'static, str>| ApiError::new(code::MALFORMED_JSON, detail);
         if std::str::from_utf8(body).is_err() {
             return Err(malformed("the body is not UTF-8".into()));
         }
@@ -147,11 +149,11 @@ impl Fields {
         match self.members.remove(name) {
             Some(Value::String(text)) => Some(text),
             Some(_) => {
-                faults.push(fault(name, "not_a_string", "must be a string"));
+                faults.push(fault(name, field_code::NOT_A_STRING, "must be a string"));
                 None
             }
             None => {
-                faults.push(fault(name, "required", "is required"));
+                faults.push(fault(name, field_code::REQUIRED, "is required"));
                 None
             }
         }
@@ -162,7 +164,7 @@ impl Fields {
         match self.members.remove(name)? {
             Value::Bool(value) => Some(value),
             _ => {
-                faults.push(fault(name, "not_a_boolean", "must be true or false"));
+                faults.push(fault(name, field_code::NOT_A_BOOLEAN, "must be true or false"));
                 None
             }
         }
@@ -176,14 +178,14 @@ impl Fields {
     /// Adds a fault for each member that nobody took.
     pub fn finish(self, faults: &mut Vec<Fault>) {
         for name in self.members.keys() {
-            faults.push(fault(name, "unknown_member", "is not a member of this object"));
+            faults.push(fault(name, field_code::UNKNOWN_MEMBER, "is not a member of this object"));
         }
     }
 }
 
 /// A fault of the member `name` of the body.
 #[must_use]
-pub fn fault(name: &str, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Fault {
+pub fn fault(name: &str, code: FieldCode, detail: impl Into<Cow<'static, str>>) -> Fault {
     // RFC 6901, section 3.
     let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
     Fault { pointer, code, detail: detail.into() }
@@ -274,7 +276,10 @@ mod tests {
         assert_eq!(fields.required_string("a", &mut faults).as_deref(), Some("x"));
         assert_eq!(faults, []);
         fields.finish(&mut faults);
-        assert_eq!(faults, [fault("b", "unknown_member", "is not a member of this object")]);
+        assert_eq!(
+            faults,
+            [fault("b", field_code::UNKNOWN_MEMBER, "is not a member of this object")]
+        );
     }
 
     #[test]
@@ -307,7 +312,7 @@ mod tests {
         ];
         for body in bodies {
             let error = Fields::parse(body).unwrap_err();
-            assert_eq!(error.code(), Code::MalformedJson, "{:?}", String::from_utf8_lossy(body));
+            assert_eq!(error.code(), code::MALFORMED_JSON, "{:?}", String::from_utf8_lossy(body));
         }
     }
 
@@ -320,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_pointer_is_escaped() {
-        assert_eq!(fault("a/b~c", "x", "y").pointer, "/a~1b~0c");
+        assert_eq!(fault("a/b~c", field_code::REQUIRED, "y").pointer, "/a~1b~0c");
     }
 
     /// Values of every kind, with the characters that JSON and pointers escape.
@@ -351,7 +356,7 @@ mod tests {
         #[test]
         fn any_bytes_are_an_object_or_malformed(body in any::<Vec<u8>>()) {
             if let Err(error) = Fields::parse(&body) {
-                prop_assert_eq!(error.code(), Code::MalformedJson);
+                prop_assert_eq!(error.code(), code::MALFORMED_JSON);
             }
         }
 
@@ -363,7 +368,7 @@ mod tests {
 
         #[test]
         fn a_pointer_is_the_name_of_a_member(name in "[a-c~/01\u{e9}]{0,8}") {
-            let pointer = fault(&name, "x", "y").pointer;
+            let pointer = fault(&name, field_code::REQUIRED, "y").pointer;
             let escaped = pointer.strip_prefix('/').unwrap();
             prop_assert!(!escaped.contains('/'));
             prop_assert_eq!(escaped.replace("~1", "/").replace("~0", "~"), name);

@@ -10,7 +10,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
@@ -30,7 +30,7 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-use crate::otlp::Otlp;
+use crate::{clock::machine_time, otlp::Otlp};
 
 /// The boundaries that OpenTelemetry advises for the duration of requests, in seconds.
 const DURATIONS: [f64; 14] =
@@ -174,12 +174,12 @@ impl Metrics {
         metrics.register(names[1].0, names[1].1, Unit::Seconds, rpc);
         let about = [("service_name", service), ("service_version", version)];
         metrics.register("target", "Which version runs", Unit::Count, Info::new(about));
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started = machine_time().timestamp_millis() as f64 / 1000.0;
         metrics.gauge(
             "process.start_time",
             "When the process was started, since 1970",
             Unit::Seconds,
-            move || Some(started.as_secs_f64()),
+            move || Some(started),
         );
         metrics
     }

@@ -19,11 +19,12 @@ use tracing::Instrument as _;
 use crate::{
     access::{self, Access, Ending, Notes, UNMATCHED},
     body,
-    code::Code,
+    catalogue::Catalogue,
+    code,
     context::{RequestContext, X_REQUEST_ID},
     edge::Edge,
     error::{ApiError, Fault},
-    error_page,
+    error_page, field_code,
     health::Verbatim,
     json::fault,
     listen::Overloaded,
@@ -36,16 +37,17 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Completes the router of a service: adds `GET /errors`, answers what no route matches, and wraps
-/// everything in what this module is for. Nothing may be added to the router afterwards.
-pub fn finish(shared: &Edge, routes: Router) -> Router {
-    with_answers(shared, routes.merge(single_parameters(error_page::routes())))
+/// Completes the router of a service: adds `GET /errors` with the codes of the kit and of `errors`, answers
+/// what no route matches, and wraps everything in what this module is for. Nothing may be added to the
+/// router afterwards.
+pub fn finish(shared: &Edge, errors: Catalogue, routes: Router) -> Router {
+    with_answers(shared, routes.merge(single_parameters(error_page::routes(errors))))
 }
 
 /// Answers what no route matches, and wraps everything in what this module is for.
 pub(crate) fn with_answers(shared: &Edge, routes: Router) -> Router {
     let mut routes = routes
-        .fallback(|| async { ApiError::new(Code::NotFound, "there is nothing at this path") });
+        .fallback(|| async { ApiError::new(code::NOT_FOUND, "there is nothing at this path") });
     if !shared.allowed_origins.is_empty() {
         routes = routes.layer(shared.cors());
     }
@@ -92,7 +94,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
             }
             None => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
                 // The panic hook has logged the message and the place.
-                ApiError::new(Code::Internal, "the service failed").into_response()
+                ApiError::new(code::INTERNAL, "the service failed").into_response()
             }),
         };
         let status = response.status();
@@ -166,7 +168,9 @@ pub fn known_parameters(
 fn unknown_parameters(uri: &Uri, known: &[&str]) -> Option<ApiError> {
     let faults: Vec<Fault> = form_urlencoded::parse(uri.query()?.as_bytes())
         .filter(|(name, _)| !known.contains(&&**name))
-        .map(|(name, _)| fault(&name, "unknown_parameter", "is not a parameter of this path"))
+        .map(|(name, _)| {
+            fault(&name, field_code::UNKNOWN_PARAMETER, "is not a parameter of this path")
+        })
         .collect();
     (!faults.is_empty()).then(|| ApiError::validation(faults))
 }
@@ -178,7 +182,7 @@ pub fn repeated_parameter(uri: &Uri) -> Option<ApiError> {
     let mut seen = HashSet::new();
     form_urlencoded::parse(uri.query()?.as_bytes())
         .any(|(name, _)| !seen.insert(name))
-        .then(|| ApiError::new(Code::MalformedRequest, "a query parameter is given twice"))
+        .then(|| ApiError::new(code::MALFORMED_REQUEST, "a query parameter is given twice"))
 }
 
 /// The problem document of RFC 9457, section 3.
@@ -233,7 +237,7 @@ fn document(error: &ApiError, status: StatusCode, context: &RequestContext) -> V
             .iter()
             .map(|fault| ProblemFault {
                 pointer: &fault.pointer,
-                code: fault.code,
+                code: fault.code.code,
                 detail: &fault.detail,
             })
             .collect(),
@@ -243,23 +247,23 @@ fn document(error: &ApiError, status: StatusCode, context: &RequestContext) -> V
 
 fn of_framework(status: StatusCode) -> ApiError {
     match status {
-        StatusCode::NOT_FOUND => ApiError::new(Code::NotFound, "there is nothing at this path"),
+        StatusCode::NOT_FOUND => ApiError::new(code::NOT_FOUND, "there is nothing at this path"),
         StatusCode::METHOD_NOT_ALLOWED => {
-            ApiError::new(Code::MethodNotAllowed, "this path does not have this method")
+            ApiError::new(code::METHOD_NOT_ALLOWED, "this path does not have this method")
         }
         StatusCode::REQUEST_TIMEOUT => {
-            ApiError::new(Code::RequestTimeout, "the request did not arrive in time")
+            ApiError::new(code::REQUEST_TIMEOUT, "the request did not arrive in time")
         }
         StatusCode::PAYLOAD_TOO_LARGE => {
-            ApiError::new(Code::PayloadTooLarge, "the body is over 64 KiB")
+            ApiError::new(code::PAYLOAD_TOO_LARGE, "the body is over 64 KiB")
         }
         StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            ApiError::new(Code::UnsupportedMediaType, "this path does not read this media type")
+            ApiError::new(code::UNSUPPORTED_MEDIA_TYPE, "this path does not read this media type")
         }
         status if status.is_client_error() => {
-            ApiError::new(Code::MalformedRequest, "the request is malformed")
+            ApiError::new(code::MALFORMED_REQUEST, "the request is malformed")
         }
-        _ => ApiError::new(Code::Internal, "the service failed"),
+        _ => ApiError::new(code::INTERNAL, "the service failed"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 use axum::extract::Request;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
-use crate::{code::Code, error::ApiError};
+use crate::{code, error::ApiError};
 
 /// The methods that any path of a service may have.
 pub(crate) const METHODS: HeaderValue =
@@ -22,7 +22,7 @@ pub(crate) fn refusal(request: &Request) -> Option<ApiError> {
 }
 
 fn malformed(detail: &'static str) -> ApiError {
-    ApiError::new(Code::MalformedRequest, detail)
+    ApiError::new(code::MALFORMED_REQUEST, detail)
 }
 
 /// Whether the whole server is asked for its methods (RFC 9112, section 3.2.4).
@@ -41,7 +41,7 @@ fn bad_framing(headers: &HeaderMap) -> Option<ApiError> {
     let mut codings = codings.map(HeaderValue::as_bytes);
     let is_chunked = codings.next().is_some_and(|name| name.eq_ignore_ascii_case(b"chunked"));
     (!is_chunked || codings.next().is_some())
-        .then(|| ApiError::new(Code::Unimplemented, "the only transfer coding is chunked"))
+        .then(|| ApiError::new(code::UNIMPLEMENTED, "the only transfer coding is chunked"))
 }
 
 /// An HTTP/1.1 request has exactly one Host field, and its value is an authority (RFC 9112, section
@@ -75,7 +75,7 @@ fn bad_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<ApiError
 /// The forms of a target (RFC 9112, section 3.2).
 fn bad_form(method: &Method, uri: &Uri) -> Option<ApiError> {
     if method == Method::CONNECT {
-        let error = ApiError::new(Code::MethodNotAllowed, "this service is no proxy");
+        let error = ApiError::new(code::METHOD_NOT_ALLOWED, "this service is no proxy");
         return Some(error.header(header::ALLOW, METHODS));
     }
     if uri.path() == "*" && method != Method::OPTIONS {

@@ -13,7 +13,8 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::SdkTracer;
 
 use crate::{
-    code::grpc_name,
+    catalogue::grpc_name,
+    clock::machine_time,
     context::{RequestContext, TRACESTATE, Traceparent},
     otlp::Otlp,
 };
@@ -47,7 +48,7 @@ impl Traces {
         let SpanStart { name, attributes } = start();
         let builder = SpanBuilder::from_name(name)
             .with_kind(SpanKind::Server)
-            .with_start_time(SystemTime::now())
+            .with_start_time(SystemTime::from(machine_time()))
             .with_attributes(attributes);
         let span = tracer.build_with_context(builder, &parent);
         let context = Context::new().with_value(self.clone()).with_span(span);

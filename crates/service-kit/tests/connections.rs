@@ -15,6 +15,7 @@ use axum::{Router, extract::Request, response::IntoResponse as _, routing::get};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use service_kit::{
+    catalogue::Catalogue,
     edge::Edge,
     grpc,
     health::{Health, Successes},
@@ -51,7 +52,7 @@ async fn serve(protocol: Protocol, router: Router) -> SocketAddr {
 }
 
 async fn serve_rest(routes: Router) -> SocketAddr {
-    serve(Protocol::Rest, rest::finish(&edge(&Metrics::default()), routes)).await
+    serve(Protocol::Rest, rest::finish(&edge(&Metrics::default()), Catalogue::NONE, routes)).await
 }
 
 /// The gRPC edge with health and reflection.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use service_kit::clock::Clock;
+use service_kit::clock::{Clock, machine_time};
 
 /// How many readings count.
 const READINGS: usize = 5;
@@ -32,7 +32,7 @@ pub(crate) struct Begun {
 
 impl Reading {
     pub(crate) fn begin() -> Begun {
-        Begun { at: Utc::now(), started: Instant::now() }
+        Begun { at: machine_time(), started: Instant::now() }
     }
 }
 
@@ -107,10 +107,10 @@ mod tests {
     #[test]
     fn a_reading_is_of_the_middle_of_its_time() {
         let begun = Begun {
-            at: Utc::now() - TimeDelta::seconds(2),
+            at: machine_time() - TimeDelta::seconds(2),
             started: Instant::now() - Duration::from_secs(2),
         };
-        let reading = begun.end(Utc::now() + TimeDelta::seconds(9));
+        let reading = begun.end(machine_time() + TimeDelta::seconds(9));
         assert!((reading.ahead - TimeDelta::seconds(10)).abs() < TimeDelta::milliseconds(500));
     }
 }

@@ -19,7 +19,6 @@ mod value;
 use std::time::Duration;
 
 use crate::settings::{PoolMode, PoolSettings};
-use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 pub use error::StoreError;
 pub use migrate::{Migrated, MigrationSource, MigrationState, migrator};
 use postgres::{Lease, Postgres};
@@ -181,12 +180,4 @@ impl std::str::FromStr for Database {
             Err("must start with postgres://, postgresql:// or sqlite:".to_owned())
         }
     }
-}
-
-/// The present time in the precision that both engines keep: microseconds. What is stored is then
-/// exactly what was answered.
-#[must_use]
-pub fn now() -> DateTime<Utc> {
-    let now = Utc::now();
-    now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now)
 }

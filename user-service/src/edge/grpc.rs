@@ -22,6 +22,7 @@ use crate::{
     domain::{Broken, PageSize, Profile, Target},
     error::Error,
     etag::Preconditions,
+    field_code,
     service::{Page, Service, Visit},
 };
 
@@ -98,7 +99,8 @@ impl UserService for Api {
     ) -> Result<Response<UpdateUserResponse>, Status> {
         let visit: &Arc<Visit> = extension(&request)?;
         let UpdateUserRequest { user: wanted, update_mask, etag } = request.get_ref();
-        let wanted = checked("/user", wanted.as_ref().ok_or(("required", "is required")))?;
+        let wanted =
+            checked("/user", wanted.as_ref().ok_or((field_code::REQUIRED, "is required")))?;
         let target = checked("/user/id", Target::parse(&wanted.id))?;
         let preconditions = Preconditions::exactly(etag);
         let service = &self.service;

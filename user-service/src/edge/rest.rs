@@ -15,14 +15,15 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use service_kit::{
-    api_docs, code::Code, context::RequestContext, edge::Edge, error::ApiError, health::Health,
-    json, listen::AnswerMemory, rest,
+    api_docs, context::RequestContext, edge::Edge, error::ApiError, health::Health, json,
+    listen::AnswerMemory, rest,
 };
 use token_verifier::Verifier;
 
 use self::body::Body;
 use super::{authenticate, fault, origin, page_bytes};
 use crate::{
+    code::{self, CATALOGUE},
     domain::{PageSize, Profile, Target},
     error::Error,
     etag::Preconditions,
@@ -49,7 +50,7 @@ pub fn router(shared: &Edge, service: Arc<Service>, verifier: Verifier, health: 
         .layer(axum::middleware::from_fn_with_state((service, verifier), visit));
     let docs = api_docs::routes(include_str!("../../openapi.json"), page);
     let others = health.routes().merge(docs);
-    rest::finish(shared, visited.merge(rest::single_parameters(others)))
+    rest::finish(shared, CATALOGUE, visited.merge(rest::single_parameters(others)))
 }
 
 /// Authenticates the caller before anything else is looked at, and has every request count as one.
@@ -128,13 +129,13 @@ async fn patch(
     request: Request,
 ) -> Result<Response, ApiError> {
     let changed = change(&service, &visit, id, request, &[MERGE_PATCH, JSON], Body::patch).await;
-    changed.map_err(|error| match error.code() {
+    changed.map_err(|error| {
+        if error.code() != code::UNSUPPORTED_MEDIA_TYPE {
+            return error;
+        }
         // RFC 5789, section 2.2.
-        Code::UnsupportedMediaType => error.header(
-            ACCEPT_PATCH,
-            HeaderValue::from_static("application/merge-patch+json, application/json"),
-        ),
-        _ => error,
+        let accepted = "application/merge-patch+json, application/json";
+        error.header(ACCEPT_PATCH, HeaderValue::from_static(accepted))
     })
 }
 
@@ -215,11 +216,11 @@ async fn list(
 }
 
 async fn nothing() -> ApiError {
-    ApiError::new(Code::NotFound, "there is nothing at this path")
+    ApiError::new(code::NOT_FOUND, "there is nothing at this path")
 }
 
 async fn wrong_method() -> ApiError {
-    ApiError::new(Code::MethodNotAllowed, "this path does not have this method")
+    ApiError::new(code::METHOD_NOT_ALLOWED, "this path does not have this method")
 }
 
 #[derive(Serialize)]

@@ -12,7 +12,9 @@ async fn the_document_describes_exactly_this_service() {
     let (service, _database) = Running::start(Engine::Sqlite).await;
     let database = TestDatabase::create(Engine::Sqlite).await;
     let app = App::build(settings(&database.url, &[]), CancellationToken::new()).await.unwrap();
-    let document = openapi::check(&app, &service.rest, &Person::new().token).await;
+    let document =
+        openapi::check(&app, user_service::code::CATALOGUE, &service.rest, &Person::new().token)
+            .await;
     assert_eq!(document["info"]["version"], user_service::VERSION);
     openapi::check_page(&service.rest).await;
 }

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use chrono::TimeDelta;
+use service_kit::clock::machine_time;
 use sql_kit::StoreError;
 use test_kit::{Engine, TestDatabase};
 use user_service::{
@@ -36,7 +37,7 @@ async fn fresh(engine: Engine) -> (TestDatabase, Store) {
 
 fn someone() -> Profile {
     let caller = Caller::new(Uuid::now_v7(), Some("a@example.com".to_owned()), 1_750_000_000);
-    Profile::first(&caller, sql_kit::now())
+    Profile::first(&caller, machine_time())
 }
 
 async fn find(store: &Store, id: UserId) -> Option<Profile> {

@@ -3,13 +3,16 @@
 pub(crate) mod accounts;
 pub(crate) mod proxy;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use jsonwebtoken::{EncodingKey, Header};
 use latchkey_contracts::user::v1::user_service_client::UserServiceClient;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use service_kit::settings::{Setting, Source};
+use service_kit::{
+    clock::machine_time,
+    settings::{Setting, Source},
+};
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use test_kit::{Answer, Client, Engine, TestDatabase, send};
 use tokio::task::JoinHandle;
@@ -190,8 +193,7 @@ impl Person {
 }
 
 pub(crate) fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(since.as_secs()).unwrap()
+    machine_time().timestamp()
 }
 
 /// A store on `database` as it is.

@@ -7,11 +7,11 @@ use latchkey_contracts::auth::v1::{
     SendVerificationResponse, VerifyEmailRequest, VerifyEmailResponse,
     credential_service_server::CredentialService,
 };
-use service_kit::{code::Code, error::ApiError, json::fault};
+use service_kit::{error::ApiError, json::fault};
 use tonic::{Request, Response, Status};
 
 use super::{Api, refused, seconds, sessions::caller};
-use crate::{domain::Email, edge, error::Error};
+use crate::{code, domain::Email, edge, error::Error};
 
 impl Api {
     pub(super) fn needs_mail(&self) -> Result<(), Status> {
@@ -23,7 +23,7 @@ impl Api {
 pub(super) fn without_nul(texts: &[&str]) -> Result<(), Status> {
     if texts.iter().any(|text| text.contains('\0')) {
         let text = "a string contains a NUL character";
-        return Err(ApiError::new(Code::MalformedRequest, text).into());
+        return Err(ApiError::new(code::MALFORMED_REQUEST, text).into());
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::{
     domain::{AccountId, Email},
     error::Error,
     events::{Cause, Event},
+    field_code,
     import::RowRules,
     mail::{Kind, Message, Outgoing, Page},
     password::PasswordHash,
@@ -105,7 +106,7 @@ impl Service {
         let in_use = read!(self.store, |unit| accounts::hash_schemes(unit).await).await?;
         let mut rules = RowRules::new(None, in_use.iter().filter_map(|name| name.parse().ok()));
         rules.hash(text).map_err(|refusal| {
-            let fault = fault("password_hash", "unusable_password_hash", refusal.0);
+            let fault = fault("password_hash", field_code::UNUSABLE_PASSWORD_HASH, refusal.0);
             Error::Invalid(vec![fault])
         })
     }

@@ -8,6 +8,7 @@ use super::page_token::{PageKey, Place};
 use crate::{
     domain::AccountKey,
     error::Error,
+    field_code,
     service::Service,
     store::{
         AccountRecord, SessionRecord,
@@ -47,10 +48,10 @@ impl AccountFilter {
             return Ok(if disabled { Self::Disabled } else { Self::All });
         }
         if disabled {
-            return refused("filters_exclude", "cannot be given together with disabled");
+            return refused(field_code::FILTERS_EXCLUDE, "cannot be given together with disabled");
         }
         if email_prefix.len() > 254 || !email_prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return refused("invalid_email", "must be the beginning of an email address");
+            return refused(field_code::INVALID_EMAIL, "must be the beginning of an email address");
         }
         Ok(Self::EmailPrefix(email_prefix.to_ascii_lowercase()))
     }
@@ -110,7 +111,7 @@ pub fn page_size(size: i64) -> Result<u32, Error> {
         Ok(size) => Ok(size),
         Err(_) => {
             let rule = "must be a whole number, 0 or more";
-            Err(Error::Invalid(vec![fault("page_size", "invalid_page_size", rule)]))
+            Err(Error::Invalid(vec![fault("page_size", field_code::INVALID_PAGE_SIZE, rule)]))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::{code::Code, error::ApiError};
+use crate::{code, error::ApiError};
 
 /// The longest deadline of a call, and the one of a call that states none.
 const MAX_DEADLINE: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ pub(super) fn deadline(
 
 fn malformed() -> ApiError {
     ApiError::new(
-        Code::MalformedRequest,
+        code::MALFORMED_REQUEST,
         "grpc-timeout is not one number of 1 to 8 digits and a unit",
     )
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tonic::Status;
 
-use crate::{code::Code, error::ApiError};
+use crate::{code, error::ApiError};
 
 /// The largest message, in bytes.
 const MAX_MESSAGE: u32 = 64 * 1024;
@@ -21,7 +21,7 @@ const MAX_MESSAGE: u32 = 64 * 1024;
 const PREFIX: usize = 5;
 
 pub(super) fn too_large() -> ApiError {
-    ApiError::new(Code::PayloadTooLarge, "the message is over 64 KiB")
+    ApiError::new(code::PAYLOAD_TOO_LARGE, "the message is over 64 KiB")
 }
 
 /// What is wrong with the messages of a call. tonic would tell it as another status.

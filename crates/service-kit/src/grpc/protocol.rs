@@ -7,7 +7,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, Method, header};
 
-use crate::{access::Notes, code::Code, context::RequestContext, error::ApiError, rest, target};
+use crate::{access::Notes, code, context::RequestContext, error::ApiError, rest, target};
 
 /// The refusal of a request that is no call (gRPC over HTTP/2, Requests; HTTP-Status-Codes).
 pub(super) fn refusal(
@@ -17,13 +17,13 @@ pub(super) fn refusal(
 ) -> Option<Response> {
     let error = target::refusal(request).or_else(|| {
         if request.method() != Method::POST {
-            let error = ApiError::new(Code::MethodNotAllowed, "gRPC calls are made with POST");
+            let error = ApiError::new(code::METHOD_NOT_ALLOWED, "gRPC calls are made with POST");
             return Some(error.header(header::ALLOW, HeaderValue::from_static("POST")));
         }
         (!is_grpc(request.headers())).then(|| {
             let text =
                 "the Content-Type of gRPC calls is application/grpc or application/grpc+proto";
-            ApiError::new(Code::UnsupportedMediaType, text)
+            ApiError::new(code::UNSUPPORTED_MEDIA_TYPE, text)
         })
     })?;
     Some(rest::problem(error.into_response(), context, notes))

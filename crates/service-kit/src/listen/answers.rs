@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::Extensions;
 
 use super::usage::{ConnectionUsage, Reservation};
-use crate::{code::Code, error::ApiError};
+use crate::{code, error::ApiError};
 
 /// How long a large answer waits for memory.
 const RESERVATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ impl Overloaded {
 }
 
 fn overloaded(detail: &'static str) -> ApiError {
-    ApiError::new(Code::Overloaded, detail).retry_after(Duration::from_secs(1))
+    ApiError::new(code::OVERLOADED, detail).retry_after(Duration::from_secs(1))
 }
 
 /// The memory for large answers. Clients may ask for many and read none, so an answer that can be

@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, fmt};
 
-use chrono::{SecondsFormat, Utc};
+use chrono::SecondsFormat;
 use serde::Serialize;
 use tracing::{
     Event, Subscriber,
@@ -13,6 +13,8 @@ use tracing::{
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 use super::Lines;
+
+use crate::clock::machine_time;
 
 /// Writes each event as a line: when, how grave, from where, the fields of the spans around it and
 /// its own. No two of them may have a name in common.
@@ -70,7 +72,7 @@ impl<W: Lines> JsonLines<W> {
         // What is logged may have panicked in the middle of the line before.
         line.clear();
         line.extend_from_slice(b"{\"timestamp\":");
-        value(line, &Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true));
+        value(line, &machine_time().to_rfc3339_opts(SecondsFormat::Micros, true));
         member(line, "level", metadata.level().as_str());
         member(line, "target", metadata.target());
         for span in context.event_scope(event).into_iter().flatten() {

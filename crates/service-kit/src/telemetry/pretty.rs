@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Write as _};
 
-use chrono::Utc;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -11,6 +10,8 @@ use tracing::{
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 use super::Lines;
+
+use crate::clock::machine_time;
 
 /// Writes each event as a row.
 pub(super) struct Pretty<W> {
@@ -54,7 +55,7 @@ where
             }
         }
         let level = *event.metadata().level();
-        let mut row = Utc::now().format("%H:%M:%S%.3f ").to_string();
+        let mut row = machine_time().format("%H:%M:%S%.3f ").to_string();
         row.push_str(&self.level(level));
         if event.metadata().target() == "access" {
             fields.request(&mut row);

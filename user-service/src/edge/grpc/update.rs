@@ -8,6 +8,7 @@ use super::timestamp;
 use crate::{
     domain::{Bio, Broken, Edit, Name, Profile},
     edge::fault,
+    field_code,
 };
 
 const READ_ONLY: [&str; 5] = ["id", "email", "created_at", "updated_at", "etag"];
@@ -56,15 +57,15 @@ fn read_only_faults(user: &User, mask: Option<&FieldMask>, present: &Profile) ->
     ]
     .into_iter()
     .filter(|(_, changed)| *changed)
-    .map(|(pointer, _)| fault(pointer, ("read_only", "must be as it is, or unset")))
+    .map(|(pointer, _)| fault(pointer, (field_code::READ_ONLY, "must be as it is, or unset")))
     .collect()
 }
 
 fn refused_path(path: &str) -> Broken {
     if READ_ONLY.contains(&path) {
-        ("read_only", "must not name a member that cannot be changed")
+        (field_code::READ_ONLY, "must not name a member that cannot be changed")
     } else {
-        ("unknown_member", "must name name, bio or *")
+        (field_code::UNKNOWN_MEMBER, "must name name, bio or *")
     }
 }
 

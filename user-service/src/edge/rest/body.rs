@@ -10,6 +10,7 @@ use service_kit::{
 use crate::{
     domain::{Bio, Broken, Edit, Name, Profile},
     error::Error,
+    field_code,
 };
 
 /// Members that a client gets and may send back, but not change.
@@ -70,7 +71,7 @@ impl Body {
         let mut faults = self.faults.clone();
         for (name, value) in &self.read_only {
             if !is_unchanged(name, value, present) {
-                faults.push(fault(name, "read_only", "must be as it is, or absent"));
+                faults.push(fault(name, field_code::READ_ONLY, "must be as it is, or absent"));
             }
         }
         if faults.is_empty() { Ok(self.edit.clone()) } else { Err(Error::Invalid(faults)) }
@@ -104,7 +105,7 @@ fn string(name: &str, value: Value, faults: &mut Vec<Fault>) -> Option<String> {
     match value {
         Value::String(text) => Some(text),
         _ => {
-            faults.push(fault(name, "not_a_string", "must be a string"));
+            faults.push(fault(name, field_code::NOT_A_STRING, "must be a string"));
             None
         }
     }
