@@ -107,7 +107,10 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Outcome {
     };
     let reason = match status.as_u16() {
         300..=399 => format!("status {} (redirects are not followed)", status.as_u16()),
-        410 => "status 410: the receiver wants no more; take WEBHOOK_URL away".to_owned(),
+        410 => {
+            "status 410: the receiver says that its address is gone; correct or remove WEBHOOK_URL"
+                .to_owned()
+        }
         status => format!("status {status}"),
     };
     Outcome::Retry(Retry { reason, at_least, at_most: None })
