@@ -1,17 +1,17 @@
-//! Passwords that attackers try first, and that are therefore refused (NIST SP 800-63B, section
-//! 3.1.1.2): an embedded list of the most common ones, and one's own list on top.
+//! Passwords that attackers try first and that are therefore refused (NIST SP 800-63B, section 3.1.1.2): an
+//! embedded list of the most common ones, and an optional list of the operator.
 
 use std::collections::BTreeSet;
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// Sorted by bytes, in lower case, one a line. See `assets/README.md` for its source.
+/// Sorted by bytes, in lower case, one per line. `assets/README.md` names the source.
 static COMMON: &str = include_str!("../assets/common-passwords.txt");
 
-/// The passwords that are refused, whole and in any letter case.
+/// The passwords that are refused. A password matches as a whole and in any letter case.
 #[derive(Clone, Default)]
 pub struct Blocklist {
-    /// In the form of [`COMMON`].
+    /// The operator's list, in the format of [`COMMON`].
     own: String,
 }
 
@@ -22,8 +22,8 @@ impl std::fmt::Debug for Blocklist {
 }
 
 impl Blocklist {
-    /// The embedded list with `own` on top: one password a line, empty lines left out. White space around a
-    /// password is no part of it.
+    /// The embedded list together with `own`, which has one password per line. Empty lines and white space
+    /// around a password are ignored.
     #[must_use]
     pub fn with_own(own: &str) -> Self {
         let lines: BTreeSet<String> = own
@@ -34,21 +34,22 @@ impl Blocklist {
         Self { own: lines.into_iter().flat_map(|line| [line, "\n".to_owned()]).collect() }
     }
 
-    /// Whether `password`, in lower case, is on a list.
+    /// Whether `password`, which must be in lower case, is on one of the lists.
     #[must_use]
     pub fn contains(&self, password: &str) -> bool {
         is_line(COMMON, password) || is_line(&self.own, password)
     }
 }
 
-/// Whether `wanted` is a line of `sorted`. A binary search over the text itself: a list takes no
-/// memory but its own bytes.
+/// Whether `wanted` is a line of `sorted`. This is a binary search in the text itself, so a list needs no
+/// memory beyond its own bytes.
 fn is_line(sorted: &str, wanted: &str) -> bool {
     let text = sorted.as_bytes();
     let (mut low, mut high) = (0, text.len());
     while low < high {
         let middle = low + (high - low) / 2;
-        // The line around the middle. A line feed is one byte and no part of another character.
+        // Find the line around the middle. A search for the byte of a line feed is safe, because in UTF-8
+        // that byte is never part of another character.
         let start =
             text[low..middle].iter().rposition(|&b| b == b'\n').map_or(low, |at| low + at + 1);
         let end =

@@ -1,7 +1,7 @@
-//! Passwords that have appeared in data breaches, and that are therefore refused where one is set (NIST SP
-//! 800-63B, section 3.1.1.2). They are looked up by their SHA-1, as Have I Been Pwned publishes them: in a
-//! file, or at a server that learns no more than the first five digits. A lookup that fails is no reason to
-//! refuse a password. At login nothing is looked up.
+//! Passwords that have appeared in data breaches and are therefore refused as new passwords (NIST SP
+//! 800-63B, section 3.1.1.2). They are looked up by their SHA-1, the format in which Have I Been Pwned
+//! publishes them, either in a file or at a server, which receives only the first five digits. If a lookup
+//! fails, the password is accepted. Logins do not look anything up.
 
 mod entry;
 mod file;
@@ -20,17 +20,17 @@ use zeroize::Zeroizing;
 pub use self::{file::BreachFile, range::RangeServer};
 use crate::domain::Password;
 
-/// How many lookups there are at a time. Further ones wait, but not longer than [`PATIENCE`].
+/// How many lookups run at the same time. Further ones wait for at most [`PATIENCE`].
 const LOOKUPS: usize = 32;
-/// How long a lookup may take in all, with the wait for its turn.
+/// The time limit of a lookup, including the time it waits for a permit.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A failure is logged again after this time at the earliest.
+/// The minimum interval between two log lines about failures.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The SHA-1 of a password, in upper-case hexadecimal digits.
 type Sha1Hex = Zeroizing<String>;
 
-/// What lookups come to.
+/// The outcomes of lookups, as metrics name them.
 mod outcome {
     pub(super) const CLEAN: &str = "clean";
     pub(super) const BREACHED: &str = "breached";
@@ -38,16 +38,16 @@ mod outcome {
     pub(super) const ALL: [&str; 3] = [CLEAN, BREACHED, FAILED];
 }
 
-/// Where the passwords are that have appeared in breaches.
+/// The source of breached passwords.
 #[derive(Debug, Clone)]
 pub enum Breaches {
     /// A file on this machine.
     File(BreachFile),
-    /// A server of ranges.
+    /// A server that answers range queries.
     Server(Box<RangeServer>),
 }
 
-/// Looks passwords up.
+/// Checks whether passwords have appeared in a breach.
 #[derive(Debug)]
 pub struct BreachCheck {
     breaches: Breaches,
@@ -57,7 +57,7 @@ pub struct BreachCheck {
 }
 
 impl BreachCheck {
-    /// A check that is seen in `metrics`.
+    /// Creates a check that counts its lookups in `metrics`.
     #[must_use]
     pub fn new(breaches: Breaches, metrics: &Metrics) -> Self {
         let help = "New passwords that were looked up among breached ones";
@@ -69,8 +69,8 @@ impl BreachCheck {
         }
     }
 
-    /// Whether the password is known to have appeared in a breach. Where that cannot be found out within
-    /// two seconds it is not known.
+    /// Whether the password is known to have appeared in a breach. Returns `false` if the lookup fails or
+    /// takes longer than two seconds.
     pub async fn is_breached(&self, password: &Password) -> bool {
         let hash = sha1_hex(password);
         let looked_up = async {
@@ -95,7 +95,7 @@ impl BreachCheck {
         }
     }
 
-    /// Logs a failure, once a minute at most.
+    /// Logs a failure, at most once per minute.
     fn report(&self, why: &str) {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         if reported.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_password_is_looked_up_in_the_form_in_which_it_is_stored() {
-        // Of FIPS 180-4's example "abc".
+        // The value is from FIPS 180-4, example "abc".
         let hash = sha1_hex(&Password::normalize("abc"));
         assert_eq!(*hash, "A9993E364706816ABA3E25717850C26C9CD0D89D");
         let (composed, decomposed) =

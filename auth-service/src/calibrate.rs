@@ -1,4 +1,4 @@
-//! `auth-service calibrate`: what hashing costs on this machine, and what to set.
+//! `auth-service calibrate`: measures what hashing costs on this machine, and recommends settings.
 
 use std::time::{Duration, Instant};
 
@@ -11,18 +11,19 @@ use crate::{
     resources,
 };
 
-/// The least cost and memory worth having (OWASP Password Storage Cheat Sheet).
+/// The lowest recommended cost and memory (OWASP Password Storage Cheat Sheet).
 const LEAST_BCRYPT_COST: u32 = 10;
 const MOST_BCRYPT_COST: u32 = 16;
 const ARGON2_MEMORY_KIB: [u32; 5] = [19_456, 32_768, 47_104, 65_536, 131_072];
 const SAMPLES: usize = 3;
 
-/// Measures both algorithms and prints a table: the time of one hash, and the logins a second that
-/// all cores allow. Recommends the dearest parameters whose hash takes at most `target`.
+/// Measures both algorithms and prints a table with the time of one hash, and with the logins per
+/// second that all cores allow. Recommends the most expensive parameters whose hash takes at most
+/// `target`.
 ///
 /// # Errors
 ///
-/// Where hashing fails.
+/// If hashing fails.
 #[expect(clippy::print_stdout, reason = "the answer of a command")]
 pub fn run(target: Duration) -> Result<(), HashError> {
     let cores = resources::cores();
@@ -59,7 +60,8 @@ pub fn run(target: Duration) -> Result<(), HashError> {
     Ok(())
 }
 
-/// Measures schemes, cheap ones first, until one takes too long; returns the last that did not.
+/// Measures schemes, from cheap to expensive, until one takes too long. Returns the last one within
+/// the limit.
 #[expect(clippy::print_stdout, reason = "the answer of a command")]
 fn measure(
     schemes: impl IntoIterator<Item = Scheme>,
@@ -79,7 +81,7 @@ fn measure(
     Ok(best)
 }
 
-/// How many hashes a second one core can do while many wait, where one takes this long.
+/// How many hashes per second one core computes under load, if a single one takes this long.
 fn rate(scheme: Scheme, one: Duration) -> f64 {
     let Scheme::Bcrypt { cost } = scheme else {
         return 1.0 / one.as_secs_f64();
@@ -91,7 +93,7 @@ fn rate(scheme: Scheme, one: Duration) -> f64 {
     done as f64 / started.elapsed().as_secs_f64()
 }
 
-/// The median of a few hashes.
+/// The median time of a few hashes.
 fn time(scheme: Scheme) -> Result<Duration, HashError> {
     let (password, memory) =
         (Password::normalize("a password of common length"), Memory::default());

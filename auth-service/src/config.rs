@@ -88,48 +88,48 @@ pub const GROUPS: &[Group] = &[
     runtime::LogSettings::GROUP,
 ];
 
-/// The settings of the auth service, valid.
+/// The validated settings of the auth service.
 #[derive(Debug)]
 pub struct Settings {
     /// Where it listens.
     pub addresses: Addresses,
     /// The database.
     pub database: DatabaseSettings,
-    /// Where the signing keys come from; absent only where they were not asked for.
+    /// Where the signing keys come from. Absent only after [`Settings::read_without_keys`].
     pub keys: Option<KeySource>,
     /// Encrypts secrets in the database, if there is a `KEY_ENCRYPTION_KEY`.
     pub sealer: Option<Arc<Sealer>>,
-    /// What goes into every token.
+    /// The issuer of access tokens, with the claims that all of them have.
     pub issuer: Issuer,
-    /// What a new password must be.
+    /// The rules for new passwords.
     pub password_rules: PasswordRules,
-    /// Where passwords are that have appeared in breaches, if new ones are looked up.
+    /// The source of breached passwords, if new passwords are checked against one.
     pub breaches: Option<Breaches>,
     /// How new passwords are hashed.
     pub scheme: Scheme,
-    /// The threads that hash.
+    /// The number of hashing threads.
     pub hash_workers: usize,
-    /// How many passwords each of them hashes at once.
+    /// How many passwords each thread hashes at once.
     pub hash_width: usize,
-    /// The memory that they hash in.
+    /// The memory that all hashes share.
     pub hash_memory: Memory,
-    /// How long a password may wait to be hashed.
+    /// How long a password may wait in the queue.
     pub hash_queue_timeout: Duration,
     /// The limits on logins and registrations.
     pub limits: Limits,
-    /// What sessions are allowed.
+    /// The rules for sessions.
     pub sessions: SessionRules,
     /// Who may register.
     pub registration: RegistrationRules,
-    /// Mail, if it can be sent.
+    /// How mail is sent, if a mail server is set.
     pub mail: Option<MailConfig>,
-    /// What opens the calls for other services and for operators.
+    /// The credentials of other services and of operators.
     pub openers: Openers,
     /// How long events are kept.
     pub events: EventRules,
-    /// What tells a receiver of events, if there is one.
+    /// Sends events to the webhook receiver, if there is one.
     pub webhooks: Option<webhooks::Sender>,
-    /// What every service has.
+    /// The settings that all services have in common.
     pub runtime: RuntimeSettings,
 }
 
@@ -138,16 +138,16 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// All faults at once.
+    /// All invalid settings at once, not only the first.
     pub fn read(source: &mut Source) -> Result<Self, SettingsError> {
         Self::read_with(source, true)
     }
 
-    /// The same for a command that signs nothing: there need not be any keys.
+    /// Reads the settings for a command that signs nothing, so signing keys are not required.
     ///
     /// # Errors
     ///
-    /// All faults at once.
+    /// All invalid settings at once, not only the first.
     pub fn read_without_keys(source: &mut Source) -> Result<Self, SettingsError> {
         Self::read_with(source, false)
     }

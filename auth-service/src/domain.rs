@@ -1,4 +1,4 @@
-//! Emails, passwords and what names an account, parsed once, at the door.
+//! Emails, passwords and account keys, which are parsed once, when they enter the service.
 
 mod account_key;
 
@@ -18,7 +18,7 @@ const EMAIL_MAX_BYTES: usize = 254;
 const LOCAL_PART_MAX_BYTES: usize = 64;
 const LABEL_MAX_BYTES: usize = 63;
 
-/// A time as the APIs and events write it: RFC 3339 in UTC, to the microsecond.
+/// Formats a time as the APIs and events do: RFC 3339 in UTC, to the microsecond.
 #[must_use]
 pub fn timestamp(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
@@ -29,7 +29,7 @@ pub fn timestamp(time: DateTime<Utc>) -> String {
 pub struct AccountId(pub Uuid);
 
 impl AccountId {
-    /// A new id, later than those made before it.
+    /// Generates an id that sorts after all earlier ones of this process.
     #[must_use]
     pub fn generate() -> Self {
         Self(Uuid::now_v7())
@@ -48,11 +48,11 @@ impl fmt::Display for AccountId {
 pub struct Email(String);
 
 impl Email {
-    /// Reads an address as a client sent it.
+    /// Parses an address that a client sent.
     ///
     /// # Errors
     ///
-    /// The rule that it breaks, as a code and a text.
+    /// The rule that the text breaks, as a code and a description.
     pub fn parse(text: &str) -> Result<Self, (FieldCode, &'static str)> {
         if text.len() > EMAIL_MAX_BYTES {
             return Err((field_code::EMAIL_TOO_LONG, "must be at most 254 bytes"));
@@ -78,7 +78,7 @@ impl Email {
     }
 }
 
-/// Emails are personal data: logs show no more than the domain.
+/// Shows only the domain, because emails are personal data.
 impl fmt::Debug for Email {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "[redacted]@{}", self.0.split('@').nth(1).unwrap_or_default())
@@ -104,12 +104,12 @@ fn is_domain(domain: &str) -> bool {
     })
 }
 
-/// What a new password must be.
+/// The rules for new passwords.
 #[derive(Debug, Clone)]
 pub struct PasswordRules {
     /// The least number of code points.
     pub min_length: usize,
-    /// What is refused.
+    /// The passwords that are refused.
     pub blocklist: Blocklist,
 }
 
@@ -118,13 +118,13 @@ pub struct PasswordRules {
 pub struct Password(zeroize::Zeroizing<String>);
 
 impl Password {
-    /// Normalises a password. No rule is applied: this is what logging in needs.
+    /// Normalises a password without checking any rule, as a login needs it.
     #[must_use]
     pub fn normalize(text: &str) -> Self {
         Self(zeroize::Zeroizing::new(text.nfc().collect()))
     }
 
-    /// Whether it can be an account's password at all; if not, it is not hashed.
+    /// Whether it can be the password of any account. If not, hashing it would be wasted work.
     #[must_use]
     pub fn is_possible(&self) -> bool {
         !self.0.is_empty() && self.0.len() <= PASSWORD_MAX_BYTES && !self.0.contains('\0')
@@ -136,11 +136,11 @@ impl Password {
         &self.0
     }
 
-    /// Reads a password for a new account.
+    /// Parses a password for a new account.
     ///
     /// # Errors
     ///
-    /// The rule that it breaks, as a code and a text.
+    /// The rule that the text breaks, as a code and a description.
     pub fn parse_new(
         text: &str,
         email: Option<&Email>,
@@ -183,7 +183,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// What a person registers with.
+/// The input of a registration.
 #[derive(Debug, Clone)]
 pub struct Registration {
     /// The address of the new account.
@@ -193,7 +193,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Reads both members, as far as they are there, and adds all their faults to `faults`.
+    /// Parses both members if they are present, and adds all their faults to `faults`.
     #[must_use]
     pub fn parse(
         email: Option<&str>,
@@ -282,7 +282,8 @@ mod tests {
     fn passwords_are_measured_in_code_points_and_bytes_after_normalisation() {
         assert_eq!(refused("1234567"), field_code::PASSWORD_TOO_SHORT);
         assert_eq!(refused(&"ü".repeat(513)), field_code::PASSWORD_TOO_LONG);
-        // Eight letters that are each two code points before normalisation count as eight.
+        // Length is counted after normalisation: each of these letters is two code points before it
+        // and one after it.
         assert_eq!(refused(&"u\u{308}".repeat(7)), field_code::PASSWORD_TOO_SHORT);
         assert!(Password::parse_new(&"u\u{308}".repeat(8), None, &rules()).is_ok());
         assert!(Password::parse_new(&"x".repeat(1024), None, &rules()).is_ok());
@@ -328,7 +329,8 @@ mod tests {
             }
         }
 
-        /// Made of the characters of addresses, so that some are good and most nearly are.
+        /// The texts consist of characters of addresses, so that some are valid and most are nearly
+        /// valid.
         #[test]
         fn an_email_is_its_own_form(text in "[a-cA-C0.+-]{1,3}@[a-cA-C0.-]{1,4}@?") {
             if let Ok(email) = Email::parse(&text) {

@@ -24,13 +24,13 @@ fn requester(extensions: &Extensions) -> Requester {
     Requester { network: network(extensions), origin }
 }
 
-/// The program that sent a request with these header fields or metadata.
+/// The `User-Agent` of a request.
 fn user_agent(headers: &HeaderMap) -> String {
     let agent = headers.get(header::USER_AGENT).map(|agent| agent.as_bytes());
     String::from_utf8_lossy(agent.unwrap_or_default()).into_owned()
 }
 
-/// What is wrong with asking for a refresh token where there are none.
+/// The fault of a request for a refresh token if the service issues none.
 fn offline_access_fault(service: &Service, offline_access: bool) -> Option<Fault> {
     (offline_access && !service.offers_refresh_tokens()).then(|| {
         fault(
@@ -41,7 +41,7 @@ fn offline_access_fault(service: &Service, offline_access: bool) -> Option<Fault
     })
 }
 
-/// Reads the id of an account or a session.
+/// Parses the id of an account or a session.
 fn id(text: &str) -> Result<Uuid, Error> {
     Uuid::try_parse(text).ok().filter(|id| id.to_string() == *text).ok_or_else(|| {
         let rule = "must be a UUID in lower case with hyphens";

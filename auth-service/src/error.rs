@@ -1,4 +1,4 @@
-//! What the service refuses, each with its code.
+//! The errors of the service, each with its code.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::{code, hashing::Refused, password::HashError, store::StoreError, thro
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Why the service did not do what it was asked.
+/// Why the service did not fulfil a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The input breaks rules.
     #[error("the input breaks one or more rules")]
     Invalid(Vec<Fault>),
-    /// The email has an account.
+    /// The email already has an account.
     #[error("the email has an account")]
     EmailAlreadyRegistered,
     /// No account has this email and password.
@@ -31,7 +31,7 @@ pub enum Error {
     /// The email and the password are right, but the email is not confirmed.
     #[error("the email has to be confirmed first")]
     EmailNotVerified,
-    /// Nobody can register.
+    /// Registration is closed.
     #[error("registration is closed")]
     RegistrationClosed,
     /// The service sends no mail.
@@ -58,22 +58,22 @@ pub enum Error {
     /// The request carries no access token.
     #[error("a bearer token is needed")]
     Unauthenticated,
-    /// The request carries more than one.
+    /// The request carries more than one access token.
     #[error("there is more than one Authorization field")]
     AmbiguousCredentials,
     /// The access token is not valid.
     #[error("the token is not valid")]
     InvalidToken,
-    /// The access token was valid until its time was over.
+    /// The access token has expired.
     #[error("the token has expired")]
     TokenExpired,
-    /// The access token was valid until it was revoked.
+    /// The access token was revoked.
     #[error("the token was revoked")]
     TokenRevoked,
-    /// The caller is not a service that we know.
+    /// The caller is not a known service.
     #[error("a valid service token is needed")]
     UnknownService,
-    /// The caller is not an operator that we know.
+    /// The caller is not a known operator.
     #[error("a valid admin token is needed")]
     UnknownOperator,
     /// The account has had too many failed logins.
@@ -82,13 +82,13 @@ pub enum Error {
     /// The network has sent too many requests.
     #[error("too many requests from this network")]
     TooManyRequests(Exhausted),
-    /// Too much waits to be hashed.
+    /// Too many passwords are waiting to be hashed.
     #[error("too many passwords wait to be hashed")]
     Overloaded(Duration),
-    /// The database, or the keys in it, cannot be had.
+    /// The database, or the keys in it, are unavailable.
     #[error("the database is unavailable")]
     DatabaseUnavailable,
-    /// A fault of ours, logged where it arose.
+    /// An internal error, which was logged where it occurred.
     #[error("the service failed")]
     Internal,
 }
@@ -103,7 +103,7 @@ impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Overloaded(delay) => Self::Overloaded(delay),
-            // Whoever has left hears nothing of this.
+            // The client has gone, so nobody receives this error.
             Refused::Withdrawn => Self::Overloaded(Duration::ZERO),
             Refused::Failed => Self::Internal,
         }
@@ -118,10 +118,10 @@ impl From<HashError> for Error {
 }
 
 /// The challenge of a 401 (RFC 9110, section 11.6.1). Login takes credentials in its body, for which
-/// no scheme is registered; `Bearer` is what the caller is about to obtain.
+/// no scheme is registered; `Bearer` names the token that the caller is about to obtain.
 const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Bearer realm="latchkey""#);
 
-/// The same for a token that was presented (RFC 6750, section 3.1).
+/// The challenge of a 401 for a token that was presented (RFC 6750, section 3.1).
 const TOKEN_CHALLENGE: HeaderValue =
     HeaderValue::from_static(r#"Bearer realm="latchkey", error="invalid_token""#);
 
@@ -171,7 +171,7 @@ impl From<Error> for ApiError {
     }
 }
 
-/// Tells of a limit in the fields of draft-ietf-httpapi-ratelimit-headers-10.
+/// Describes an exhausted limit in the fields of draft-ietf-httpapi-ratelimit-headers-10.
 fn limited(code: Code, text: String, exhausted: Exhausted) -> ApiError {
     let Exhausted { policy, quota, window, retry_after } = exhausted;
     let delay = whole_seconds(retry_after);

@@ -1,9 +1,9 @@
-//! Events: what happened to accounts, and who did it, for whoever has to answer for it later. Each is
-//! written in the transaction of what it tells ([`Store::record`]), so that neither can be there without
-//! the other. `docs/events.md` lists them for operators and receivers of webhooks.
+//! Audit events: what happened to accounts, and who did it. An event is written in the transaction of the
+//! change that it describes ([`Store::record`]), so neither can exist without the other. `docs/events.md`
+//! lists them for operators and receivers of webhooks.
 //!
-//! An event holds no secret and no address: what it may tell beside its account is the fields of its
-//! variant of [`Event`], and nothing else.
+//! An event contains no secret and no email address. Besides its account it has only the fields of its
+//! variant of [`Event`].
 //!
 //! [`Store::record`]: crate::store::Store::record
 
@@ -14,13 +14,13 @@ use serde_json::{Map, Value, json};
 use service_kit::client_address::Network;
 use uuid::Uuid;
 
-/// Something that happened. Its name and its data are a promise to whoever reads the table or receives
-/// webhooks: names stay, and members are only added.
+/// An event. Its name and data are a stable interface for readers of the table and receivers of webhooks:
+/// names never change, and members are only added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// An account came into being by a registration.
+    /// An account was created by a registration.
     AccountRegistered {
-        /// Whether its address was confirmed at once, by the link that made it.
+        /// Whether its address was already confirmed, because the link in a mail created it.
         email_verified: bool,
     },
     /// An operator has created an account.
@@ -31,31 +31,33 @@ pub enum Event {
     AccountDisabled,
     /// An operator has enabled an account again.
     AccountEnabled,
-    /// An operator has taken back the limits on failed logins of an account.
+    /// An operator has reset the limits on failed logins of an account.
     AccountUnlocked,
-    /// Accounts were imported, in one run.
+    /// A run of the import has added accounts.
     AccountsImported {
-        /// How many were taken.
+        /// How many accounts were added.
         taken: u64,
         /// How many lines were refused.
         refused: u64,
     },
     /// Accounts were exported, password hashes included.
     AccountsExported {
-        /// How many.
+        /// The number of accounts.
         accounts: u64,
     },
-    /// Logins to an account have failed, and a limit on them is used up, or the right password has come.
+    /// Logins to an account have failed. Recorded when a limit is exhausted, or when the right password
+    /// arrives after failures.
     LoginFailed {
-        /// How many count against the limit; without one, against that of the network.
+        /// How many failures count against the limit. If `policy` is `None`, those that count against the
+        /// limit for this network.
         failures: u32,
-        /// The limit that is used up, by its name in `RateLimit-Policy`; nothing where the right password
-        /// has come.
+        /// The name of the exhausted limit in `RateLimit-Policy`; `None` if the right password has
+        /// arrived.
         policy: Option<&'static str>,
     },
-    /// The right password of an account has come from a network from which it had not come within 30 days.
+    /// The right password was sent from a network from which it had not been sent in the last 30 days.
     LoginFromNewNetwork,
-    /// A login with `offline_access` has begun a session.
+    /// A login with `offline_access` has started a session.
     SessionBegun {
         /// Its id.
         session: Uuid,
@@ -64,43 +66,43 @@ pub enum Event {
     SessionEnded {
         /// Its id.
         session: Uuid,
-        /// What has ended it.
+        /// What ended it.
         by: SessionEnd,
     },
     /// All sessions and access tokens of an account were ended.
     AllSessionsEnded,
-    /// A refresh token was presented that somebody else has used, and its session was ended.
+    /// A refresh token was presented that somebody else had already used, so its session was ended.
     SessionReuseDetected {
         /// Its id.
         session: Uuid,
     },
     /// The password was changed by somebody who knew it.
     PasswordChanged,
-    /// An operator has had a link sent to choose a new password.
+    /// An operator has requested a password reset link for the account.
     PasswordResetRequested,
-    /// A new password was chosen by a link.
+    /// A new password was set with a link from a mail.
     PasswordReset,
     /// The address of an account was confirmed.
     EmailVerified,
-    /// Another address was asked for, which is not confirmed yet.
+    /// A change of the address was requested. The new address is not confirmed yet.
     EmailChangeRequested,
-    /// The account has another address, which is confirmed.
+    /// The account has a new, confirmed address.
     EmailChanged,
 }
 
-/// What has ended a session.
+/// What ended a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEnd {
     /// A logout with one of its refresh tokens.
     Logout,
-    /// Its owner, from the list of sessions.
+    /// The owner, from the list of sessions.
     Owner,
-    /// The account had more sessions than it may have, and this one was unused for longest.
+    /// The account exceeded its limit of sessions, and this one had been unused for longest.
     Limit,
 }
 
 impl Event {
-    /// Its name, which the log has too where it tells the same.
+    /// The name of the event. Log lines about the same event use it too.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -127,7 +129,7 @@ impl Event {
         }
     }
 
-    /// What it tells beside its account.
+    /// The data of the event, besides its account.
     #[must_use]
     pub fn data(&self) -> Map<String, Value> {
         let data = match self {
@@ -173,24 +175,25 @@ impl Event {
     }
 }
 
-/// Who did what an event tells.
+/// Who caused an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
-    /// The account: somebody who presented its password, a token of it, or a link that it was mailed.
+    /// The owner of the account: somebody with its password, one of its tokens, or a link that was mailed
+    /// to it.
     Account,
-    /// Anybody.
+    /// An unauthenticated client.
     Anonymous,
-    /// Somebody at the command line, beside the database.
+    /// An operator at the command line, with direct access to the database.
     Operator,
-    /// A back office, over `AdminService`, that presents `ADMIN_TOKEN`.
+    /// A back office that calls `AdminService` with `ADMIN_TOKEN`.
     Admin,
-    /// A back office that presents a client certificate with this name.
+    /// A back office that calls `AdminService` with a client certificate of this name.
     Certificate(String),
-    /// Another service, over `AccountService`.
+    /// Another service that calls `AccountService`.
     Service,
 }
 
-/// As the table and the log have it.
+/// The form in the table and in the log.
 impl fmt::Display for Actor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -204,18 +207,18 @@ impl fmt::Display for Actor {
     }
 }
 
-/// Who did something, and by which request.
+/// Who did something, from where, and by which request.
 #[derive(Debug, Clone)]
 pub struct Cause<'a> {
     /// Who did it.
     pub actor: Actor,
-    /// From where; nothing at the command line.
+    /// The client's network; `None` at the command line.
     pub network: Option<Network>,
-    /// The request; at the command line an id that was made for the command, or an empty one.
+    /// The request. At the command line, an id that was generated for the command, or an empty one.
     pub origin: &'a Origin,
 }
 
-/// Where a request comes from.
+/// The origin of a request.
 #[derive(Debug, Clone)]
 pub struct Requester {
     /// The client's network.
@@ -225,7 +228,7 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// The cause of what `actor` does by this request.
+    /// The cause of an action that `actor` takes with this request.
     #[must_use]
     pub const fn acting_as(&self, actor: Actor) -> Cause<'_> {
         Cause { actor, network: Some(self.network), origin: &self.origin }

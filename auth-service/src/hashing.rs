@@ -1,7 +1,7 @@
-//! Threads that hash, and the queue before them. Hashing takes a core for a quarter of a second by
-//! design, so it never runs where requests are served, and no more of it is accepted than can be
-//! done in time. A thread computes several hashes at once ([`crate::lanes`]) where more wait than
-//! there are threads.
+//! The pool of hashing threads and its queue. A hash takes a core for a quarter of a second by design,
+//! so hashing never runs on the threads that serve requests, and the queue accepts only as much as can
+//! be done in time. If more jobs wait than there are threads, a thread computes several hashes at once
+//! ([`crate::lanes`]).
 
 mod place;
 mod worker;
@@ -30,7 +30,7 @@ use crate::{
     password::{Memory, Step, Steps},
 };
 
-/// The pool of hashing threads. Clones share it; the threads end with the last clone.
+/// The pool of hashing threads. Clones share it; the threads end when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Hashing {
     jobs: Sender<Job>,
@@ -43,20 +43,20 @@ pub struct Hashing {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Jobs that wait for somebody or run.
+    /// The number of jobs that run, or that wait and were not withdrawn.
     pending: AtomicUsize,
-    /// The processor time that a thread has from the beginning of a job to its end, in microseconds:
-    /// a moving average. Not the time that passes: for a thread that gets no core for a while that is
-    /// many times as much, and jobs would be refused that can well be done.
+    /// The processor time that a thread needs per job, in microseconds, as a moving average. It is not
+    /// the elapsed time: if a thread gets no core for a while, that is many times longer, and jobs
+    /// would be refused that could be done in time.
     typical: AtomicU64,
-    /// Threads that have nothing to do.
+    /// The number of idle threads.
     idle: AtomicUsize,
 }
 
-/// Begins the work, unless nobody waits for it any more.
+/// Starts the work. Returns `None` if nobody waits for it any more.
 struct Job(Box<dyn FnOnce() -> Option<Work> + Send>);
 
-/// Steps whose result goes to whoever waits for it.
+/// Steps that send their result to the receiver that waits for it.
 struct Answering<S: Steps> {
     steps: S,
     answer: Option<oneshot::Sender<S::Result>>,
@@ -70,7 +70,7 @@ impl<S: Steps> Steps for Answering<S> {
             Step::Bcrypt(request) => Step::Bcrypt(request),
             Step::Done(result) => {
                 if let Some(answer) = self.answer.take() {
-                    // Nobody waits where the client has left.
+                    // The receiver is gone if the client has disconnected.
                     let _ = answer.send(result);
                 }
                 Step::Done(())
@@ -82,22 +82,22 @@ impl<S: Steps> Steps for Answering<S> {
 /// Why a job was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// It would wait, or has waited, too long. Another try may succeed after this time.
+    /// It has waited too long, or would have to. A retry may succeed after this time.
     Overloaded(Duration),
-    /// Nobody waited for it any more.
+    /// The job was withdrawn, because nobody waited for its result any more.
     Withdrawn,
-    /// It panicked.
+    /// The job panicked.
     Failed,
 }
 
 impl Hashing {
-    /// Starts `workers` threads, each of which does `width` jobs at once, in `memory` together. A job
-    /// that cannot start within `timeout` is refused; `expected` is a guess of how long one takes,
-    /// until it is known.
+    /// Starts `workers` threads, each of which computes up to `width` jobs at once; all of them share
+    /// `memory`. A job that cannot start within `timeout` is refused. `expected` is the initial
+    /// estimate of how long a job takes.
     ///
     /// # Errors
     ///
-    /// Where the operating system starts no more threads.
+    /// If the operating system refuses to start a thread.
     pub fn start(
         workers: usize,
         width: usize,
@@ -136,17 +136,17 @@ impl Hashing {
         Ok(Self { jobs: sender, state, places, timeout, waits })
     }
 
-    /// How long a job may wait.
+    /// How long a job may wait in the queue.
     #[must_use]
     pub const fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// A slot in the queue.
+    /// Reserves a slot in the queue.
     ///
     /// # Errors
     ///
-    /// [`Refused::Overloaded`], at once, where the queue is too long for the timeout.
+    /// [`Refused::Overloaded`], at once, if the queue is too long for the timeout.
     pub fn slot(&self) -> Result<Slot, Refused> {
         let wait = self.expected_wait();
         if wait > self.timeout {
@@ -156,12 +156,12 @@ impl Hashing {
         Ok(Slot { hashing: self.clone(), place: Place::take(&self.state) })
     }
 
-    /// Does `steps` on a hashing thread and waits for their result. Dropping the future, as happens
-    /// when the client leaves, drops them if they have not started.
+    /// Runs `steps` on a hashing thread and waits for their result. If the future is dropped, for
+    /// example because the client disconnects, steps that have not started are withdrawn.
     ///
     /// # Errors
     ///
-    /// At once where the queue is too long for the timeout; else after it.
+    /// At once if the queue is too long for the timeout; otherwise when the timeout has passed.
     pub async fn run<S>(&self, steps: S) -> Result<S::Result, Refused>
     where
         S: Steps + Send + 'static,
@@ -171,8 +171,8 @@ impl Hashing {
         result.await
     }
 
-    /// How long a job that came now would wait before it starts, at least: with a core for each
-    /// thread. Where they have less, those who come last are refused by the timeout.
+    /// The least time that a new job would wait before it starts, assuming one core per thread. If the
+    /// threads get less than that, the timeout refuses the last jobs.
     fn expected_wait(&self) -> Duration {
         let before = self.state.pending.load(Relaxed).saturating_sub(self.places - 1);
         let typical = self.state.typical.load(Relaxed);
@@ -180,15 +180,15 @@ impl Hashing {
     }
 }
 
-/// A slot in the queue before the hashing threads. Dropped, it is free again.
+/// A slot in the queue of the hashing threads. It is released when dropped.
 #[derive(Debug)]
 pub struct Slot {
     hashing: Hashing,
     place: Place,
 }
 
-/// Somebody waits for the result. Dropped, the work is withdrawn if it has not started; what has
-/// started goes on to its end.
+/// Represents the caller who waits for a result. If it is dropped, the job is withdrawn unless it has
+/// started; a started job runs to its end.
 #[derive(Debug)]
 pub struct Ticket {
     place: Place,
@@ -206,8 +206,8 @@ impl Drop for Ticket {
 }
 
 impl Slot {
-    /// Queues `steps`. The future that comes with the ticket is the result; it can be awaited by a task
-    /// that goes on when whoever holds the ticket has left.
+    /// Queues `steps`. The returned future resolves to the result. Another task may await it, so that
+    /// it completes even if the holder of the ticket has gone.
     pub fn submit<S>(
         self,
         steps: S,
@@ -224,7 +224,7 @@ impl Slot {
         let claim = ticket.place.clone();
         let claimed = claim.clone();
         let job = Job(Box::new(move || {
-            // The client has left, or its time is over.
+            // The client has disconnected, or the timeout has passed.
             if !claimed.begin() {
                 return None;
             }
@@ -236,7 +236,7 @@ impl Slot {
         let queue = hashing.jobs.send(job);
         let outcome = async move {
             queue.map_err(|_| Refused::Failed)?;
-            // A thread that takes the job just now wins over both of the others.
+            // If a thread takes the job at this moment, that wins over the timeout and the withdrawal.
             let refused = tokio::select! {
                 _ = &mut start => None,
                 Ok(()) = withdrawn => return Err(Refused::Withdrawn),
@@ -260,7 +260,7 @@ impl Slot {
 impl State {
     fn record(&self, took: Duration) {
         let took = microseconds(took);
-        // Threads may overwrite each other's share of the average, which does not matter.
+        // Concurrent updates may overwrite each other, which is harmless for an estimate.
         let before = self.typical.load(Relaxed);
         let after = before - before / 8 + took / 8;
         self.typical.store(after, Relaxed);
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
     use crate::password::bcrypt::Request;
 
-    /// A step that calls a function and ends with what it returns.
+    /// A single step that calls a function and returns its result.
     struct Call<F>(Option<F>);
 
     fn call<F>(function: F) -> Call<F> {
@@ -418,13 +418,13 @@ mod tests {
                         let digest = base64::Engine::encode(&bcrypt::BASE_64, &raw[..23]);
                         assert!(wanted.ends_with(&digest), "{number}: {wanted}");
                     }
-                    // A panic takes nobody else along.
+                    // A panic must not affect other jobs.
                     Err(refused) => assert_eq!((refused, number % 10), (Refused::Failed, 9)),
                 }
             }
         });
         futures_util::future::join_all(jobs).await;
-        // The answer comes a moment before the place is free.
+        // The result arrives a moment before the slot is released.
         let all_free = async {
             while hashing.state.pending.load(Relaxed) > 0 {
                 tokio::time::sleep(QUICK).await;

@@ -1,4 +1,4 @@
-//! Accounts that come from elsewhere: read line by line, checked, and added in batches.
+//! Imports accounts: they are read line by line, checked, and added in batches.
 
 mod add;
 mod lines;

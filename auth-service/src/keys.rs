@@ -1,4 +1,4 @@
-//! Signing keys: one of three kinds of source, one ring of keys.
+//! Signing keys: their sources, and the ring of keys that each source results in.
 
 mod managed;
 mod seal;
@@ -15,26 +15,26 @@ use token_verifier::{Algorithm, KeySet, VerificationKey};
 /// How long a verifier may keep our JWKS (`Cache-Control: max-age`), in seconds.
 pub const JWKS_MAX_AGE: u32 = 300;
 
-/// The most keys that are published: verifiers take no longer a list.
+/// The most keys that are published, because verifiers reject longer lists.
 pub const MOST_KEYS: usize = 64;
 
-/// A key and from when on it signs.
+/// A key and the time from which it signs.
 #[derive(Debug, Clone)]
 pub struct ScheduledKey {
     /// The key.
     pub key: Arc<SigningKey>,
-    /// From then on it signs, until the next key's time.
+    /// It signs from this time until the next key is activated.
     pub activates_at: DateTime<Utc>,
 }
 
-/// The keys of this service at one moment: those that sign, will sign, or have signed tokens that
-/// still live.
+/// The keys of this service at one time: those that sign, will sign, or have signed tokens that have
+/// not expired.
 #[derive(Debug, Clone)]
 pub struct KeyRing {
-    /// By time of activation.
+    /// Sorted by time of activation.
     keys: Vec<ScheduledKey>,
     verification: KeySet,
-    /// What this replica signs with where it can.
+    /// The algorithm that this replica prefers.
     algorithm: Option<Algorithm>,
 }
 
@@ -43,11 +43,11 @@ impl KeyRing {
     #[must_use]
     pub fn new(mut keys: Vec<ScheduledKey>, retired: Vec<VerificationKey>) -> Self {
         keys.sort_by_key(|scheduled| scheduled.activates_at);
-        // The latest come first: where there are too many, the oldest are left out.
+        // The newest keys come first, so that the oldest are left out if there are too many.
         let signing = keys.iter().rev().map(|scheduled| scheduled.key.verification_key().clone());
         let mut published: Vec<VerificationKey> = Vec::new();
         for key in signing.chain(retired) {
-            // A retired key may be given twice, or be the signing key again.
+            // A retired key may be listed twice, or be the same as the signing key.
             if !published.iter().any(|other| other.kid() == key.kid()) {
                 published.push(key);
             }
@@ -57,21 +57,21 @@ impl KeyRing {
         Self { keys, verification, algorithm: None }
     }
 
-    /// A ring of one key that signs from the beginning of time.
+    /// A ring of one key that is active at all times.
     #[must_use]
     pub fn of_one(key: SigningKey, retired: Vec<VerificationKey>) -> Self {
         let scheduled = ScheduledKey { key: Arc::new(key), activates_at: DateTime::<Utc>::MIN_UTC };
         Self::new(vec![scheduled], retired)
     }
 
-    /// The same keys for a replica that signs with `algorithm`.
+    /// The same ring for a replica that prefers `algorithm`.
     #[must_use]
     pub fn preferring(self, algorithm: Algorithm) -> Self {
         Self { algorithm: Some(algorithm), ..self }
     }
 
-    /// The key to sign with at `now`: the last of our algorithm that has been activated; where there
-    /// is none, the last of any; and where none has been activated yet, the one that is first.
+    /// The key to sign with at `now`: the most recently activated one of the preferred algorithm,
+    /// else of any algorithm. If none has been activated yet, the one that is activated first.
     #[must_use]
     pub fn active(&self, now: DateTime<Utc>) -> Option<&Arc<SigningKey>> {
         let activated = || self.keys.iter().rev().filter(|key| key.activates_at <= now);
@@ -82,8 +82,8 @@ impl KeyRing {
         active.or_else(|| self.keys.first()).map(|scheduled| &scheduled.key)
     }
 
-    /// Whether tokens are signed at `now` with a key whose time has not come, which means that the
-    /// clock has gone back.
+    /// Whether the signing key at `now` has not been activated yet, which means that the clock has
+    /// gone back.
     #[must_use]
     pub fn is_early(&self, now: DateTime<Utc>) -> bool {
         !self.keys.is_empty() && self.keys.iter().all(|scheduled| scheduled.activates_at > now)
@@ -96,9 +96,9 @@ impl KeyRing {
     }
 }
 
-/// From when on no token can live that `key` signed, if a later one has taken over.
+/// When the last token that `key` signed has expired, after a later key has taken over.
 #[must_use]
 fn expires_at(successor_activates_at: DateTime<Utc>, token_ttl: TimeDelta) -> DateTime<Utc> {
-    // A replica whose clock is behind goes on signing a little longer.
+    // A replica whose clock is behind signs a little longer with the old key.
     successor_activates_at + token_ttl + TimeDelta::minutes(5)
 }

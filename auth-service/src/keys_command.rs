@@ -1,4 +1,4 @@
-//! `auth-service keys`: a look at the signing keys, and a hand on them.
+//! `auth-service keys`: lists, rotates, imports, re-encrypts and revokes managed signing keys.
 
 use clap::ArgMatches;
 use service_kit::settings::Source;
@@ -18,12 +18,12 @@ use crate::{
 ///
 /// # Errors
 ///
-/// Where the keys are not managed here, or the database is away or does not exist.
+/// If the keys are given in the settings, or if the database is unavailable or does not exist.
 pub async fn run(source: &mut Source, flags: &ArgMatches) -> Result<(), Failure> {
     match flags.subcommand() {
         Some(("list", _)) | None => {
-            // It shows nothing secret, so it needs no KEY_ENCRYPTION_KEY; one that is given must be
-            // the right one, so that this can be found out.
+            // The list contains no secrets, so `KEY_ENCRYPTION_KEY` is optional. If it is set it
+            // must be the right one, so that operators can check it.
             let database = DatabaseSettings::read(&config::DATABASE_URL, source);
             let sealer = config::KeySettings::read(source).sealer;
             source.finish()?;

@@ -1,8 +1,8 @@
-//! bcrypt for a thread that has several passwords to hash: those that come together are computed
-//! together, which takes a third of the time of one after the other.
+//! Computes several bcrypt hashes at once on one thread. This takes a third of the time that one
+//! after the other would take.
 //!
-//! A password is a list of steps ([`Steps`]). `Seats` goes through the lists of one thread and
-//! computes the bcrypt hashes that they ask for in lanes of their own.
+//! The work on a password is a list of steps ([`Steps`]). `Seats` executes the lists of one thread
+//! and computes the bcrypt hashes that they request in parallel lanes.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,19 +18,19 @@ use crate::password::{Memory, Step, Steps};
 /// How many hashes a thread computes at once.
 pub const WIDTH: usize = bcrypt_lanes::WIDTH;
 
-/// Rounds between two looks for new work: about half a millisecond.
+/// How many rounds are computed before the thread looks for new jobs: about half a millisecond.
 const SLICE: u32 = 8;
 
-/// The work of a thread, which hands its result on by itself.
+/// A job of a thread. It delivers its result itself.
 pub(crate) type Work = Box<dyn Steps<Result = ()> + Send>;
 
 struct Taken {
     work: Work,
-    /// The processor time of the thread when the work began.
+    /// The processor time of the thread when the job started.
     since: Duration,
 }
 
-/// The places of a thread for work under way.
+/// The slots of a thread for running jobs.
 pub(crate) struct Seats {
     taken: Vec<Option<Taken>>,
     lanes: Lanes<usize>,
@@ -38,39 +38,39 @@ pub(crate) struct Seats {
 }
 
 impl Seats {
-    /// So many places, [`WIDTH`] at most. A single one needs no lanes.
+    /// Creates this many slots, [`WIDTH`] at most. A single slot does not use lanes.
     pub(crate) fn new(width: usize, memory: Arc<Memory>) -> Self {
         let taken = (0..width.clamp(1, WIDTH)).map(|_| None).collect();
         Self { taken, lanes: Lanes::new(), memory }
     }
 
-    /// How many are taken.
+    /// How many slots are taken.
     pub(crate) fn busy(&self) -> usize {
         self.taken.iter().flatten().count()
     }
 
-    /// Whether one is free.
+    /// Whether a slot is free.
     pub(crate) fn has_room(&self) -> bool {
         self.busy() < self.taken.len()
     }
 
-    /// Begins work in a free place. Returns the processor time that the thread
-    /// has had meanwhile, if that was all of it.
+    /// Starts a job in a free slot. If it ends at once, returns the processor time that the thread
+    /// spent on it.
     pub(crate) fn begin(&mut self, work: Work) -> Option<Duration> {
         let place = self.taken.iter().position(Option::is_none)?;
         self.taken[place] = Some(Taken { work, since: thread_time() });
         self.go_on(place, None)
     }
 
-    /// Computes a little. Returns, where a piece of work has ended, the processor time that the
-    /// thread has had since it began.
+    /// Computes some rounds. If a job has ended, returns the processor time that the thread has
+    /// spent since it started.
     pub(crate) fn advance(&mut self) -> Option<Duration> {
         let (place, output) = self.lanes.advance(SLICE)?;
         self.go_on(place, Some(output))
     }
 
-    /// Goes on with the work at a place until it asks for a bcrypt hash that others can be computed
-    /// with, or ends. A panic ends it too: whoever waits for it is told by its absence.
+    /// Continues the job in a slot until it needs a bcrypt hash, which goes into a lane, or ends. A
+    /// panic ends it too; its receiver notices that the sender was dropped.
     fn go_on(&mut self, place: usize, mut computed: Option<Output>) -> Option<Duration> {
         let alone = self.taken.len() == 1;
         let taken = self.taken[place].as_mut()?;
@@ -92,7 +92,7 @@ impl Seats {
     }
 }
 
-/// The processor time that this thread has had.
+/// The processor time that this thread has used.
 fn thread_time() -> Duration {
     ThreadTime::now().as_duration()
 }

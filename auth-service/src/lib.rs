@@ -1,4 +1,4 @@
-//! The auth service: registers people, checks passwords, issues access tokens, manages the keys
+//! The auth service: registers accounts, checks passwords, issues access tokens, and manages the keys
 //! that sign them. [`App`] is the whole service; `main.rs` and the `latchkey` crate run it.
 
 pub mod blocklist;
@@ -63,17 +63,17 @@ pub const NAME: &str = "auth-service";
 /// The version of this service.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// How long the start waits for the database before it listens anyway. In this time whatever makes
-/// the start impossible, such as a wrong encryption key, ends it.
+/// How long the start waits for the database before the service listens anyway. A permanent error
+/// within this time, such as a wrong encryption key, ends the start.
 const START_PATIENCE: Duration = Duration::from_secs(4);
 
-/// Why the service does not start, or ends.
+/// Why the service does not start, or stops.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// An address cannot be bound, or a folder not be made.
+    /// An address cannot be bound, or a directory cannot be created.
     #[error("{0}")]
     System(String),
-    /// The database is not one that this version can use.
+    /// This version cannot use the database.
     #[error("DATABASE_URL: {0}")]
     Store(#[from] StoreError),
     /// The signing keys cannot be used.
@@ -102,7 +102,7 @@ impl BuildError {
     }
 }
 
-/// The service, listening but not accepting yet.
+/// The service. It is bound to its addresses but does not accept connections yet.
 #[derive(Debug)]
 pub struct App {
     server: Server,
@@ -111,12 +111,12 @@ pub struct App {
 }
 
 impl App {
-    /// Builds the service. It does not need the database yet: while that is away the service is
-    /// live, not ready, and answers 503.
+    /// Builds the service. The database does not have to be available: while it is not, the service is
+    /// live but not ready, and answers 503.
     ///
     /// # Errors
     ///
-    /// What makes a start impossible.
+    /// Errors that a retry cannot fix, such as an address that is in use.
     pub async fn build(
         settings: Settings,
         shutdown: CancellationToken,
@@ -159,7 +159,7 @@ impl App {
         ));
         let keys = keys(&store, settings.keys.ok_or(BuildError::NoKeys)?);
         if let Keys::Given(ring, _) = &keys {
-            // They do not need the database.
+            // These keys do not depend on the database, so they are published at once.
             service.publish_keys(ring.clone());
         }
         let preparation = Arc::new(Preparation {
@@ -220,13 +220,13 @@ impl App {
         Ok(Self { server, preparation, starting })
     }
 
-    /// Its rules, for whoever is in the same process.
+    /// The service layer, for callers in the same process.
     #[must_use]
     pub fn service(&self) -> &Arc<Service> {
         &self.preparation.service
     }
 
-    /// The clock that it goes by.
+    /// The clock of the database, which the service uses.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         self.preparation.store.clock()
@@ -238,12 +238,13 @@ impl App {
         &self.server
     }
 
-    /// Serves until the shutdown that was given to [`App::build`], and a little longer for what was
-    /// accepted before.
+    /// Serves until the shutdown that was given to [`App::build`], and then finishes the requests that
+    /// were already accepted.
     ///
     /// # Errors
     ///
-    /// Where a database that was away at the start turns out to be none that this version can use.
+    /// If the database was unavailable at the start and then turns out to be one that this version
+    /// cannot use.
     pub async fn run(self) -> Result<(), BuildError> {
         let Self { server, preparation, starting } = self;
         let close = async {
@@ -260,11 +261,12 @@ impl App {
     }
 }
 
-/// Runs the `outbox` or the `webhooks` subcommand: a look at what waits in a table, and a hand on it.
+/// Runs the `outbox` or the `webhooks` subcommand, which lists, retries or discards the entries of an
+/// outbox.
 ///
 /// # Errors
 ///
-/// Where the database is away or not migrated.
+/// If the database is unavailable or not migrated.
 pub async fn outbox_command(
     settings: &DatabaseSettings,
     table: &'static outbox::Table,
@@ -278,11 +280,11 @@ pub async fn outbox_command(
     Ok(())
 }
 
-/// The keys in the database, for the `keys` subcommand; `None` where they are given in the settings.
+/// The keys in the database, for the `keys` subcommand; `None` if the settings give the keys.
 ///
 /// # Errors
 ///
-/// Where the database is away or not migrated.
+/// If the database is unavailable or not migrated.
 pub async fn managed_keys(settings: Settings) -> Result<Option<ManagedKeys>, BuildError> {
     let store = existing_store(&settings.database).await?;
     Ok(match keys(&store, settings.keys.ok_or(BuildError::NoKeys)?) {
@@ -291,8 +293,7 @@ pub async fn managed_keys(settings: Settings) -> Result<Option<ManagedKeys>, Bui
     })
 }
 
-/// The store of a database that is there already: a command that looks at it or changes something in
-/// it does not create it.
+/// Opens a database that must already exist: a command that reads or changes it must not create it.
 async fn existing_store(settings: &DatabaseSettings) -> Result<Store, BuildError> {
     if let Database::Sqlite(file) = &settings.database {
         let path = file.get_filename();
@@ -305,7 +306,7 @@ async fn existing_store(settings: &DatabaseSettings) -> Result<Store, BuildError
     }
     let store = open_store(settings, &Metrics::default())?;
     store.check_migrated().await?;
-    // From now on the store tells the time of the database.
+    // The ping sets the clock of the store to that of the database.
     store.ping().await?;
     store.align_positions().await?;
     Ok(store)
@@ -384,8 +385,8 @@ fn database_check(store: Store, service: Arc<Service>) -> Check {
     })
 }
 
-/// Whether the tables are there. A newer version of the service may have added to them: this one goes
-/// on until it is replaced.
+/// Whether the tables exist. A newer version of the service may have added more of them; this version
+/// stays ready until it is replaced.
 fn schema_check(store: Store, service: Arc<Service>) -> Check {
     Check::new("schema", move || {
         let (store, service) = (store.clone(), Arc::clone(&service));
@@ -396,7 +397,7 @@ fn schema_check(store: Store, service: Arc<Service>) -> Check {
     })
 }
 
-/// Gives the service the keys for attempts and mail.
+/// Derives the keys for attempts and mail, and passes them to the service.
 fn use_root(service: &Service, root: &RootSecret) -> Result<(), KeysError> {
     service.use_subject_key(SubjectKey::new(&root.derive("subjects of attempts")[..]));
     if let Ok(mail) = service.mail() {

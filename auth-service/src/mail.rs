@@ -1,4 +1,4 @@
-//! Mail: what people are told, in which words, and how it leaves the house.
+//! Mail: messages, templates, the outbox, and transports.
 
 mod links;
 mod message;

@@ -1,4 +1,4 @@
-//! The boot story of the auth service: settings, telemetry, build, run.
+//! The entry point of the auth service: settings, telemetry, build, run.
 
 use std::process::ExitCode;
 

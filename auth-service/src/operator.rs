@@ -1,5 +1,5 @@
-//! The service as the commands of operators use it: the same rules on the same database, without edges,
-//! background work and tokens.
+//! The service layer for the commands of operators: the same rules on the same database, but without
+//! edges, background tasks or tokens.
 
 use service_kit::metrics::Metrics;
 
@@ -14,18 +14,18 @@ use crate::{
     use_root,
 };
 
-/// The service on a database that is there already. Without `KEY_ENCRYPTION_KEY`, or keys that are given,
-/// it cannot tell which attempts and mails are whose.
+/// The service on an existing database. Without `KEY_ENCRYPTION_KEY` or given keys it cannot derive the
+/// keys for attempts and mail, so it can read or write neither.
 ///
 /// # Errors
 ///
-/// Where the database is away, does not exist or is not migrated, or was made with another
+/// If the database is unavailable, does not exist or is not migrated, or was made with another
 /// `KEY_ENCRYPTION_KEY`.
 pub(crate) async fn service(settings: Settings) -> Result<Service, BuildError> {
     let metrics = Metrics::default();
     let store = existing_store(&settings.database).await?;
     let store = if settings.webhooks.is_some() { store.with_webhooks() } else { store };
-    // No command checks a password.
+    // Commands check no passwords, so one thread is enough.
     let hashing = Hashing::start(
         1,
         1,
@@ -38,7 +38,7 @@ pub(crate) async fn service(settings: Settings) -> Result<Service, BuildError> {
     let mail = settings.mail.map(|config| crate::mail(&store, config));
     let (is_tls, address) = (settings.runtime.tls.is_some(), settings.addresses.http);
     if let Some(mail) = &mail {
-        // A port that the system chooses is known to the running service alone.
+        // If the system chooses the port, only the running service knows it.
         if let Some(base) = own_url(is_tls, address).filter(|_| address.port() != 0) {
             mail.links.use_base(base);
         }
@@ -59,7 +59,7 @@ pub(crate) async fn service(settings: Settings) -> Result<Service, BuildError> {
             issuer: settings.issuer,
             limits: settings.limits,
             password_rules: settings.password_rules,
-            // An operator never chooses a password.
+            // Operators never choose passwords, so there is nothing to look up.
             breaches: None,
             sessions: settings.sessions,
             registration: settings.registration,

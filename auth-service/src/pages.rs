@@ -1,19 +1,21 @@
-//! The pages that a person sees who follows a link in a mail: `/account/reset-password` and
-//! `/account/verify-email`. They are static. The link's secret is in the fragment of the address, which
-//! browsers send to nobody; the script reads it there, waits for a click, and sends it to the API. So
-//! fetching a page, or running its script, uses no link up: scanners of mail do both.
+//! The pages behind the links in mails: `/account/reset-password` and `/account/verify-email`. They are
+//! static. The secret of the link is in the fragment of the URL, which browsers do not send to the
+//! server. A script reads it, waits for a click, and sends it to the API. So loading a page or running
+//! its script, as mail scanners do, does not use up the link.
 
 use axum::{Router, response::IntoResponse, routing::get};
 use http::{HeaderName, HeaderValue, header};
 
-/// What a page may do: load its own files and call its own service. Nothing inline, no frame around it,
-/// and a form that works only through the script, so that a password is never part of an address.
+/// Pages may load their own files and call their own service. Inline code, frames and native form
+/// submission are forbidden; without the last rule, a password could end up in a URL if the script
+/// fails.
 const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// Headers of every answer here. Nothing is kept, so that an update of the service is one of the pages.
+/// The headers of all responses here. Caching is off, so that an update of the service updates the
+/// pages.
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -25,7 +27,7 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
 const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
 
-/// The routes. Without mail there is no link to follow, and a service adds none of them.
+/// The routes. They are added only if mail is on, because without mail there are no links.
 pub fn routes() -> Router {
     let file = |content_type: HeaderValue, text: &'static str| {
         get(async move || (HEADERS, [(header::CONTENT_TYPE, content_type)], text).into_response())

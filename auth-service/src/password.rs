@@ -1,5 +1,5 @@
-//! Passwords at rest: which hashes this service makes, which ones it reads, and what checking a
-//! password costs.
+//! Password hashes: which formats this service creates, which ones it accepts, and how much work a
+//! check is.
 
 mod argon2;
 pub mod bcrypt;
@@ -22,7 +22,7 @@ pub use self::{
     steps::{Step, Steps, run},
 };
 
-/// A hash could not be made: a fault of the machine, never of the password.
+/// A hash could not be computed. The cause is the machine and never the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a password hash could not be computed")]
 pub struct HashError;

@@ -1,5 +1,5 @@
-//! What a service does beside its requests: the database is prepared, keys and counts are kept current, old
-//! rows are removed, and outboxes are delivered.
+//! Background tasks of the service: they prepare the database, refresh keys and counts, remove old rows,
+//! and deliver outboxes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,13 +17,13 @@ use crate::{
     use_root, webhooks,
 };
 
-/// How often old rows are removed and counted.
+/// The interval at which old rows are removed and the rest is counted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
-/// How often the schemes of the stored hashes are looked at: an import in another process may have
-/// brought others. It is a few steps in an index.
+/// The interval at which the schemes of stored hashes are read, because an import in another process may
+/// have added new ones. The query only takes a few steps in an index.
 const WORK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What has to be done with the database before the first request, and from time to time.
+/// Prepares the database before the first request, and maintains it afterwards.
 #[derive(Debug)]
 pub(crate) struct Preparation {
     pub(crate) store: Store,
@@ -31,22 +31,22 @@ pub(crate) struct Preparation {
     pub(crate) keys: Keys,
     pub(crate) sealer: Option<Arc<Sealer>>,
     pub(crate) migrate: bool,
-    /// What sends mail, if mail is on.
+    /// The worker that sends mail, if mail is on.
     pub(crate) post: Option<(Worker<Deliverer>, Backlog)>,
     /// How long events are kept.
     pub(crate) events: EventRules,
-    /// What tells a receiver of events, if there is one.
+    /// The worker that sends webhooks, if there is a receiver.
     pub(crate) webhooks: Option<(Worker<webhooks::Deliverer>, Backlog)>,
 }
 
 impl Preparation {
-    /// Does what has to be done before the first request.
+    /// Does everything that is needed before the first request.
     ///
     /// # Errors
     ///
-    /// What makes a start impossible, or has to be waited for.
+    /// Permanent errors, and temporary ones after which this should be retried.
     pub(crate) async fn run(&self) -> Result<(), BuildError> {
-        // This sets the clock. What takes no writes may be a standby that is about to be promoted.
+        // The ping sets the clock. A read-only database may be a standby that is about to be promoted.
         match self.store.ping().await {
             Ok(()) | Err(StoreError::ReadOnly) => {}
             Err(error) => return Err(error.into()),
@@ -76,7 +76,7 @@ impl Preparation {
             self.service.use_refresh_token_key(key);
         }
         use_root(&self.service, root)?;
-        // A failure only means a little less equal work until the next look.
+        // If this fails, the work of logins is slightly less equal until the next refresh.
         let _ = self.service.refresh_work().await;
         self.service.count_rows().await;
         self.service.publish_keys(ring);
@@ -84,8 +84,8 @@ impl Preparation {
         Ok(())
     }
 
-    /// Prepares, if that has not been done, and then keeps everything current. Returns only what
-    /// makes going on impossible.
+    /// Prepares the database unless that is done, and then runs all background tasks. Returns only on an
+    /// error that a retry cannot fix.
     pub(crate) async fn keep(&self, starting: Starting<BuildError>) -> BuildError {
         if let Err(error) = starting.finish().await {
             return error;
@@ -113,7 +113,7 @@ impl Preparation {
             }
         };
         let (post, webhooks) = (carry(self.post.as_ref()), carry(self.webhooks.as_ref()));
-        // None of them ends. On the heap: together they are large.
+        // None of these futures ends. They are boxed because together they are large.
         tokio::join!(
             Box::pin(work),
             Box::pin(prune),
@@ -124,7 +124,7 @@ impl Preparation {
         BuildError::System("the background work has ended".to_owned())
     }
 
-    /// Removes the events that are too old, or too many.
+    /// Removes the events that exceed the retention time or the maximum number.
     async fn prune_events(&self) {
         let (EventRules { retention, most }, now) = (self.events, self.store.now());
         let pruned = async {
@@ -140,7 +140,7 @@ impl Preparation {
     }
 }
 
-/// Delivers what is in an outbox, for ever; does nothing where there is none.
+/// Delivers an outbox, forever. Does nothing if there is no outbox.
 async fn carry<D: outbox::Deliver>(outbox: Option<&(Worker<D>, Backlog)>) {
     match outbox {
         Some((worker, backlog)) => {

@@ -1,15 +1,16 @@
-//! What the process may use: cores and memory, as its control group limits them.
+//! The resources that the process may use: cores and memory, as limited by its control group.
 
 use std::{fs, path::Path, thread};
 
-/// The cores that the process may use, by its affinity and its control group's quota.
+/// The number of cores that the process may use, by its affinity and the quota of its control
+/// group.
 #[must_use]
 pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The memory that the process may use, in bytes: the least of the limits of its control group and
-/// of those above it, or all there is. `None` where neither can be read.
+/// The memory that the process may use, in bytes: the lowest limit of its control group and of the
+/// groups above it, or else the memory of the machine. `None` if neither can be read.
 #[must_use]
 pub fn memory_limit() -> Option<u64> {
     [cgroup_limit(Path::new("/sys/fs/cgroup")), total_memory()].into_iter().flatten().min()
@@ -32,9 +33,9 @@ fn cgroup_limit(root: &Path) -> Option<u64> {
     [unified, legacy].into_iter().flatten().min()
 }
 
-/// The least limit from the group at `path` up to `root`.
+/// The lowest limit from the group at `path` up to `root`.
 fn least(root: &Path, path: &str, file: &str) -> Option<u64> {
-    // In a container the path is often that of the host, while `root` is the group itself.
+    // In a container, the path is often that of the host, while `root` is already the group itself.
     root.join(path)
         .ancestors()
         .take_while(|folder| folder.starts_with(root))

@@ -1,6 +1,6 @@
-//! The secret from which the keys for refresh tokens, attempts and mail are derived. All replicas
-//! share it: it is made once, and kept in the database, sealed as the signing keys are. `keys rewrap`
-//! seals it anew and does not change it.
+//! The secret from which the keys for refresh tokens, attempts and mail are derived. It is generated
+//! once, shared by all replicas, and stored encrypted in the database like the signing keys. `keys
+//! rewrap` re-encrypts it without changing it.
 
 use aws_lc_rs::{hmac, rand};
 use sql_kit::{read, transaction};
@@ -24,19 +24,20 @@ impl std::fmt::Debug for RootSecret {
 }
 
 impl RootSecret {
-    /// A root secret that is not kept in the database but follows from `secret`.
+    /// A root secret that is derived from `secret` and not stored in the database.
     #[must_use]
     pub(crate) fn of(secret: &[u8]) -> Self {
         Self(Zeroizing::new(secret.to_vec()))
     }
 
-    /// Loads the root secret, and makes it where there is none.
+    /// Loads the root secret, or generates it if there is none.
     ///
     /// # Errors
     ///
-    /// Where the database is away, or `sealer` is not the one that it was sealed with.
+    /// If the database is unavailable, or if the secret was encrypted with another key.
     pub(crate) async fn load(store: &Store, sealer: &Sealer) -> Result<Self, KeysError> {
-        // It is made once in the life of a database: whoever only looks waits for no other writer.
+        // It is generated only once, so a read comes first, which does not have to wait for other
+        // writers.
         let sealed = match read!(store, |unit| secrets::find(unit, NAME).await).await? {
             Some(sealed) => sealed,
             None => {
@@ -49,7 +50,7 @@ impl RootSecret {
         Ok(Self(sealer.open(NAME, &sealed)?))
     }
 
-    /// A key for one purpose: the HMAC-SHA-256 of the purpose's name under the root secret.
+    /// Derives a key for one purpose: the HMAC-SHA-256 of the purpose's name under the root secret.
     #[must_use]
     pub(crate) fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         let root = hmac::Key::new(hmac::HMAC_SHA256, &self.0);

@@ -1,4 +1,4 @@
-//! Every rule of the auth service, once, by subject. The edges call it and add nothing of their own.
+//! All rules of the auth service, by subject. The edges call them and add no rules of their own.
 
 mod accounts;
 pub mod admin;
@@ -62,62 +62,62 @@ pub struct Service {
     refusals: Refusals,
     throttle: Arc<Throttle>,
     password_rules: PasswordRules,
-    /// Nothing where breached passwords are not looked up.
+    /// `None` if breached passwords are not looked up.
     breaches: Option<BreachCheck>,
     sessions: SessionRules,
     refreshes: Refreshes,
     sizes: Sizes,
     registration: RegistrationRules,
-    /// Nothing where no mail is sent.
+    /// `None` if no mail is sent.
     mail: Option<Mail>,
-    /// Known once the database has been seen, if there is a `KEY_ENCRYPTION_KEY`.
+    /// Set once the database has been prepared, if there is a `KEY_ENCRYPTION_KEY`.
     refresh_tokens: OnceLock<RefreshTokenKey>,
-    /// Nothing until they have been loaded.
+    /// `None` until the keys have been loaded.
     keys: RwLock<Option<Arc<KeyRing>>>,
     prepared: AtomicBool,
-    /// What a failing login costs; see [`Work`].
+    /// The work of a failing login; see [`Work`].
     work: RwLock<Arc<Work>>,
 }
 
 /// The limits on logins and registrations.
 #[derive(Debug)]
 pub struct Limits {
-    /// On failed logins per account.
+    /// The limits on failed logins per account.
     pub failures: FailureLimits,
-    /// On logins per network.
+    /// The limit on logins per network.
     pub logins: NetworkLimit,
-    /// On registrations per network.
+    /// The limit on registrations per network.
     pub registrations: NetworkLimit,
 }
 
-/// What the service is made of.
+/// The dependencies and rules of the service.
 #[derive(Debug)]
 pub struct Parts {
-    /// Where accounts, sessions and the rest are.
+    /// The database.
     pub store: Store,
-    /// Where passwords are hashed.
+    /// The pool of hashing threads.
     pub hashing: Hashing,
     /// How a new password is hashed.
     pub scheme: Scheme,
-    /// What issues access tokens.
+    /// Issues access tokens.
     pub issuer: Issuer,
     /// The limits on logins and registrations.
     pub limits: Limits,
-    /// What a new password must be.
+    /// The rules for new passwords.
     pub password_rules: PasswordRules,
-    /// Nothing where breached passwords are not looked up.
+    /// `None` if breached passwords are not looked up.
     pub breaches: Option<BreachCheck>,
-    /// What sessions are allowed.
+    /// The rules for sessions.
     pub sessions: SessionRules,
-    /// Who may register, and what follows.
+    /// Who may register, and whether addresses are confirmed.
     pub registration: RegistrationRules,
-    /// Nothing where no mail is sent.
+    /// `None` if no mail is sent.
     pub mail: Option<Mail>,
 }
 
 impl Service {
-    /// The service of `parts`. It issues no token before [`Service::publish_keys`], and checks no
-    /// password before [`Service::use_subject_key`].
+    /// Creates the service. It issues no tokens before [`Service::publish_keys`], and checks no
+    /// passwords before [`Service::use_subject_key`].
     #[must_use]
     pub fn new(parts: Parts, metrics: &Metrics) -> Self {
         let Parts {
@@ -163,18 +163,18 @@ impl Service {
         }
     }
 
-    /// What a new password must be.
+    /// The rules for new passwords.
     #[must_use]
     pub const fn password_rules(&self) -> &PasswordRules {
         &self.password_rules
     }
 
-    /// Takes up the key under which attempts are counted.
+    /// Sets the key under which attempts are counted.
     pub fn use_subject_key(&self, key: SubjectKey) {
         self.throttle.use_key(key);
     }
 
-    /// Takes up the key of the refresh tokens. The first one stays.
+    /// Sets the key of refresh tokens. Only the first call has an effect.
     pub fn use_refresh_token_key(&self, key: RefreshTokenKey) {
         let _ = self.refresh_tokens.set(key);
     }
@@ -183,22 +183,22 @@ impl Service {
         self.refresh_tokens.get()
     }
 
-    /// Takes up the present signing keys.
+    /// Sets the current signing keys.
     pub fn publish_keys(&self, ring: KeyRing) {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(ring));
     }
 
-    /// The present signing keys, if they have been loaded.
+    /// The current signing keys, if they have been loaded.
     #[must_use]
     pub fn keys(&self) -> Option<Arc<KeyRing>> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes up which schemes the stored hashes have.
+    /// Reads the schemes of the stored hashes, and adapts the work of logins to them.
     ///
     /// # Errors
     ///
-    /// Where the database is away.
+    /// If the database is unavailable.
     pub async fn refresh_work(&self) -> Result<(), Error> {
         let stored = read!(self.store, |unit| rows::hash_schemes(unit).await).await?;
         let work = Work::new(self.scheme, stored.iter().filter_map(|scheme| scheme.parse().ok()));
@@ -215,11 +215,11 @@ impl Service {
                 self.store.count_events().await?,
             ))
         };
-        // A count that is not known is not shown, rather than the last one.
+        // If counting fails, the metric shows no value instead of an old one.
         self.sizes.set(sizes.await.ok());
     }
 
-    /// Removes the rows that no longer count.
+    /// Removes expired rows.
     pub async fn prune(&self) {
         let now = self.store.now();
         let pruned = async {
@@ -245,12 +245,13 @@ impl Service {
         })
     }
 
-    /// Notes that the database has been prepared, keys included.
+    /// Records that the database has been prepared, including the keys.
     pub fn set_prepared(&self) {
         self.prepared.store(true, Relaxed);
     }
 
-    /// Whether the database has been prepared. Before that only the keys can be asked for.
+    /// Whether the database has been prepared. Before that, the service only answers requests for
+    /// its keys.
     #[must_use]
     pub fn is_prepared(&self) -> bool {
         self.prepared.load(Relaxed)

@@ -13,29 +13,29 @@ pub use self::{
 };
 use crate::throttle::NetworkLimit;
 
-/// The longest `User-Agent` that a session remembers, in characters.
+/// The longest `User-Agent` that is stored with a session, in characters.
 const USER_AGENT_MAX: usize = 200;
 
-/// What sessions are allowed.
+/// The rules for sessions.
 #[derive(Debug)]
 pub struct SessionRules {
-    /// Whether there are refresh tokens at all.
+    /// Whether refresh tokens are issued.
     pub are_on: bool,
     /// How long a session lives without a refresh.
     pub idle_timeout: Duration,
     /// How long a session lives at most.
     pub lifetime: Duration,
-    /// How long a refresh token that was consumed still gets its successor again.
+    /// For how long after its use a refresh token still returns its successor.
     pub retry_window: Duration,
-    /// How many sessions an account has at most; 0: any number.
+    /// The most sessions that an account can have; 0 means no limit.
     pub per_account: u32,
     /// The limit on refreshes per network.
     pub refreshes: NetworkLimit,
 }
 
 impl SessionRules {
-    /// When a session ends that was begun at `created_at` and used `now`: the nearer of the idle and the
-    /// absolute end.
+    /// When a session that was started at `created_at` and used at `now` expires: at its idle timeout or
+    /// at the end of its lifetime, whichever is earlier.
     #[must_use]
     pub fn expires_at(&self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
         let after = |time: DateTime<Utc>, span| {
@@ -46,8 +46,7 @@ impl SessionRules {
     }
 }
 
-/// What a session remembers of the program that began it: its `User-Agent`, cut, without control
-/// characters.
+/// The `User-Agent` of the program that starts a session, truncated and without control characters.
 #[must_use]
 pub fn user_agent(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(USER_AGENT_MAX).collect()

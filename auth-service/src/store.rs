@@ -1,6 +1,5 @@
-//! The store: what the service keeps in its database, by subject. A subject's module has functions
-//! that work on a [`Unit`], so that several subjects can be written in one transaction; one suite of
-//! tests runs them on both engines (`tests/it/store.rs`).
+//! The store: the database of the service, by subject. The functions of a subject's module work on a [`Unit`], so that
+//! one transaction can write several subjects. One test suite runs them on both engines (`tests/it/store.rs`).
 
 pub mod account_list;
 pub mod accounts;
@@ -69,49 +68,48 @@ pub static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| Migrations {
     sqlite: migrations!("sqlite"),
 });
 
-/// The database of the auth service. Every operation ([`sql_kit::read`],
-/// [`sql_kit::write_one`], [`sql_kit::transaction`]) is atomic, durable when it returns, and bounded in time. Clones share the
-/// connections.
+/// The database of the auth service. Every operation ([`sql_kit::read`], [`sql_kit::write_one`],
+/// [`sql_kit::transaction`]) is atomic, durable when it returns, and limited in time. Clones share the connection pool.
 #[derive(Debug, Clone)]
 pub struct Store {
     sql: Sql,
-    /// Where events are told to a receiver, if there is one.
+    /// The outbox of webhooks, if there is a receiver.
     webhooks: Option<Arc<Outbox>>,
 }
 
 impl Store {
-    /// Opens the store. Nothing is connected before the first operation.
+    /// Opens the store. The first operation opens a connection.
     ///
     /// # Errors
     ///
-    /// Where the folder of a SQLite file cannot be made.
+    /// If the directory of a SQLite file cannot be created.
     pub fn open(database: &Database, options: PoolOptions) -> io::Result<Self> {
         Ok(Self { sql: Sql::open(database, options)?, webhooks: None })
     }
 
-    /// Has every event that is recorded told to a receiver too.
+    /// Queues a webhook for every recorded event.
     #[must_use]
     pub fn with_webhooks(mut self) -> Self {
         self.webhooks = Some(Arc::new(Outbox::new(self.sql.clone(), &WEBHOOKS)));
         self
     }
 
-    /// The events that wait to be told, if they are told.
+    /// The outbox of webhooks, if webhooks are on.
     #[must_use]
     pub fn webhooks(&self) -> Option<&Outbox> {
         self.webhooks.as_deref()
     }
 
-    /// Runs the migrations that are missing. Safe when several replicas do it at once.
+    /// Runs the missing migrations. Several replicas may do so at the same time.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Newer`] for a database that knows more migrations than we do.
+    /// [`StoreError::Newer`] if the database has migrations that this version does not know.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         self.sql.migrate(&MIGRATIONS).await
     }
 
-    /// Checks that the database has our migrations, no fewer and no more.
+    /// Checks that the database has exactly the migrations of this version.
     ///
     /// # Errors
     ///
@@ -120,7 +118,7 @@ impl Store {
         self.sql.check_migrated(&MIGRATIONS).await
     }
 
-    /// The present time, by the database's clock.
+    /// The current time, by the database's clock.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.sql.clock().now()

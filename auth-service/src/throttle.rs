@@ -1,11 +1,11 @@
-//! Throttling: how many failed checks of its password an account is allowed, and how many requests a
-//! network. Everything that checks a password goes through [`Throttle`]: it admits an attempt, and
-//! gives a [`Permit`] with which the outcome is settled.
+//! Throttling: limits failed password checks per account, and requests per network. Every password
+//! check goes through [`Throttle`], which admits the attempt and returns a [`Permit`] to settle its
+//! outcome.
 //!
-//! Failures are counted in the database, which replicas share and a restart keeps. An attempt is
-//! counted there as pending before the password is looked at: while failures and pending attempts
-//! together reach the limit, further ones wait. So any number of attempts at once gets no more tries
-//! than the same number one by one, and right passwords at once are no failures.
+//! Failures are counted in the database, which replicas share and which survives a restart. An
+//! attempt counts as pending before its password is checked: while failures and pending attempts
+//! together reach the limit, further attempts wait. So concurrent attempts get no more tries than
+//! sequential ones, and concurrent correct logins do not count as failures.
 
 mod counters;
 mod guard;
@@ -22,13 +22,13 @@ pub use self::{
     network::NetworkLimit,
 };
 
-/// What an attempt names, as a key of the tables: the HMAC-SHA-256 of the email in the form that is
-/// compared. So the tables hold no address, nor anything by which one can be guessed without the key,
-/// and their keys have one size.
+/// The key of an attempt in the tables: the HMAC-SHA-256 of the normalised email. So the tables
+/// contain no addresses, nobody without the key can test guesses against them, and all keys have the
+/// same size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subject(pub [u8; 32]);
 
-/// Makes [`Subject`]s.
+/// Computes [`Subject`]s.
 #[derive(Clone)]
 pub struct SubjectKey(hmac::Key);
 
@@ -39,14 +39,14 @@ impl std::fmt::Debug for SubjectKey {
 }
 
 impl SubjectKey {
-    /// A key made of a secret that all replicas share and that is used for nothing else.
+    /// Creates the key from a secret that all replicas share and that has no other purpose.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// The subject of an attempt with this email, valid or not. Letter case and spaces around it give
-    /// no new budget.
+    /// The subject of an attempt with this email, valid or not. Variants in letter case or
+    /// surrounding spaces have the same subject, so they share one limit.
     #[must_use]
     pub fn subject(&self, email: &str) -> Subject {
         let tag = hmac::sign(&self.0, email.trim().to_lowercase().as_bytes());
@@ -56,20 +56,20 @@ impl SubjectKey {
     }
 }
 
-/// A limit that was reached.
+/// A limit that is exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exhausted {
-    /// Which one, as `RateLimit-Policy` names it.
+    /// Its name in `RateLimit-Policy`.
     pub policy: &'static str,
-    /// How many it allows.
+    /// How many requests or failures it allows.
     pub quota: u32,
-    /// Over which time.
+    /// The window in which it counts.
     pub window: Duration,
-    /// How long until it allows more.
+    /// When it allows more.
     pub retry_after: Duration,
 }
 
-/// The names of the limits, as `RateLimit-Policy` and the metrics have them.
+/// The names of the limits in `RateLimit-Policy` and in the metrics.
 pub mod policy {
     /// On failed logins per account and network.
     pub const FAILURES_PER_PAIR: &str = "login-failures-per-pair";
@@ -88,19 +88,19 @@ pub mod policy {
         [FAILURES_PER_PAIR, FAILURES_PER_ACCOUNT, LOGINS, REGISTRATIONS, REFRESHES, MAILS];
 }
 
-/// Counts what limits have refused.
+/// Counts refusals by limit.
 #[derive(Debug, Clone)]
 pub struct Refusals(Counts);
 
 impl Refusals {
-    /// Shows them in `metrics`.
+    /// Publishes the counts in `metrics`.
     #[must_use]
     pub fn observed_by(metrics: &Metrics) -> Self {
         let help = "Requests that a limit has refused";
         Self(metrics.counts("auth.throttled_requests", help, "policy", &policy::ALL))
     }
 
-    /// Counts one.
+    /// Counts one refusal.
     pub fn count(&self, exhausted: &Exhausted) {
         self.0.count(exhausted.policy);
     }

@@ -1,4 +1,4 @@
-//! Access tokens: JWTs as RFC 9068 has them, signed by the active key.
+//! Access tokens: JWTs in the profile of RFC 9068, signed by the active key.
 
 use std::time::Duration;
 
@@ -11,30 +11,30 @@ use crate::{
     keys::{CryptoError, SigningKey},
 };
 
-/// What goes into every token.
+/// Issues access tokens. Its fields are the same in every token.
 #[derive(Debug, Clone)]
 pub struct Issuer {
-    /// `iss`: who issues it.
+    /// `iss`: the issuer.
     pub issuer: String,
-    /// `aud`: whom it is meant for.
+    /// `aud`: the audience.
     pub audience: String,
-    /// How long it lives.
+    /// The lifetime of a token.
     pub ttl: Duration,
 }
 
-/// Whom a token is for.
+/// The claims of a token that depend on the account.
 #[derive(Debug, Clone, Copy)]
 pub struct Grant<'a> {
     /// `sub`: the account.
     pub account: AccountId,
     /// `email`: its email.
     pub email: &'a Email,
-    /// `gen`: the generation of its credentials. A token with a lower one than the account has is
-    /// revoked.
+    /// `gen`: the generation of its credentials. A token with a lower generation than the account
+    /// is revoked.
     pub generation: i64,
     /// `sid`: the session, for a login with `offline_access`.
     pub session: Option<Uuid>,
-    /// `email_verified`, where addresses are confirmed.
+    /// `email_verified`, if addresses are confirmed.
     pub email_verified: Option<bool>,
 }
 
@@ -59,7 +59,7 @@ impl Issuer {
     ///
     /// # Errors
     ///
-    /// Where signing fails, which for a key that was accepted once is a fault of the machine.
+    /// If signing fails. For a valid key that is a failure of the machine.
     pub fn issue(
         &self,
         grant: Grant<'_>,

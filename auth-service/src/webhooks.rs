@@ -1,7 +1,7 @@
-//! Webhooks: events, told to a receiver of the operator's as they happen, by Standard Webhooks
-//! (<https://www.standardwebhooks.com/>). Each is written to an outbox in the transaction of its event,
-//! and sent by a worker until the receiver has taken it: at least once, and in order for each account.
-//! Nobody who logs in or registers waits for the receiver.
+//! Webhooks: events are sent to the operator's receiver as they happen, in the format of Standard
+//! Webhooks (<https://www.standardwebhooks.com/>). A webhook is added to an outbox in the transaction
+//! of its event, and a worker sends it until the receiver has accepted it: at least once, and in order
+//! for each account. Logins and registrations never wait for the receiver.
 
 mod sender;
 mod signature;
@@ -19,5 +19,5 @@ pub static WEBHOOKS: Table = outbox::table!(
     table: "webhooks", id: "id", metrics: "auth.webhook.outbox", event: "webhook", what: "webhooks"
 );
 
-/// After this time a webhook that could not be delivered is given up.
+/// A webhook that could not be delivered is discarded after this time.
 pub const LIFETIME: TimeDelta = TimeDelta::days(3);

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Stand-ins for the images that Dockerfile and docker-compose.yml pull, for machines that reach package
-# registries and no registry of images: Debian by debootstrap, this machine's Rust and crates, Debian's
-# Postgres. To be sourced after tools.sh, as root.
+# Substitutes for the images that Dockerfile and docker-compose.yml pull, for machines that cannot
+# reach an image registry: Debian by debootstrap, with this machine's Rust and crates, and with
+# Debian's Postgres. Source it after tools.sh, as root.
 
-# base_images FOLDER: makes the trees rust, debian and postgres in it, once.
+# base_images FOLDER: creates the root file systems rust, debian and postgres in it, unless they exist.
 base_images() {
   local folder=$1 bin
   tools_debian debootstrap debootstrap
@@ -17,7 +17,7 @@ base_images() {
   fi
   if [[ ! -e $folder/postgres.done ]]; then
     base_images_with "$folder" postgres postgresql
-    # As the official image: its user, its folder, its programs on the path.
+    # As in the official image: its user, its folder, its programs on the PATH.
     chroot "$folder/postgres" sh -c '
       usermod -u 70 postgres && groupmod -g 70 postgres &&
       install -d -o 70 -g 70 -m 1777 /var/lib/postgresql/data /var/run/postgresql
@@ -29,14 +29,15 @@ base_images() {
     touch "$folder/postgres.done"
   fi
   if [[ ! -e $folder/rust.done ]]; then
-    # What rust:slim has beside Rust.
+    # The other packages of rust:slim.
     base_images_with "$folder" rust gcc libc6-dev ca-certificates
     mkdir -p "$folder/rust/opt/rust" "$folder/rust/opt/cargo/registry"
     cp -a "$(rustc --print sysroot)/." "$folder/rust/opt/rust/"
     rm -rf "$folder/rust/opt/rust/share/doc"
     touch "$folder/rust.done"
   fi
-  # The crates of the lock file, which the build cannot fetch, and what makes the bill of materials.
+  # The crates in the lock file, which the build cannot download, and the tool for the bill of
+  # materials.
   cargo fetch --locked
   local version
   version=$(sed -n 's/^ARG CARGO_SBOM_VERSION=//p' Dockerfile)
@@ -49,7 +50,7 @@ base_images() {
     "$folder/rust/opt/cargo/registry/"
 }
 
-# base_images_with FOLDER NAME PACKAGE...: a copy of the tree debian with packages.
+# base_images_with FOLDER NAME PACKAGE...: creates a copy of debian with these packages.
 base_images_with() {
   local folder=$1 tree=$1/$2
   shift 2

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Finds Chromium, under whichever name the machine has it. To be sourced.
+# Finds Chromium, whatever its program is called on this machine. To be sourced.
 
-# chromium_find: sets and exports CHROMIUM, the browser's program, unless the caller has set it.
+# chromium_find: sets and exports CHROMIUM to the path of the browser, unless it is already set.
 chromium_find() {
   local name
   if [[ -n ${CHROMIUM:-} ]]; then

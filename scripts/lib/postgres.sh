@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# A private, throw-away Postgres for tests.
+# Runs a private, temporary Postgres for tests.
 #
 #   scripts/lib/postgres.sh COMMAND [ARG...]   runs COMMAND with TEST_POSTGRES_URL set
 #   scripts/lib/postgres.sh                    prints the URL and stays until interrupted
 #
-# Sourced, it gives postgres_start, postgres_stop, postgres_create_database and
-# postgres_drop_database. The server listens on a free port of 127.0.0.1 only,
-# has no Unix socket and asks for a random password. Its files are in a
-# temporary directory that postgres_stop deletes. fsync stays on: the tests that
-# kill the database must find what the disk would have.
+# If it is sourced, it provides postgres_start, postgres_stop, postgres_create_database and
+# postgres_drop_database. The server only listens on a free port of 127.0.0.1, has no Unix socket
+# and requires a random password. Its files are in a temporary directory that postgres_stop deletes.
+# fsync stays on, because tests that kill the database must find what would be on the disk.
 #
-# This works with bash 3.2, which is what macOS has.
+# This must work with bash 3.2, the version on macOS.
 
 set -euo pipefail
 
@@ -24,11 +23,12 @@ postgres_die() {
   return 1
 }
 
-# Prints every directory that may hold server binaries, one a line.
+# Prints every directory that may contain server binaries, one per line.
 postgres_candidates() {
   local found
   if found=$(command -v pg_ctl); then
-    # Distributions link single programs into PATH; the rest are at the target.
+    # Distributions put links to single programs into PATH; the others are next to the link's
+    # target.
     while [[ -L $found ]]; do
       local target
       target=$(readlink "$found")
@@ -50,7 +50,7 @@ postgres_candidates() {
     /Applications/Postgres.app/Contents/Versions/*/bin
 }
 
-# Sets POSTGRES_BIN to the newest server found, or fails.
+# Sets POSTGRES_BIN to the newest server found. Fails if there is none.
 postgres_find() {
   local dir version best=0
   while IFS= read -r dir; do
@@ -103,11 +103,11 @@ postgres_ensure() {
     'superuser URL of a running one'
 }
 
-# Runs a server program as POSTGRES_USER: the server refuses to run as root.
+# Runs a server program as POSTGRES_USER, because the server refuses to run as root.
 postgres_run() {
   (
-    # The caller's directory may be closed to that user, and the caller's
-    # settings for clients (PGDATA, PGPORT, ...) are not meant for this server.
+    # That user may not have access to the caller's directory, and the caller's settings for clients
+    # (PGDATA, PGPORT, ...) must not affect this server.
     cd "$POSTGRES_DIR"
     unset "${!PG@}"
     if [[ -z $POSTGRES_USER ]]; then
@@ -123,9 +123,9 @@ postgres_run() {
   )
 }
 
-# Prints a port of 127.0.0.1 that nothing listens on, below the range from which
-# systems choose ports by themselves. It stays free only by chance: who binds it
-# must be ready to fail.
+# Prints a port of 127.0.0.1 on which nothing listens, below the range that systems use for
+# automatic ports. Another process may take it at any time, so the caller must handle a failure to
+# bind it.
 free_port() {
   local port
   while :; do
@@ -140,7 +140,7 @@ random_hex() {
   od -An -N16 -tx1 /dev/urandom | tr -d ' \n'
 }
 
-# Sets POSTGRES_DIR to a new directory, and POSTGRES_USER to who is to run a server in it.
+# Sets POSTGRES_DIR to a new directory, and POSTGRES_USER to the user that runs a server in it.
 postgres_make_directory() {
   local parent
   if ((EUID == 0)); then
@@ -149,7 +149,7 @@ postgres_make_directory() {
       POSTGRES_USER=postgres
     fi
   fi
-  # A TMPDIR of root's own may be closed to the server's user.
+  # The server's user may not have access to root's TMPDIR.
   for parent in "${TMPDIR:-/tmp}" /tmp; do
     POSTGRES_DIR=$(mktemp -d "${parent%/}/latchkey-postgres.XXXXXX")
     if [[ -n $POSTGRES_USER ]]; then
@@ -162,8 +162,8 @@ postgres_make_directory() {
   [[ -n $POSTGRES_DIR ]] || postgres_die 'no temporary directory that the server may use' || return
 }
 
-# Sets POSTGRES_URL: to TEST_POSTGRES_URL if that is set, else to a server that
-# it starts. The caller traps EXIT with postgres_stop before it calls this.
+# Sets POSTGRES_URL to TEST_POSTGRES_URL if that is set, else to the URL of a server that it starts.
+# The caller must trap EXIT with postgres_stop before it calls this.
 postgres_start() {
   if [[ -n ${TEST_POSTGRES_URL:-} ]]; then
     POSTGRES_URL=$TEST_POSTGRES_URL
@@ -179,14 +179,14 @@ postgres_start() {
   if [[ -n $POSTGRES_USER ]]; then
     chown "$POSTGRES_USER" "$POSTGRES_DIR/password"
   fi
-  # --no-sync leaves out only the flush of the files of initdb itself.
+  # --no-sync only skips flushing the files of initdb itself.
   if ! postgres_run "$POSTGRES_BIN/initdb" --pgdata="$POSTGRES_DIR/data" --no-sync \
     --username=postgres --auth=scram-sha-256 --pwfile="$POSTGRES_DIR/password" \
     --encoding=UTF8 --locale=C >"$POSTGRES_DIR/initdb.log" 2>&1; then
     cat "$POSTGRES_DIR/initdb.log" >&2
     postgres_die 'initdb failed' || return
   fi
-  # Neither replication nor large buffers: they only cost time at the start.
+  # Replication and large buffers would only slow down the start.
   cat >>"$POSTGRES_DIR/data/postgresql.conf" <<-CONF
 	listen_addresses = '127.0.0.1'
 	unix_socket_directories = ''
@@ -196,11 +196,11 @@ postgres_start() {
 	max_wal_senders = 0
 	CONF
 
-  # Another process may take the port between the choice and the start.
+  # Another process may take the port before the server binds it.
   for attempt in 1 2 3 4 5; do
     port=$(free_port)
-    # pg_ctl detaches the server from the terminal, so that a ^C ends the tests
-    # first, which still drop their databases.
+    # pg_ctl detaches the server from the terminal, so that ^C stops the tests first, which then
+    # still can drop their databases.
     if postgres_run "$POSTGRES_BIN/pg_ctl" start --wait --silent --timeout=60 \
       --pgdata="$POSTGRES_DIR/data" --log="$POSTGRES_DIR/log" --options="-p $port" \
       >"$POSTGRES_DIR/pg_ctl.log" 2>&1 </dev/null; then
@@ -218,7 +218,7 @@ postgres_start() {
 postgres_stop() {
   [[ -n $POSTGRES_DIR ]] || return 0
   if [[ -e $POSTGRES_DIR/data/postmaster.pid ]]; then
-    # At once and without a checkpoint: nobody reads these files again.
+    # Stop at once and without a checkpoint, because nobody reads these files again.
     postgres_run "$POSTGRES_BIN/pg_ctl" stop --silent --mode=immediate \
       --pgdata="$POSTGRES_DIR/data" >/dev/null 2>&1 || true
   fi
@@ -230,7 +230,7 @@ postgres_stop() {
 postgres_execute() {
   local psql=$POSTGRES_BIN/psql
   [[ -x $psql ]] || psql=$(command -v psql) || {
-    # With TEST_POSTGRES_URL set, nothing has looked for the programs yet.
+    # If TEST_POSTGRES_URL is set, the programs have not been looked for yet.
     postgres_ensure || return
     psql=$POSTGRES_BIN/psql
     [[ -x $psql ]] || psql=psql
@@ -241,20 +241,20 @@ postgres_execute() {
 # Creates the database $1 and prints its URL.
 postgres_create_database() {
   postgres_execute "CREATE DATABASE \"$1\"" || return
-  # Everything but the path stays, parameters like sslmode included.
+  # Only the path is replaced; parameters such as sslmode stay.
   local base=${POSTGRES_URL%%\?*} parameters=''
   [[ $POSTGRES_URL != *\?* ]] || parameters="?${POSTGRES_URL#*\?}"
   printf '%s\n' "${base%/*}/$1$parameters"
 }
 
-# Drops the database $1 and whatever is connected to it.
+# Drops the database $1, and closes its connections.
 postgres_drop_database() {
   postgres_execute "DROP DATABASE IF EXISTS \"$1\" WITH (FORCE)"
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
   trap postgres_stop EXIT
-  # A signal ends the script by way of EXIT, with the status that names it.
+  # A signal ends the script through the EXIT trap, with the status for that signal.
   trap 'exit 130' INT
   trap 'exit 143' TERM
   trap 'exit 129' HUP

@@ -30,17 +30,17 @@ PROMETHEUS = ROOT / "deploy/prometheus/prometheus.yml"
 DASHBOARD = ROOT / "deploy/grafana/latchkey.json"
 OPERATIONS = ROOT / "docs/operations.md"
 
-# The example configuration has these targets.
+# The targets in the example configuration.
 STANDARD = {"auth-service": "127.0.0.1:9464", "user-service": "127.0.0.1:9465"}
-# Series that Prometheus makes itself.
+# Series that Prometheus creates itself.
 OF_PROMETHEUS = {"up", "ALERTS"}
-# OpenTelemetry calls a gauge so; promtool would keep the ending for histograms.
+# OpenTelemetry defines this name for a gauge, but promtool reserves the suffix for histograms.
 LINT = {"db_client_connection_count"}
-# What OpenMetrics adds to the name of a family of these types.
+# The suffixes that OpenMetrics adds to the names of these metric types.
 ENDINGS = {"counter": "_total", "info": "_info"}
 DURATIONS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
-# How long a request may take that hashes no password: generous, since this machine may do other
-# work too. An exporter that a request waits for would take its time-out of 10 s.
+# The time limit of a request that hashes no password. It is generous, because this machine may be
+# busy. If a request waited for an exporter, it would take the exporter's timeout of 10 s.
 SLOW = 2.0
 
 passed = failed = 0
@@ -164,7 +164,7 @@ class Latchkey(Program):
             setattr(self, flag.replace("-", "_"), f"127.0.0.1:{port}")
             flags += [f"--{flag}-addr", f"127.0.0.1:{port}"]
         self.metrics = {"auth-service": self.auth_admin, "user-service": self.user_admin}
-        # The cheapest hash: what is measured here is not hashing.
+        # The cheapest hash, because hashing is not what is measured here.
         settings = {"LOG_FORMAT": "json", "BCRYPT_COST": "10", **env}
         super().__init__(work, name, [sys.argv[1], "--ephemeral", *flags], settings)
 
@@ -372,7 +372,8 @@ def test_queries(kind, queries, series):
     """Every selector of the queries must find series, and every label that they group by exist."""
     wrong = []
     for name, expression in queries:
-        # What is not there in this run has its rules tested with made-up series (alerts_test.yml).
+        # Rules for metrics that do not occur in this run are tested with synthetic series
+        # (alerts_test.yml).
         if all(metric in ABSENT for metric, _ in selectors(expression)):
             continue
         own = {label for metric, labels in series for label in labels
@@ -438,9 +439,9 @@ def leave(latchkey):
                  scrape(latchkey)["auth-service"], 5)
 
 
-# By OTLP a sum comes once something was counted, and nobody here asks for a mail.
+# OTLP exports a sum only after the first count, and nothing here requests a mail.
 NOT_COUNTED = {"auth_mail_outbox_attempts"}
-# What there is only with TLS, a look-up of breached passwords or webhooks.
+# Metrics that only exist with TLS, a look-up of breached passwords, or webhooks.
 ABSENT = {"auth_breach_checks_total", "tls_certificate_end_time_seconds", "auth_webhook_outbox_depth",
           "auth_webhook_outbox_age_seconds", "auth_webhook_outbox_attempts_total"}
 
@@ -451,8 +452,8 @@ def scrape(latchkey):
 
 def test_exposition(texts):
     for job, text in texts.items():
-        # promtool reads the text format before OpenMetrics: no ending is left off there, and there is
-        # no type for information.
+        # promtool reads the older text format, which keeps the suffixes in the names and has no info
+        # type.
         older = text
         for name, kind in families(text).items():
             older = re.sub(rf"^# (HELP|TYPE) {name} ", rf"# \1 {name}{ENDINGS.get(kind, '')} ", older,
@@ -475,7 +476,7 @@ def test_exposition(texts):
     section = re.search(r"^## Metrics$.*?(?=^## )", OPERATIONS.read_text(), re.M | re.S)[0]
     documented = {}
     for name, labels in re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.M):
-        # A label with its values has a colon after it.
+        # A label with its values is followed by a colon.
         documented[name] = set(re.findall(r"`(\w+)`", labels.split(":")[0]))
     for absent in ABSENT - exposed.keys():
         documented.pop(absent, None)
@@ -535,7 +536,7 @@ def test_prometheus(work, latchkey, person, alert_count, queries):
         if not check("Prometheus scrapes both services", up,
                      f"{prometheus.get('targets')}\n{prometheus.text()[-2000:]}"):
             return
-        # Some scrapes with work between them, so that there are rates.
+        # Scrape several times with requests in between, so that rates can be computed.
         for _ in range(12):
             make_traffic_again(latchkey, person)
             time.sleep(1)
@@ -581,7 +582,7 @@ def make_traffic_again(latchkey, person):
 
 
 def test_metrics(work, alert_count, queries):
-    # One thread and little patience, so that a few logins are too many.
+    # One thread and a short queue timeout, so that a few logins cause overload.
     with Latchkey(work, "latchkey-prometheus", HASH_WORKERS="1", HASH_QUEUE_TIMEOUT="1",
                   LOGIN_FAILURES_PER_PAIR="3", LOGINS_PER_MINUTE="0").ready() as latchkey:
         person = Person(latchkey)
@@ -607,7 +608,7 @@ class Collector(Program):
                           "http/protobuf": f"http://127.0.0.1:{http_port}"}
         self.received = work / f"{name}.jsonl"
         config = work / f"{name}.json"
-        # JSON is YAML.
+        # JSON is a subset of YAML.
         config.write_text(json.dumps({
             "receivers": {"otlp": {"protocols": {
                 "grpc": {"endpoint": f"127.0.0.1:{grpc_port}"},
@@ -625,7 +626,7 @@ class Collector(Program):
         return self.received.read_text() if self.received.exists() else ""
 
     def documents(self):
-        # The last line may not be complete yet.
+        # The last line may still be incomplete.
         return [json.loads(line) for line in self.raw().splitlines(True) if line.endswith("\n")]
 
     def spans(self):
@@ -707,14 +708,14 @@ def test_otlp(work, protocol):
         def of(name):
             return [span for span in collector.spans() if span["traceId"] == traces[name].id]
 
-        # The call to the auth service comes after the answer to the DELETE.
+        # The call to the auth service follows the response to the DELETE.
         until(lambda: any(span["service"] == "auth-service" and span["kind"] == SERVER
                           for span in of("delete")))
         until(lambda: {("auth-service", "auth.throttled_requests"), ("user-service", "user.jwks.age")}
               <= collector.metrics().keys())
         texts = scrape(latchkey)
 
-        # Sent at the end of the process, not by its interval.
+        # This is sent at the end of the process, before the export interval has passed.
         request("GET", latchkey.auth_http, "/livez", None, headers["last"])
         status, seconds = latchkey.stop()
         check("SIGTERM ends it with status 0 at once", status == 0 and seconds < 4, (status, seconds))
@@ -831,7 +832,7 @@ def test_otlp_metrics(metrics, texts, throttled):
     for job, text in texts.items():
         by_otlp = {name.replace(".", "_") + suffixes.get(metric.get("unit"), "")
                    for (service, name), metric in metrics.items() if service == job}
-        # Which version runs is in the resource.
+        # The version is in the resource attributes.
         exposed = {name for name, kind in families(text).items() if kind != "info"}
         wrong += [f"{job}: {name}" for name in sorted((by_otlp ^ exposed) - NOT_COUNTED)]
     check("by OTLP come the metrics that Prometheus sees, and no other", not wrong, "\n".join(wrong))
@@ -873,13 +874,13 @@ def test_collector_away(work, what, protocol, port, comes=False):
                 check("when the collector comes, telemetry arrives", until(arrives),
                       latchkey.text()[-2000:])
         status, seconds = latchkey.stop()
-        # A second for what is not the services' own: the end of the process, this busy machine.
+        # One second of tolerance for the end of the process and the load of this machine.
         check("SIGTERM ends it with status 0 within SHUTDOWN_GRACE", status == 0 and seconds < 5,
               f"status {status} after {seconds:.1f} s; SHUTDOWN_GRACE is 4 s")
         about = [line for line in latchkey.text().splitlines() if "collector" in line]
         other = [line for line in latchkey.text().splitlines() if '"opentelemetry' in line]
-        # Two services with two signals each; the same when it comes and when it goes again; and at
-        # the end what was not taken any more.
+        # Two services with two signals each, logged when the collector disappears and when it
+        # returns; and at the end, what it no longer accepted.
         check("the log says it once for each service and signal, and not again each time",
               1 <= len(about) <= (14 if comes else 6) and not other, "\n".join([*about, *other]))
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Programs that scripts need and do not ask of the machine: they come by name and version from the package
-# registries, into target/tools, and are kept there.
+# Programs that scripts need but do not expect to be installed. They are installed by name and version into
+# target/tools and kept there.
 #
 # To be sourced in the root of the repository. Puts target/tools/bin on the PATH.
 
@@ -12,15 +12,15 @@ tools_die() {
   exit 1
 }
 
-# tools_python PACKAGE==VERSION...: installs Python packages that bring programs, each into an environment of
-# its own, since their dependencies are nobody else's matter, and links the programs.
+# tools_python PACKAGE==VERSION...: installs Python packages that contain programs, and links the programs.
+# Each package gets its own environment, so that their dependencies cannot conflict.
 tools_python() {
   command -v python3 >/dev/null || tools_die 'needs Python 3 with venv'
   local package folder program
   mkdir -p "$tools/bin"
   for package; do
     folder=$tools/python/$package
-    # The mark is written last: without it an installation was cut short.
+    # The marker is written last, so that an interrupted installation is repeated.
     if [[ ! -e $folder/installed ]]; then
       printf '%s: installing %s\n' "${0##*/}" "$package" >&2
       rm -rf "$folder"
@@ -38,7 +38,7 @@ tools_python() {
   done
 }
 
-# tools_go PROGRAM MODULE@VERSION: builds a program, once for each version.
+# tools_go PROGRAM MODULE@VERSION: builds a program, once per version.
 tools_go() {
   local mark=$tools/go/${2//\//_}
   [[ ! -e $mark || ! -x $tools/bin/$1 ]] || return 0
@@ -49,8 +49,8 @@ tools_go() {
   touch "$mark"
 }
 
-# tools_debian PROGRAM PACKAGE...: installs Debian's packages where there is no such program. No server that
-# they bring is started.
+# tools_debian PROGRAM PACKAGE...: installs Debian packages if the program is missing, without starting
+# servers that they contain.
 tools_debian() {
   ! command -v "$1" >/dev/null || return 0
   local program=$1 log as_root=()
@@ -58,7 +58,7 @@ tools_debian() {
   command -v apt-get >/dev/null || tools_die "needs $program"
   ((EUID == 0)) || as_root=(sudo -n)
   printf '%s: installing %s\n' "${0##*/}" "$*" >&2
-  # In runlevel 1 a package does not start the service that it brings.
+  # In runlevel 1, packages do not start their services.
   log=$({ ${as_root[@]+"${as_root[@]}"} apt-get -o DPkg::Lock::Timeout=300 update -qq &&
     ${as_root[@]+"${as_root[@]}"} env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
       apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@"; } 2>&1) ||

@@ -11,7 +11,7 @@ use sql_kit::{
 
 use crate::{App, NAME, config, store};
 
-/// What a subcommand may fail with. Its text is for the person at the terminal.
+/// The error of a subcommand. Its text is printed on the terminal.
 pub type Failure = Box<dyn std::error::Error>;
 
 /// The subcommands, in the order of the help.
@@ -31,7 +31,7 @@ pub fn all() -> Vec<Command> {
     ]
 }
 
-/// Where the log of a subcommand goes. `None`: it has none.
+/// Where a subcommand writes its log. `None` if it writes none.
 #[must_use]
 pub fn log_output(name: &str) -> Option<LogOutput> {
     match name {

@@ -47,26 +47,26 @@ pub const GROUPS: &[Group] = &[
     runtime::LogSettings::GROUP,
 ];
 
-/// The settings of the user service, valid.
+/// The validated settings of the user service.
 #[derive(Debug)]
 pub struct Settings {
     /// Where it listens.
     pub addresses: Addresses,
     /// The database.
     pub database: DatabaseSettings,
-    /// Where the keys come from.
+    /// Where the verification keys come from.
     pub keys: KeySource,
-    /// Which of the tokens that the keys have signed are revoked; `None` where nobody asks.
+    /// Where the list of revoked tokens comes from; `None` if revocation is not checked.
     pub revocations: Option<Revocations>,
-    /// What a token must have beside a good signature.
+    /// The claims that a token must have, in addition to a valid signature.
     pub rules: Rules,
-    /// What is shown of profiles.
+    /// Who can see profiles and emails.
     pub profiles: ProfileSettings,
     /// The gRPC edge of the auth service.
     pub auth_grpc: Option<AuthGrpc>,
-    /// What is presented there.
+    /// The bearer token that is sent to the auth service.
     pub service_token: Option<Secret>,
-    /// What every service has.
+    /// The settings that all services have in common.
     pub runtime: RuntimeSettings,
 }
 
@@ -75,7 +75,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// All faults at once.
+    /// All invalid settings at once, not only the first.
     pub fn read(source: &mut Source) -> Result<Self, SettingsError> {
         let addresses = ListenerSettings::read(source).into();
         let database = DatabaseSettings::read(&DATABASE_URL, source);
@@ -92,7 +92,7 @@ impl Settings {
         Ok(Self {
             addresses,
             database,
-            // Without a fault there is a source.
+            // `keys` is `None` only if a fault was recorded, so this error never hides the reason.
             keys: keys.ok_or_else(SettingsError::default)?,
             revocations,
             rules,

@@ -1,5 +1,5 @@
-//! Deletions travel both ways between the services: what is deleted here is told to the auth service,
-//! and what is deleted there is asked for.
+//! Deletions are synchronised in both directions: this service reports its own to the auth service, and
+//! polls the auth service for the accounts that were deleted there.
 
 pub mod incoming;
 pub mod outgoing;
@@ -31,12 +31,12 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// The accounts at `auth`, where `token`, or a client certificate alone, is presented. Nothing is
-    /// connected before the first call.
+    /// A client for the accounts at `auth`. It presents `token`, or only a client certificate if there is no
+    /// token. The first call opens the connection.
     ///
     /// # Errors
     ///
-    /// Where the token cannot be a header field.
+    /// If the token is not valid as a header value.
     pub fn new(
         auth: AuthGrpc,
         token: Option<&Secret>,
@@ -59,8 +59,8 @@ impl Accounts {
         Ok(Self { endpoints, authorization, traces })
     }
 
-    /// Makes one call of `method` on behalf of the request `origin`, within [`ANSWER_TIMEOUT`]. It may reach
-    /// several replicas, or one of them twice, so every such call must bear that.
+    /// Makes one call of `method` on behalf of the request `origin`, within [`ANSWER_TIMEOUT`]. A retry may
+    /// send it to several replicas, or twice to the same one, so every call must be idempotent.
     async fn call<M: Clone, A, F>(
         &self,
         method: &'static str,
@@ -77,7 +77,8 @@ impl Accounts {
             let answer = send(client, self.request(message.clone(), origin, &traceparent));
             async move {
                 answer.await.map_err(|status| {
-                    // What has a cause was made here: the call has not arrived, or its answer has not.
+                    // A status with a source was created by the client: the call did not arrive, or its
+                    // response did not.
                     let is_local = std::error::Error::source(&status).is_some();
                     let is_away = is_local || status.code() == Code::Unavailable;
                     if is_away { Failure::Address(status) } else { Failure::Answered(status) }
@@ -116,8 +117,8 @@ impl Accounts {
     }
 }
 
-/// What to log of a failed call: its code, and what happened on the way there. What the other side
-/// says may be anything.
+/// What to log about a failed call: its code and the local cause. The message of the other side is left out,
+/// because it could contain anything.
 fn reason(status: &Status) -> String {
     let first = std::error::Error::source(status);
     let causes = std::iter::successors(first, |error| error.source());

@@ -1,5 +1,5 @@
-//! What the service is about: profiles and who calls; and the values of requests, parsed once, at
-//! the door.
+//! The domain: profiles, callers, and the values of requests, which are parsed once, when they
+//! enter the service.
 
 mod profile;
 
@@ -15,12 +15,12 @@ pub use self::profile::{Audience, Caller, Profile, Visibility};
 pub const NAME_MAX: usize = 200;
 /// The most code points of a bio.
 pub const BIO_MAX: usize = 4_000;
-/// How many profiles a page has where the caller says nothing.
+/// How many profiles a page has if the request does not say.
 pub const PAGE_SIZE_DEFAULT: u32 = 50;
-/// How many profiles a page has at most.
+/// The most profiles that a page can have.
 pub const PAGE_SIZE_MAX: u32 = 200;
 
-/// The rule that a value breaks: a code and a text.
+/// A rule that a value breaks: its code and a description.
 pub type Broken = (FieldCode, &'static str);
 
 /// The id of an account and of its profile: a UUID of any version.
@@ -28,7 +28,8 @@ pub type Broken = (FieldCode, &'static str);
 pub struct UserId(pub Uuid);
 
 impl UserId {
-    /// Reads the canonical form: 36 characters, lower case, with hyphens. One person has one URL.
+    /// Parses the canonical form: 36 characters, lower case, with hyphens. Other forms are rejected
+    /// so that each profile has exactly one URL.
     ///
     /// # Errors
     ///
@@ -51,12 +52,12 @@ impl fmt::Display for UserId {
     }
 }
 
-/// Whose profile a request is about.
+/// The profile that a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The caller's own.
+    /// The caller's own profile.
     Me,
-    /// That of this account, which may be the caller's.
+    /// The profile of this account, which may be the caller's.
     User(UserId),
 }
 
@@ -73,7 +74,7 @@ impl Target {
         }
     }
 
-    /// The id that is meant where `caller` says it.
+    /// The id of the profile, if `caller` made the request.
     #[must_use]
     pub const fn id(self, caller: &Caller) -> UserId {
         match self {
@@ -83,12 +84,12 @@ impl Target {
     }
 }
 
-/// The name to show. May be empty, as it is in a new profile.
+/// The display name. It may be empty, and is in a new profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(String);
 
 impl Name {
-    /// Reads a name, exactly as it is.
+    /// Parses a name. It is kept unchanged, without trimming or normalisation.
     ///
     /// # Errors
     ///
@@ -110,12 +111,12 @@ impl Name {
     }
 }
 
-/// A text about the person. May be empty.
+/// A text about the person. It may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bio(String);
 
 impl Bio {
-    /// Reads a bio, exactly as it is.
+    /// Parses a bio. It is kept unchanged, without trimming or normalisation.
     ///
     /// # Errors
     ///
@@ -133,7 +134,7 @@ impl Bio {
         }
     }
 
-    /// No text.
+    /// The empty bio.
     #[must_use]
     pub const fn empty() -> Self {
         Self(String::new())
@@ -146,7 +147,7 @@ impl Bio {
     }
 }
 
-/// What the owner wants to change. What is absent stays.
+/// The change that the owner requests. Absent fields stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edit {
     /// The new name.
@@ -155,33 +156,33 @@ pub struct Edit {
     pub bio: Option<Bio>,
 }
 
-/// How many profiles a page has at most: 1 to [`PAGE_SIZE_MAX`].
+/// The page size that the caller requests: 1 to [`PAGE_SIZE_MAX`] profiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageSize(u32);
 
 impl PageSize {
-    /// Reads a decimal number of any length. Zero stands for the default; more than the most is the
-    /// most.
+    /// Parses a decimal number of any length. Zero means the default, and anything above
+    /// [`PAGE_SIZE_MAX`] means [`PAGE_SIZE_MAX`].
     ///
     /// # Errors
     ///
-    /// Where it is something else, such as a negative number.
+    /// If the text is not such a number, for example if it is negative.
     pub fn parse(text: &str) -> Result<Self, Broken> {
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(INVALID_PAGE_SIZE);
         }
-        // What does not fit is more than the most.
+        // A number that does not fit into the integer type exceeds the maximum as well.
         Ok(Self::at_most(match text.trim_start_matches('0') {
             "" => 0,
             digits => digits.parse().unwrap_or(u32::MAX),
         }))
     }
 
-    /// Reads a number as [`PageSize::parse`] does.
+    /// Converts a number by the rules of [`PageSize::parse`].
     ///
     /// # Errors
     ///
-    /// Where it is negative.
+    /// If it is negative.
     pub fn from_number(number: i32) -> Result<Self, Broken> {
         u32::try_from(number).map(Self::at_most).map_err(|_| INVALID_PAGE_SIZE)
     }

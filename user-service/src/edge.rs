@@ -18,7 +18,7 @@ use crate::{
     store::Origin,
 };
 
-/// Who sent a request with these header fields.
+/// Authenticates the sender of a request by its headers.
 async fn authenticate(
     service: &Service,
     verifier: &Verifier,
@@ -32,8 +32,9 @@ async fn authenticate(
         Err(error) => {
             if let AuthError::Revoked { sub } = error {
                 access::note_account(sub);
-                // The tokens of a deleted account are revoked as well. Their owner is told the reason,
-                // and may repeat the deletion: the service refuses them everything else.
+                // A deletion also revokes the tokens of the account. The token of its owner is still
+                // accepted here, so that they learn the reason and can repeat the deletion; the service
+                // refuses them everything else.
                 if service.is_deleted(UserId(sub)).await {
                     return Ok(Caller::new(sub, None, 0));
                 }
@@ -58,7 +59,7 @@ fn unauthenticated(error: AuthError) -> ApiError {
         AuthError::RevocationsStale => {
             (code::REVOCATIONS_STALE, "the list of revoked tokens is not up to date")
         }
-        // Which check a token failed is for the log only.
+        // Only the log says which check failed.
         _ => (code::INVALID_TOKEN, "the token is not valid"),
     };
     let refused = ApiError::new(code, text);
@@ -72,19 +73,20 @@ fn unauthenticated(error: AuthError) -> ApiError {
     }
 }
 
-/// The most that a page can take as an answer, in bytes: a profile is a name of 200 and a bio of 4,000
-/// code points, each of 4 bytes at most, and little else. JSON's escapes double only those of one byte.
+/// The largest response that a page can be, in bytes. A profile has a name of up to 200 and a bio of up
+/// to 4,000 code points of at most 4 bytes each, and little else. JSON escapes double only characters
+/// of one byte, so they cannot exceed this.
 const fn page_bytes(size: PageSize) -> usize {
     const PROFILE: usize = 18 * 1024;
     size.get() as usize * PROFILE
 }
 
-/// What a deletion remembers of its request.
+/// The part of the request context that a deletion stores.
 fn origin(context: &RequestContext) -> Origin {
     Origin { request_id: context.request_id.clone(), traceparent: context.traceparent() }
 }
 
-/// A fault of one value of the input.
+/// The fault of one input value.
 fn fault(pointer: &str, (code, detail): Broken) -> Fault {
     Fault { pointer: pointer.to_owned(), code, detail: detail.into() }
 }

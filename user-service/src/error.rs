@@ -1,4 +1,4 @@
-//! What the service refuses, each with its code.
+//! The errors of the service, each with its code.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use service_kit::error::{ApiError, Fault};
 
 use crate::{code, store::StoreError};
 
-/// Why the service did not do what it was asked.
+/// Why the service did not fulfil a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The input breaks rules.
@@ -16,13 +16,13 @@ pub enum Error {
     /// The request breaks a rule of its protocol.
     #[error("{0}")]
     Malformed(&'static str),
-    /// The page token is none of ours.
+    /// The page token was not issued by this service.
     #[error("the page token was not issued for this list")]
     InvalidPageToken,
     /// The caller has deleted their account.
     #[error("the account of this token was deleted")]
     AccountDeleted,
-    /// The caller may not do this.
+    /// The caller is not allowed to do this.
     #[error("only its owner may change a profile")]
     Forbidden,
     /// No profile has this id.
@@ -31,10 +31,10 @@ pub enum Error {
     /// The profile has changed since its tag was read.
     #[error("the profile is not in the version that the request demands")]
     PreconditionFailed,
-    /// The database cannot be had, or is not migrated yet.
+    /// The database is unavailable, or not migrated yet.
     #[error("the database is unavailable")]
     DatabaseUnavailable,
-    /// A fault of ours, logged where it arose.
+    /// An internal error, which was logged where it occurred.
     #[error("the service failed")]
     Internal,
 }

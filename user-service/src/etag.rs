@@ -10,11 +10,11 @@ enum Tags {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Tag {
     weak: bool,
-    /// With its quotes.
+    /// The tag including its quotes.
     opaque: String,
 }
 
-/// What must hold of the present version before a request is done.
+/// The conditions that the present version must meet before the request is carried out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preconditions {
     if_match: Option<Tags>,
@@ -26,11 +26,12 @@ pub struct Preconditions {
 pub struct MalformedTags;
 
 impl Preconditions {
-    /// Reads the values of `If-Match` and `If-None-Match`, each with its lines joined by commas.
+    /// Parses the values of `If-Match` and `If-None-Match`. Several header lines must have been
+    /// joined by commas.
     ///
     /// # Errors
     ///
-    /// Where one of them is malformed.
+    /// If one of them is malformed.
     pub fn parse(
         if_match: Option<&str>,
         if_none_match: Option<&str>,
@@ -41,7 +42,7 @@ impl Preconditions {
         })
     }
 
-    /// The version must have exactly this tag. An empty one demands nothing.
+    /// Demands that the present version has exactly this tag. An empty tag demands nothing.
     #[must_use]
     pub fn exactly(tag: &str) -> Self {
         let tag = Tag { weak: false, opaque: tag.to_owned() };
@@ -79,7 +80,7 @@ impl Tags {
         let mut tags = Vec::new();
         let mut rest = text.trim_start_matches(blank);
         while !rest.is_empty() {
-            // Empty elements are allowed in a list that is read (section 5.6.1.2).
+            // A recipient must accept empty list elements (section 5.6.1.2).
             if let Some(after) = rest.strip_prefix(',') {
                 rest = after.trim_start_matches(blank);
                 continue;
@@ -91,7 +92,7 @@ impl Tags {
             let inner = quoted.strip_prefix('"').ok_or(MalformedTags)?;
             let end = inner.find('"').ok_or(MalformedTags)?;
             let (tag, after) = quoted.split_at(end + 2);
-            // etagc: visible characters but the double quote, and obs-text.
+            // `etagc` is any visible character except the double quote, and obs-text.
             if tag.chars().any(|c| c.is_ascii_control() || c == ' ') {
                 return Err(MalformedTags);
             }

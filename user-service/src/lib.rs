@@ -44,28 +44,28 @@ pub const NAME: &str = "user-service";
 /// The version of this service.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// How long the start waits for the database before it listens anyway. In this time whatever makes
-/// the start impossible, such as a database of a newer version, ends it.
+/// How long the start waits for the database before the service listens anyway. A permanent error
+/// within this time, such as a database of a newer version, ends the start.
 const START_PATIENCE: Duration = Duration::from_secs(4);
 
-/// Why the service does not start, or ends.
+/// Why the service does not start, or stops.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// An address cannot be bound, or a folder not be made.
+    /// An address cannot be bound, or a directory cannot be created.
     #[error("{0}")]
     System(String),
-    /// The database is not one that this version can use.
+    /// This version cannot use the database.
     #[error("DATABASE_URL: {0}")]
     Store(#[from] StoreError),
     /// The `OTEL_*` variables cannot be used.
     #[error(transparent)]
     Otlp(#[from] OtlpError),
-    /// A command was not carried out.
+    /// A command failed.
     #[error(transparent)]
     Outbox(#[from] outbox::command::CommandError),
 }
 
-/// The service, listening but not accepting yet.
+/// The service. It is bound to its addresses but does not accept connections yet.
 #[derive(Debug)]
 pub struct App {
     server: Server,
@@ -74,12 +74,12 @@ pub struct App {
 }
 
 impl App {
-    /// Builds the service. It needs neither the database nor the auth service yet: while one of
-    /// them is away the service is live, not ready, and answers 503.
+    /// Builds the service. Neither the database nor the auth service has to be available: while one of
+    /// them is not, the service is live but not ready, and answers 503.
     ///
     /// # Errors
     ///
-    /// What makes a start impossible.
+    /// Errors that a retry cannot fix, such as an address that is in use.
     pub async fn build(
         settings: Settings,
         shutdown: CancellationToken,
@@ -157,12 +157,13 @@ impl App {
         &self.server
     }
 
-    /// Serves until the shutdown that was given to [`App::build`], and a little longer for what was
-    /// accepted before.
+    /// Serves until the shutdown that was given to [`App::build`], and then finishes the requests that
+    /// were already accepted.
     ///
     /// # Errors
     ///
-    /// Where a database that was away at the start turns out to be none that this version can use.
+    /// If the database was unavailable at the start and then turns out to be one that this version
+    /// cannot use.
     pub async fn run(self) -> Result<(), BuildError> {
         let Self { server, background, starting } = self;
         // Large futures, which are copied from frame to frame of the stack where nothing is optimised.
@@ -175,7 +176,7 @@ impl App {
 ///
 /// # Errors
 ///
-/// Where the database is away or not migrated, or an entry is not there.
+/// If the database is unavailable or not migrated, or if the entry does not exist.
 pub async fn outbox_command(
     settings: &DatabaseSettings,
     flags: &ArgMatches,
@@ -198,7 +199,8 @@ fn accounts(
     token: Option<&Secret>,
     traces: Traces,
 ) -> Result<Option<Accounts>, BuildError> {
-    // A service is known by its token or, over TLS, by its client certificate.
+    // The auth service identifies this service by its token or, over TLS, by its client certificate.
+    // Without either there is nothing to deliver to.
     let Some(auth) = auth.filter(|auth| token.is_some() || auth.has_identity()) else {
         tracing::warn!(
             service = NAME,
@@ -228,7 +230,7 @@ fn observe_connections(store: &Store, most: u32, metrics: &Metrics) {
 fn database_check(store: Store, service: Arc<Service>) -> Check {
     Check::new("database", move || {
         let (store, service) = (store.clone(), Arc::clone(&service));
-        // A database that takes no writes can still be read, and reads are answered.
+        // A read-only database is enough to be ready, since reads are still answered.
         async move {
             service.is_prepared()
                 && matches!(store.ping().await, Ok(()) | Err(StoreError::ReadOnly))
@@ -236,8 +238,8 @@ fn database_check(store: Store, service: Arc<Service>) -> Check {
     })
 }
 
-/// Whether the tables are there. A newer version of the service may have added to them: this one goes
-/// on until it is replaced.
+/// Whether the tables exist. A newer version of the service may have added more of them; this version
+/// stays ready until it is replaced.
 fn schema_check(store: Store, service: Arc<Service>) -> Check {
     Check::new("schema", move || {
         let (store, service) = (store.clone(), Arc::clone(&service));
@@ -248,7 +250,7 @@ fn schema_check(store: Store, service: Arc<Service>) -> Check {
     })
 }
 
-/// What has to be done with the database before the first request, and the delivery of deletions.
+/// Prepares the database before the first request, and then delivers deletions.
 #[derive(Debug)]
 struct Background {
     backlog: Backlog,
@@ -261,7 +263,7 @@ struct Background {
 
 impl Background {
     async fn prepare(&self) -> Result<(), StoreError> {
-        // This sets the clock. What takes no writes can be read.
+        // The ping sets the clock. A read-only database is enough for that.
         match self.store.ping().await {
             Ok(()) | Err(StoreError::ReadOnly) => {}
             Err(error) => return Err(error),
@@ -274,15 +276,16 @@ impl Background {
         self.service.prepare().await
     }
 
-    /// Prepares, if that has not been done, and then delivers. Returns only what makes going on
-    /// impossible.
+    /// Prepares the database unless that is done, and then delivers. Returns only on an error that a
+    /// retry cannot fix.
     async fn run(&self, starting: Starting<StoreError>) -> StoreError {
         if let Err(error) = starting.finish().await {
             return error;
         }
         let deliver = async {
             if let Some(worker) = &self.worker {
-                // What has failed before may succeed with the settings of this start.
+                // Entries that failed permanently may succeed now, because the settings may have
+                // changed.
                 let _ = self.store.outbox().retry_all().await;
                 worker.run().await;
             }
@@ -296,7 +299,7 @@ impl Background {
         std::future::pending().await
     }
 
-    /// Gives back what was being delivered, and closes the database.
+    /// Releases the entries that were being delivered, and closes the database.
     async fn close(&self) {
         if let Some(worker) = &self.worker {
             worker.release().await;

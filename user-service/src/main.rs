@@ -1,4 +1,4 @@
-//! The boot story of the user service: settings, telemetry, build, run.
+//! The entry point of the user service: settings, telemetry, build, run.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Page tokens of the list of profiles: the place where the next page begins.
+//! Page tokens of the list of profiles: they encode where the next page begins.
 
 use chrono::{DateTime, Utc};
 use service_kit::page_token;
@@ -10,11 +10,11 @@ use crate::domain::UserId;
 pub const KEY_BYTES: usize = 32;
 
 const VERSION: u8 = 1;
-/// What a token is for, with the filters of its list: there are none yet. A token for another
-/// list, or for this one with other filters, must not pass.
+/// What a token is valid for: the list and its filters, of which there are none yet. It is
+/// authenticated, so that a token of another list, or of this list with other filters, is rejected.
 const LIST: &[u8] = b"latchkey user.v1 ListUsers filters=";
 
-/// A place in the list: right after this profile.
+/// A position in the list: right after this profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     /// When the profile was created.
@@ -23,7 +23,7 @@ pub struct Cursor {
     pub id: UserId,
 }
 
-/// The key that seals these tokens.
+/// The key that encrypts and authenticates these tokens.
 #[derive(Debug)]
 pub struct PageKey(page_token::PageKey);
 
@@ -34,14 +34,14 @@ impl PageKey {
         Self(page_token::PageKey::new(bytes))
     }
 
-    /// The token for a place.
+    /// The token for a position.
     #[must_use]
     pub fn seal(&self, cursor: Cursor) -> String {
         let micros = cursor.created_at.timestamp_micros().to_be_bytes();
         self.0.seal(LIST, &[&[VERSION], &micros[..], cursor.id.0.as_bytes()].concat())
     }
 
-    /// The place of a token; `None` where it is not one of ours.
+    /// The position that a token encodes; `None` if this service did not issue it.
     #[must_use]
     pub fn open(&self, token: &str) -> Option<Cursor> {
         let place = self.0.open(LIST, token)?;
@@ -79,7 +79,8 @@ mod tests {
             prop_assert_eq!(key.open(&key.seal(cursor)), Some(cursor));
         }
 
-        /// Whoever has the key, such as another release, may have sealed anything.
+        /// A holder of the key, such as another release, may have sealed arbitrary bytes, so `open`
+        /// must not panic on any of them.
         #[test]
         fn any_place_opens_or_does_not(place in any::<Vec<u8>>(), key in any::<[u8; KEY_BYTES]>()) {
             let key = PageKey::new(&key);

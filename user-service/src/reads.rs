@@ -1,9 +1,9 @@
-//! Reads of profiles: those that come at the same time share one query.
+//! Batches reads of profiles: concurrent reads share one query.
 //!
-//! A query costs a round trip and, on both sides, more than looking up one more row does. A read
-//! that finds none under way is made at once, by itself, and so no slower than without this. Others
-//! wait for the next query, which serves all that wait. A read is always made after it was asked
-//! for, so it sees what was written before.
+//! A query costs a round trip and more work on both sides than looking up one more row. If no query
+//! is running, a read starts one at once, so it is no slower than without batching. Otherwise it
+//! waits in the queue, and the next query serves all waiting reads. The query always starts after the
+//! read was requested, so it sees everything that was written before.
 
 use std::{
     mem,
@@ -19,15 +19,15 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How many queries are under way at a time: one works while the answers of the other are sent.
+/// How many queries run at a time: the database works on one while the results of the other are sent.
 const MAX_UNDER_WAY: usize = 2;
-/// How many reads one query serves at most.
+/// How many reads one query serves at most (the batch size).
 const MAX_BATCH: usize = 128;
 
-/// A profile and another, as far as they exist. The other one of two equal ids is not repeated.
+/// Two profiles, as far as they exist. If both ids are equal, the second one is `None`.
 pub type Pair = (Option<Profile>, Option<Profile>);
 
-/// Reads profiles from a store. Clones share the queries.
+/// Reads profiles from a store. Clones share the queue.
 #[derive(Debug, Clone)]
 pub struct Reads {
     store: Store,
@@ -47,7 +47,7 @@ struct Waiting {
 }
 
 impl Reads {
-    /// Reads from `store`.
+    /// Creates a queue of reads from `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self { store, queue: Arc::default() }
@@ -57,7 +57,7 @@ impl Reads {
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// The errors of the store.
     pub async fn pair(&self, one: UserId, other: UserId) -> Result<Pair, StoreError> {
         let ids = [one, other];
         let Some(answer) = self.enqueue(ids) else {
@@ -65,15 +65,15 @@ impl Reads {
             return Ok(pick(&sorted(self.store.profiles(&ids).await?), ids));
         };
         let _span = trace::child("shared database read", SpanKind::Internal);
-        // What is waited for may begin late, but the time of an operation is over when it is over. A
-        // sender that is dropped without an answer has met the end of the runtime.
+        // The timeout includes the time in the queue, because an operation has one time limit in
+        // total. A sender that is dropped without an answer means that the runtime is shutting down.
         let answer = tokio::time::timeout(sql_kit::OPERATION_TIMEOUT, answer).await;
         answer.map_or(Err(StoreError::Unavailable), |answer| {
             answer.unwrap_or(Err(StoreError::Unavailable))
         })
     }
 
-    /// Takes a place in the queue; nothing, where there is none because nobody reads.
+    /// Joins the queue. Returns `None` if no query is running: the caller then runs one itself.
     fn enqueue(&self, ids: [UserId; 2]) -> Option<oneshot::Receiver<Result<Pair, StoreError>>> {
         let mut queue = self.lock();
         if queue.under_way == 0 {
@@ -89,8 +89,8 @@ impl Reads {
         Some(receiver)
     }
 
-    /// Serves those who wait, until nobody does. A task of its own: the request that has begun it may
-    /// be given up by its client.
+    /// Serves the queue until it is empty. This is a task of its own, because the request that starts
+    /// it may be cancelled by its client.
     async fn serve(self) {
         let _turn = Turn(&self);
         loop {
@@ -110,7 +110,7 @@ impl Reads {
             let found = self.store.profiles(&ids).await.map(sorted);
             for Waiting { ids, answer } in batch {
                 let picked = found.as_ref().map(|found| pick(found, ids)).map_err(Clone::clone);
-                // Who has left needs no answer.
+                // The receiver is gone if the request was cancelled.
                 let _ = answer.send(picked);
             }
         }
@@ -121,7 +121,7 @@ impl Reads {
     }
 }
 
-/// The right to make a query. Given up, it goes to those who wait.
+/// The permit to run a query. When it is dropped, the waiting reads get it.
 struct Turn<'a>(&'a Reads);
 
 impl Drop for Turn<'_> {
@@ -131,7 +131,7 @@ impl Drop for Turn<'_> {
             Ok(runtime) if !queue.waiting.is_empty() => {
                 runtime.spawn(self.0.clone().serve());
             }
-            // Without a runtime this is its end.
+            // The queue is empty, or there is no runtime to serve it: release the permit.
             _ => queue.under_way -= 1,
         }
     }
@@ -142,7 +142,7 @@ fn sorted(mut profiles: Vec<Profile>) -> Vec<Profile> {
     profiles
 }
 
-/// Finds two among profiles that are in the order of their ids.
+/// Picks two profiles from a list that is sorted by id.
 fn pick(found: &[Profile], [one, other]: [UserId; 2]) -> Pair {
     let with = |id| {
         let at = found.binary_search_by_key(&id, |profile| profile.id).ok()?;

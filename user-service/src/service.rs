@@ -1,4 +1,4 @@
-//! Every rule of the user service, once. Both edges call it and add nothing of their own.
+//! All rules of the user service. Both edges call it and add no rules of their own.
 
 mod operators;
 mod visit;
@@ -24,7 +24,7 @@ pub struct Service {
     store: Store,
     reads: Reads,
     visibility: Visibility,
-    /// Nothing until the database has been migrated.
+    /// Empty until the database has been migrated.
     page_key: OnceLock<PageKey>,
     writes: visit::Writes,
 }
@@ -42,12 +42,12 @@ enum Action {
 pub struct Page {
     /// Its profiles.
     pub profiles: Vec<Profile>,
-    /// The token of the next page; empty at the end.
+    /// The token of the next page; empty on the last page.
     pub next_page_token: String,
 }
 
 impl Service {
-    /// The service on `store`. It answers nobody before [`Service::prepare`].
+    /// The service on `store`. It answers no request before [`Service::prepare`].
     #[must_use]
     pub fn new(store: Store, visibility: Visibility) -> Self {
         let reads = Reads::new(store.clone());
@@ -55,11 +55,12 @@ impl Service {
         Self { store, reads, visibility, page_key, writes }
     }
 
-    /// Loads what has to be there before the first request, once the database is migrated.
+    /// Loads the key of page tokens. Call it once the database is migrated, before the first
+    /// request.
     ///
     /// # Errors
     ///
-    /// Where the database is away.
+    /// If the database is unavailable.
     pub async fn prepare(&self) -> Result<(), StoreError> {
         let mut fresh = [0; page_token::KEY_BYTES];
         aws_lc_rs::rand::fill(&mut fresh).map_err(|_| StoreError::Internal)?;
@@ -75,14 +76,15 @@ impl Service {
         self.page_key.get().is_some()
     }
 
-    /// Whether a caller may do this with a profile, whether that exists or not.
+    /// Whether a caller may do this with a profile. The result does not depend on whether the
+    /// profile exists.
     fn may(&self, caller: &Caller, action: Action, target: UserId) -> Result<(), Error> {
         if caller.id == target {
             return Ok(());
         }
         match action {
             Action::Read if self.visibility.profiles.is_for_members() => Ok(()),
-            // Not even that there is one.
+            // A caller who may not see the profile must not learn that it exists.
             Action::Read => Err(Error::UserNotFound),
             Action::Change | Action::Delete => {
                 tracing::info!(event = "access.forbidden", account = %caller.id, "access forbidden");
@@ -91,11 +93,11 @@ impl Service {
         }
     }
 
-    /// Gets a profile, as far as the caller may see it.
+    /// Returns a profile, without what the caller may not see.
     ///
     /// # Errors
     ///
-    /// [`Error::UserNotFound`], and those of a visit.
+    /// [`Error::UserNotFound`], and the errors of a visit.
     pub async fn get(&self, visit: &Visit, target: Target) -> Result<Profile, Error> {
         let caller = visit.caller();
         let id = target.id(caller);
@@ -104,18 +106,18 @@ impl Service {
         let (own, other) = self.admit_reader(visit, other).await?;
         may?;
         if id == caller.id {
-            // A profile that could not be made yet cannot be shown either.
+            // The caller's own profile is missing only if the database accepted no writes.
             return own.ok_or(Error::DatabaseUnavailable);
         }
         Ok(self.shown(caller, other.ok_or(Error::UserNotFound)?))
     }
 
-    /// Lists profiles by creation, then id, from where `page_token` says; an empty one says from the
-    /// beginning. Where profiles are for their owners, the list is the caller's own.
+    /// Lists profiles by creation time, then id, from the position of `page_token`; an empty token
+    /// means the beginning. If only owners may see profiles, the list has only the caller's own.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidPageToken`], and those of a visit.
+    /// [`Error::InvalidPageToken`], and the errors of a visit.
     pub async fn list(
         &self,
         visit: &Visit,
@@ -125,7 +127,7 @@ impl Service {
         let caller = visit.caller();
         let (own, _) = self.admit_reader(visit, caller.id).await?;
         if !self.visibility.profiles.is_for_members() {
-            // This list has one page, and so no token.
+            // This list has a single page, so no token can be valid.
             return match page_token {
                 "" => {
                     Ok(Page { profiles: own.into_iter().collect(), next_page_token: String::new() })
@@ -138,7 +140,7 @@ impl Service {
             "" => None,
             token => Some(key.open(token).ok_or(Error::InvalidPageToken)?),
         };
-        // One more than asked for tells whether there is another page.
+        // Fetches one more than requested, to know whether there is another page.
         let mut profiles = self.store.page(after, size.get() + 1).await?;
         let size = usize::try_from(size.get()).unwrap_or(usize::MAX);
         let more = profiles.len() > size;
@@ -151,13 +153,13 @@ impl Service {
         Ok(Page { profiles, next_page_token })
     }
 
-    /// Lets the caller change a profile if it is their own, and returns it. This comes before
-    /// anything is read of what they want to change.
+    /// Checks that the caller may change the profile, and returns it. The edges call this before
+    /// they read the body of the request.
     ///
     /// # Errors
     ///
-    /// [`Error::Forbidden`] for another's profile, whether it exists or not;
-    /// [`Error::PreconditionFailed`]; those of a visit.
+    /// [`Error::Forbidden`] for the profile of someone else, whether it exists or not;
+    /// [`Error::PreconditionFailed`]; the errors of a visit.
     pub async fn authorize(
         &self,
         visit: &Visit,
@@ -180,13 +182,13 @@ impl Service {
         Ok(own)
     }
 
-    /// Changes the caller's profile, of which `present` is a version that [`Service::authorize`]
-    /// returned. `edit` says what to change in a version; it is asked again when another request was
-    /// faster.
+    /// Changes the caller's profile. `present` is the version that [`Service::authorize`] returned.
+    /// `edit` computes the change from a version; it is called again if another request has changed
+    /// the profile in the meantime.
     ///
     /// # Errors
     ///
-    /// Those of `edit` and of [`Service::authorize`].
+    /// The errors of `edit` and of [`Service::authorize`].
     pub async fn update(
         &self,
         visit: &Visit,
@@ -212,12 +214,12 @@ impl Service {
         }
     }
 
-    /// Deletes the caller's profile for good, and sees to it that the auth service deletes the
-    /// account. `origin` goes with that message.
+    /// Deletes the caller's profile permanently, and queues the deletion of the account at the auth
+    /// service. `origin` is stored with it.
     ///
     /// # Errors
     ///
-    /// [`Error::UserNotFound`] if they have deleted it before, and those of [`Service::authorize`].
+    /// [`Error::UserNotFound`] if it was deleted before, and the errors of [`Service::authorize`].
     pub async fn delete(
         &self,
         visit: &Visit,
@@ -229,7 +231,8 @@ impl Service {
         loop {
             let present = self.authorize_to(visit, Action::Delete, target, preconditions).await;
             let present = match present {
-                // To have deleted it is no reason to be refused deleting it again.
+                // An owner who repeats the deletion gets [`Error::UserNotFound`], not the error for
+                // deleted accounts.
                 Err(Error::AccountDeleted) if visit.caller().id == id => {
                     return Err(Error::UserNotFound);
                 }
@@ -243,7 +246,7 @@ impl Service {
         }
     }
 
-    /// The profile as `caller` may see it.
+    /// The profile without what `caller` may not see.
     fn shown(&self, caller: &Caller, mut profile: Profile) -> Profile {
         if !self.visibility.emails.is_for_members() && profile.id != caller.id {
             profile.email = None;
@@ -251,7 +254,7 @@ impl Service {
         profile
     }
 
-    /// Before the key has been loaded the database has not been migrated either.
+    /// The key is loaded after the migration. Before that, the database counts as unavailable.
     fn page_key(&self) -> Result<&PageKey, Error> {
         self.page_key.get().ok_or(Error::DatabaseUnavailable)
     }

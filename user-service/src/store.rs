@@ -1,6 +1,6 @@
-//! The store: profiles, tombstones, and the outbox of deletions. Statements are by subject in files
-//! of their own, written once for both engines where they read them alike; one suite of tests runs on
-//! both (`tests/it/store.rs`). Every operation is atomic, durable when it returns, and bounded in
+//! The store: profiles, tombstones and the outbox of deletions. Statements are grouped by subject in
+//! files of their own, and written once where both engines understand them; one test suite runs on
+//! both (`tests/it/store.rs`). Every operation is atomic, durable when it returns, and limited in
 //! time.
 
 mod deletions;
@@ -39,7 +39,7 @@ pub static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| Migrations {
     sqlite: migrations!("sqlite"),
 });
 
-/// The database of the user service. Clones share its connections.
+/// The database of the user service. Clones share its connection pool.
 #[derive(Debug, Clone)]
 pub struct Store {
     sql: Sql,
@@ -47,17 +47,17 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store. Nothing is connected before the first operation.
+    /// Opens the store. The first operation opens a connection.
     ///
     /// # Errors
     ///
-    /// Where the folder of a SQLite file cannot be made.
+    /// If the directory of a SQLite file cannot be created.
     pub fn open(database: &Database, options: PoolOptions) -> io::Result<Self> {
         let sql = Sql::open(database, options)?;
         Ok(Self { outbox: Outbox::new(sql.clone(), &OUTBOX), sql })
     }
 
-    /// The deletions that the auth service has not been told of.
+    /// The deletions that have not been delivered to the auth service yet.
     #[must_use]
     pub const fn outbox(&self) -> &Outbox {
         &self.outbox
@@ -69,22 +69,22 @@ impl Store {
         self.sql.clock()
     }
 
-    /// Where it is noted that the database has carried out an operation: for readiness.
+    /// The record of successful operations, for readiness.
     #[must_use]
     pub const fn successes(&self) -> &Successes {
         self.sql.successes()
     }
 
-    /// Runs the migrations that are missing. Safe when several replicas do it at once.
+    /// Runs the missing migrations. Several replicas may do so at the same time.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Newer`] for a database that knows more migrations than we do.
+    /// [`StoreError::Newer`] if the database has migrations that this version does not know.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         self.sql.migrate(&MIGRATIONS).await
     }
 
-    /// Checks that the database has our migrations, no fewer and no more.
+    /// Checks that the database has exactly the migrations of this version.
     ///
     /// # Errors
     ///
@@ -93,23 +93,24 @@ impl Store {
         self.sql.check_migrated(&MIGRATIONS).await
     }
 
-    /// Asks for a sign of life, and sets the clock by the database's.
+    /// Checks that the database answers, and sets the clock by it.
     ///
     /// # Errors
     ///
-    /// Where there is none.
+    /// If it does not answer.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.sql.ping().await
     }
 
-    /// The secret that all replicas share under `name`; `fresh` becomes it if there is none.
+    /// The secret that all replicas share under `name`. If there is none yet, `fresh` is stored as
+    /// that secret.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn shared_secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, StoreError> {
         const FIND: &str = "SELECT value FROM secrets WHERE name = $1";
-        // A database that takes no writes has one already.
+        // Looks first, so that a read-only database that has the secret is enough.
         let found = read!(self.sql, |unit| unit.fetch_optional(FIND, values![name]).await).await?;
         if let Some(row) = found {
             return Ok(row.get("value")?);
@@ -125,7 +126,7 @@ impl Store {
         .await
     }
 
-    /// How many connections it has.
+    /// The state of the connection pool.
     #[must_use]
     pub fn connections(&self) -> Connections {
         self.sql.connections()

@@ -1,5 +1,5 @@
-//! How tokens are verified: the keys and the list of revoked tokens, with what the metrics and the
-//! readiness say of them.
+//! How tokens are verified: the keys and the list of revoked tokens, with their metrics and readiness
+//! checks.
 
 use service_kit::{
     health::Check,
@@ -13,7 +13,8 @@ use crate::{
     config::{KeySource, Revocations},
 };
 
-/// A verifier whose keys and list of revoked tokens are followed in the background until the shutdown.
+/// Creates a verifier. Its keys and its list of revoked tokens are refreshed in the background until the
+/// shutdown.
 pub(crate) fn verifier(
     keys: KeySource,
     revocations: Option<Revocations>,
@@ -85,7 +86,8 @@ fn follow(
     }
 }
 
-/// Whether there are keys, and whether the list of revoked tokens may be relied on, where one is followed.
+/// The readiness checks: whether there are keys and, if the list of revoked tokens is followed, whether it
+/// is fresh enough.
 pub(crate) fn checks(verifier: &Verifier, follows_revocations: bool) -> Vec<Check> {
     let (keys, list) = (verifier.clone(), verifier.clone());
     let keys = Check::new("signing_keys", move || std::future::ready(keys.has_keys()));

@@ -1,6 +1,6 @@
 //! One line of a list of breached passwords: `HASH:count`, or `HASH` alone.
 
-/// The digits of a hash, upper case, and whether it counts: padding has the count 0.
+/// The hash in upper-case digits, and whether the entry counts: entries with count 0 are padding.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
     pub(super) digits: &'a [u8],
@@ -8,8 +8,8 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Reads a line whose hash has this many digits. White space at its end, such as a carriage return, is
-    /// no part of it.
+    /// Parses a line whose hash has this many digits. White space at the end, such as a carriage return,
+    /// is ignored.
     pub(super) fn parse(line: &'a [u8], digits: usize) -> Option<Self> {
         let line = line.trim_ascii_end();
         let (hash, rest) = line.split_at_checked(digits)?;
@@ -26,7 +26,7 @@ impl<'a> Entry<'a> {
         is_number.then_some(Self { digits: hash, counts })
     }
 
-    /// How its hash compares with these digits, in any letter case.
+    /// Compares its hash with these digits, ignoring letter case.
     pub(super) fn compare(&self, digits: &[u8]) -> std::cmp::Ordering {
         let upper = |digits: &'a [u8]| digits.iter().map(u8::to_ascii_uppercase);
         upper(self.digits).cmp(digits.iter().map(u8::to_ascii_uppercase))

@@ -1,5 +1,5 @@
-//! One sorted file of `SHA1:count` lines, as Have I Been Pwned's downloader writes it. It has some forty
-//! gigabytes, so that it is searched where it lies, with about forty small reads.
+//! A sorted file of `SHA1:count` lines, as Have I Been Pwned's downloader writes it. It has about forty
+//! gigabytes, so it is not loaded but searched on disk, with about forty small reads.
 
 use std::{cmp::Ordering, fs::File, io, os::unix::fs::FileExt as _, path::PathBuf};
 
@@ -7,27 +7,27 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Sha1Hex, entry::Entry};
 
-/// The digits of a SHA-1.
+/// The number of hexadecimal digits of a SHA-1.
 const DIGITS: usize = 40;
-/// The most bytes of a line, with its end: a hash, a count and white space.
+/// The longest line, in bytes, including its line break: a hash, a count and white space.
 const LINE: usize = 128;
-/// At how many places the start looks whether the file is sorted.
+/// How many positions are checked at the start to see whether the file is sorted.
 const SAMPLES: u64 = 64;
-/// What some editors put before the first line.
+/// The byte order mark that some editors write before the first line.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The file. It is opened for each lookup, so that a newer one that takes its place counts at once.
+/// The file. Each lookup opens it again, so that a replaced file takes effect at once.
 #[derive(Debug, Clone)]
 pub struct BreachFile {
     path: PathBuf,
 }
 
 impl BreachFile {
-    /// Looks at the file: whether it can be read, and whether it is sorted at the places looked at.
+    /// Checks that the file can be read, and that it is sorted at the sampled positions.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// What is wrong with the file.
     pub fn check(path: &str) -> Result<Self, String> {
         let fault = |why: String| format!("cannot use {path}: {why}");
         Open::new(File::open(path).map_err(|error| fault(error.to_string()))?)
@@ -36,12 +36,12 @@ impl BreachFile {
         Ok(Self { path: path.into() })
     }
 
-    /// Whether a hash is in the file. The turn is over when the search is, which a disk that hangs may hold
-    /// up for longer than anybody waits for it.
+    /// Whether a hash is in the file. The permit is held until the search has ended, which on a hanging
+    /// disk may be long after the caller has stopped waiting.
     ///
     /// # Errors
     ///
-    /// Why that cannot be said.
+    /// Why the search failed.
     pub(super) async fn has(
         &self,
         hash: Sha1Hex,
@@ -57,16 +57,16 @@ impl BreachFile {
     }
 }
 
-/// The file, open.
+/// The opened file.
 struct Open {
     file: File,
-    /// Where the first line begins.
+    /// The offset of the first line.
     start: u64,
-    /// Where the last one ends.
+    /// The offset after the last line.
     end: u64,
 }
 
-/// A line and where it is, with its end.
+/// A line, and its start and end offset including the line break.
 struct Line {
     start: u64,
     end: u64,
@@ -83,7 +83,7 @@ impl Open {
         if open.read(0, BYTE_ORDER_MARK.len() as u64)? == BYTE_ORDER_MARK {
             open.start = BYTE_ORDER_MARK.len() as u64;
         }
-        // Empty lines at the end are no lines.
+        // Ignore empty lines at the end.
         let tail_start = open.end.saturating_sub(LINE as u64).max(open.start);
         let tail = open.read(tail_start, open.end)?;
         open.end = tail_start + tail.trim_ascii_end().len() as u64;
@@ -93,7 +93,7 @@ impl Open {
         Ok(open)
     }
 
-    /// The bytes from one place to another, or to the end of the file.
+    /// Reads the bytes from one offset to another, or to the end of the file.
     fn read(&self, from: u64, to: u64) -> Result<Vec<u8>, String> {
         let mut bytes = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(0)];
         let mut filled = 0;
@@ -109,7 +109,7 @@ impl Open {
         Ok(bytes)
     }
 
-    /// The line that has the byte at `place`, or that ends with it.
+    /// The line that contains the byte at `place`. The line break belongs to the line before it.
     fn line_at(&self, place: u64) -> Result<Line, String> {
         let from = place.saturating_sub(LINE as u64).max(self.start);
         let to = (place + LINE as u64).min(self.end);
@@ -144,7 +144,7 @@ impl Open {
         Ok(false)
     }
 
-    /// Looks at the first line, the last one and some between, each with the one after it.
+    /// Checks the order of the first line, the last one and samples between, each against the next line.
     fn check(&self) -> Result<(), String> {
         let step = ((self.end - self.start) / SAMPLES).max(1);
         let mut last: Option<Line> = None;
@@ -170,7 +170,7 @@ impl Open {
             }
             place = (place + step).max(line.start);
             if place >= self.end {
-                // The last line too.
+                // Include the last line.
                 place = self.end - 1;
             }
         }
@@ -179,7 +179,7 @@ impl Open {
 }
 
 impl Line {
-    /// The error does not show the line: the file may be another one by mistake.
+    /// The error does not quote the line, because the path may name some other, confidential file.
     fn entry(&self) -> Result<Entry<'_>, String> {
         Entry::parse(&self.bytes, DIGITS).ok_or_else(|| {
             format!(
@@ -212,7 +212,7 @@ mod tests {
         Open::new(file.reopen().unwrap())
     }
 
-    /// The hash number `n` of a thousand that are spread over all values.
+    /// Hash number `n` of a thousand hashes that are spread over all values.
     fn hash(n: usize) -> String {
         format!("{:08X}{:032X}", n * 4_000_000, n * 7_919)
     }

@@ -1,6 +1,7 @@
-//! A server of ranges, such as Have I Been Pwned's or a mirror of one's own. It is told the first five digits
-//! of a hash, and answers with the rest of all hashes that begin so: k-anonymity. Padding makes all answers
-//! look about equally long to whoever sees the encrypted traffic.
+//! A server that answers range queries, such as Have I Been Pwned's or a private mirror. It receives the
+//! first five digits of a hash and returns the rest of all hashes with that prefix (k-anonymity). Padding
+//! makes the responses about equally long, so that their size reveals little to an observer of the encrypted
+//! traffic.
 
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header::USER_AGENT};
@@ -8,28 +9,28 @@ use service_kit::http_client::{HttpClient, https_or_loopback};
 
 use super::{PATIENCE, entry::Entry};
 
-/// How many digits are told.
+/// How many digits are sent.
 const PREFIX: usize = 5;
-/// How many the answer has.
+/// How many digits of each hash are in the response.
 const SUFFIX: usize = 35;
-/// The most bytes of an answer. One has some eighty thousand.
+/// The largest response that is accepted, in bytes. A typical one has about eighty thousand.
 const ANSWER: usize = 4 * 1024 * 1024;
 
 /// The server.
 #[derive(Debug, Clone)]
 pub struct RangeServer {
     client: HttpClient,
-    /// What the prefix is appended to.
+    /// The URL to which the prefix is appended.
     base: String,
 }
 
 impl RangeServer {
-    /// The server at this base, to which the five digits are appended: `https://example.com/range/`. Where
-    /// the base ends in a letter or a digit, a slash comes between.
+    /// The server at this base, to which the five digits are appended: `https://example.com/range/`. If the
+    /// base ends with a letter or a digit, a slash is inserted.
     ///
     /// # Errors
     ///
-    /// What is wrong with the URL; its text is not repeated.
+    /// What is wrong with the URL. The URL itself is not quoted.
     pub fn at(base: &str) -> Result<Self, String> {
         https_or_loopback(base)?;
         let mut base = base.to_owned();
@@ -40,11 +41,11 @@ impl RangeServer {
         Ok(Self { client, base })
     }
 
-    /// Whether a hash is in its range.
+    /// Whether a hash is in the range of its prefix.
     ///
     /// # Errors
     ///
-    /// Why that cannot be said.
+    /// Why the lookup failed.
     pub(super) async fn has(&self, hash: &str) -> Result<bool, String> {
         let (prefix, suffix) = hash.split_at_checked(PREFIX).unwrap_or_default();
         let url: Uri =
@@ -90,7 +91,7 @@ mod tests {
             (format!("\n{wanted}:0\r\n{other}:1\r\n\r\n"), Ok(false)),
             (format!("{other}:1"), Ok(false)),
             (String::new(), Ok(false)),
-            // What is there counts, whatever else there is.
+            // A matching line counts, even if the rest of the response is invalid.
             (format!("<html>\n{wanted}:2"), Ok(true)),
         ] {
             assert_eq!(has_suffix(body.as_bytes(), wanted), expected, "{body}");

@@ -10,7 +10,7 @@ use service_kit::settings::Source;
 
 use super::Failure;
 
-/// The subcommand and its own.
+/// The subcommand `accounts` with its own subcommands.
 pub(super) fn command() -> Command {
     Command::new("accounts")
         .about("Accounts from the command line")
@@ -27,11 +27,11 @@ pub(super) fn command() -> Command {
         .subcommand(events::command())
 }
 
-/// Runs one of them.
+/// Runs the subcommand of `accounts` that `flags` name.
 ///
 /// # Errors
 ///
-/// What it failed with.
+/// The error of that subcommand.
 pub(super) async fn run(source: &mut Source, flags: &ArgMatches) -> Result<(), Failure> {
     match flags.subcommand() {
         Some((name @ ("import" | "export"), flags)) => transfer::run(source, name, flags).await,

@@ -1,4 +1,4 @@
-//! Events: how long they are kept, and who is told of them.
+//! The retention of events, and the webhook receiver.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
 
 /// Ten years, in seconds.
 const DECADE: u64 = 315_360_000;
-/// How much of an answer is read, so that its connection can be used again.
+/// How much of a response is read, so that the connection can be reused.
 const ANSWER_BYTES: usize = 64 * 1024;
 
 service_kit::settings! {
@@ -41,7 +41,7 @@ service_kit::settings! {
     }
 }
 
-/// Whether whoever uses the database beside the service has to see to webhooks too.
+/// Whether a webhook receiver is set. A command that changes the database must then queue webhooks too.
 #[must_use]
 pub fn has_webhooks(source: &Source) -> bool {
     source.is_set(&WEBHOOK_URL)
@@ -54,7 +54,8 @@ impl EventSettings {
         EventRules { retention, most: self.most }
     }
 
-    /// What tells of events, if anything does. Every `None` despite a receiver comes with a fault.
+    /// The webhook sender, if a receiver is set. If one is set and `None` is returned, a fault was
+    /// recorded.
     pub(super) fn sender(self, source: &mut Source) -> Option<Sender> {
         if !source.is_set(&WEBHOOK_URL) {
             return None;

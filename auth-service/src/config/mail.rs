@@ -65,29 +65,29 @@ service_kit::settings! {
     }
 }
 
-/// The folder into which mail is written where there is no mail server. It is no setting of the binaries:
-/// only a development mode that runs this service gives it.
+/// The directory to which mail is written if there is no mail server. The service binary does not offer
+/// this setting; only the development mode that runs both services sets it.
 pub const MAIL_DIR: Setting =
     Setting::optional("MAIL_DIR", "The folder into which mail is written without SMTP_URL");
 
-/// Mail that can be sent.
+/// How mail is sent.
 #[derive(Debug)]
 pub struct MailConfig {
-    /// Who sends, and how.
+    /// The sender address and the transport.
     pub sender: Sender,
-    /// The words.
+    /// The texts.
     pub templates: Templates,
-    /// Where links lead.
+    /// The targets of links.
     pub links: Links,
-    /// How long a link to choose a password works.
+    /// How long a link to choose a new password works.
     pub reset_ttl: Duration,
     /// How long a link to confirm an address works.
     pub verification_ttl: Duration,
-    /// How many links an address may be sent in an hour.
+    /// How many links may be sent to one address per hour.
     pub per_hour: u32,
-    /// How many mails a network may ask for in a minute.
+    /// How many mails one network may request per minute.
     pub per_minute: u32,
-    /// Whether mail goes to its server without TLS.
+    /// Whether mail is sent to the server without TLS.
     pub is_plaintext: bool,
 }
 
@@ -109,7 +109,8 @@ fn verification(text: &str) -> Result<Verification, String> {
 }
 
 impl MailSettings {
-    /// What is to be sent with, if anything. Every `None` despite a server comes with a fault.
+    /// The configuration of mail, if a server is set. If one is set and `None` is returned, a fault was
+    /// recorded.
     pub(super) fn config(
         self,
         verification: Verification,

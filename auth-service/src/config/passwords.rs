@@ -72,7 +72,7 @@ impl std::str::FromStr for Hash {
 }
 
 impl PasswordSettings {
-    /// What new passwords are hashed with.
+    /// The scheme for new passwords.
     pub(super) const fn scheme(&self) -> Scheme {
         match self.hash {
             Hash::Bcrypt => Scheme::Bcrypt { cost: self.bcrypt_cost },
@@ -84,7 +84,7 @@ impl PasswordSettings {
         }
     }
 
-    /// Notes where hashes of the scheme would not be accepted as stored ones.
+    /// Records a fault if hashes of this scheme would be rejected when they are read back.
     pub(super) fn check(&self, source: &mut Source) {
         if let Err(reason) = self.scheme().accepted() {
             source.fault(
@@ -94,16 +94,16 @@ impl PasswordSettings {
         }
     }
 
-    /// What all hashes are computed in: half of the memory, of which `memory` bytes may be used, or
-    /// what one hash needs; for as many hashes at a time as there are cores. Stored hashes of other
-    /// schemes have to do with it too.
+    /// The memory budget of all hashes: half of the `memory` bytes that the process may use, or what a
+    /// single hash needs if that is more; and as many hashes at a time as there are cores. Stored hashes of
+    /// other schemes share this budget.
     pub(super) fn memory(&self, memory: Option<u64>) -> Memory {
         let half = memory.unwrap_or(u64::MAX) / 2;
         Memory::new(half.max(self.scheme().memory()), resources::cores())
     }
 
-    /// How many passwords a thread hashes at once. Argon2id is bound by memory: two at once take as
-    /// long as one after the other.
+    /// How many passwords a thread hashes at once. For Argon2id this is one: it is limited by memory
+    /// bandwidth, so two at once take as long as one after the other.
     pub(super) const fn width(&self) -> usize {
         match (self.interleave, self.hash) {
             (true, Hash::Bcrypt) => lanes::WIDTH,
@@ -111,8 +111,9 @@ impl PasswordSettings {
         }
     }
 
-    /// As many threads as cores, and with Argon2id no more than fit into half of the memory, of which
-    /// `memory` bytes may be used. More can be set, but not more than fit at all.
+    /// The number of hashing threads. By default it is the number of cores and, with Argon2id, no more than
+    /// fit into half of the `memory` bytes that the process may use. A higher number can be set, as long as
+    /// the hashes fit into the whole memory.
     pub(super) fn workers(&self, memory: Option<u64>, source: &mut Source) -> usize {
         let (memory, one) = (memory.unwrap_or(u64::MAX), self.scheme().memory());
         let fitting = usize::try_from((memory / 2 / one).max(1)).unwrap_or(usize::MAX);
@@ -130,7 +131,7 @@ impl PasswordSettings {
         workers
     }
 
-    /// Where new passwords are looked up, if they are.
+    /// Where new passwords are looked up, if a source of breached passwords is set.
     pub(super) fn breaches(&mut self, source: &mut Source) -> Option<Breaches> {
         if source.is_set(&PASSWORD_BREACH_FILE) && source.is_set(&PASSWORD_BREACH_URL) {
             source.fault(
@@ -142,7 +143,7 @@ impl PasswordSettings {
         file.or_else(|| self.breach_server.take().map(Box::new).map(Breaches::Server))
     }
 
-    /// What a new password must be.
+    /// The rules for new passwords.
     pub(super) fn rules(self) -> PasswordRules {
         PasswordRules { min_length: self.min_length, blocklist: self.blocklist.unwrap_or_default() }
     }

@@ -39,7 +39,7 @@ fn names(text: &str) -> Result<Vec<String>, String> {
 }
 
 impl ServiceSettings {
-    /// What opens the calls for services, and those for operators: never the same.
+    /// The credentials of services and of operators. A fault is recorded if they are the same.
     pub(super) fn openers(self, admin: AdminSettings, source: &mut Source) -> Openers {
         if self.token.is_none() && self.previous.is_some() {
             source.fault(&SERVICE_TOKEN_PREVIOUS, "is only for use beside SERVICE_TOKEN");

@@ -36,7 +36,7 @@ service_kit::settings! {
 }
 
 impl SessionSettings {
-    /// The rules; `has_key` tells whether there is a `KEY_ENCRYPTION_KEY`.
+    /// The rules for sessions. `has_key` is whether `KEY_ENCRYPTION_KEY` is set.
     pub(super) fn rules(self, has_key: bool, source: &mut Source) -> SessionRules {
         let are_on = self.refresh_tokens.unwrap_or(has_key);
         if are_on && !has_key && !source.is_set(&KEY_ENCRYPTION_KEY) {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{AccountId, Email};
 
-/// The id of an account, or its email. Which of the two a text is, is plain: only an email has an `@`.
+/// The id of an account, or its email. The two cannot be confused, because only an email has an `@`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccountKey {
     /// The account with this id.
@@ -16,11 +16,11 @@ pub enum AccountKey {
 }
 
 impl AccountKey {
-    /// Reads a text as somebody typed it.
+    /// Parses the text that an operator typed.
     ///
     /// # Errors
     ///
-    /// What is wrong with the member `account`.
+    /// A fault of the member `account`.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         if text.contains('@') {
             return Email::parse(text)

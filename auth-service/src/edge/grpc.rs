@@ -39,7 +39,7 @@ use crate::{
     service::{Credentials, Service},
 };
 
-/// The names of the services, for health.
+/// The names of the services, for the health service.
 pub const SERVICES: &[&str] = &[
     "auth.v1.AuthService",
     "auth.v1.AccountService",
@@ -47,22 +47,22 @@ pub const SERVICES: &[&str] = &[
     "auth.v1.CredentialService",
     "auth.v1.AdminService",
 ];
-/// What reflection describes beside the health service.
+/// The descriptors that reflection offers besides that of the health service.
 pub const DESCRIPTORS: &[u8] = FILE_DESCRIPTOR_SET;
 
-/// How many deleted accounts are listed where the caller says nothing.
+/// How many deleted accounts a page has if the caller does not say.
 const DELETED_DEFAULT: u32 = 500;
-/// How many are listed at most.
+/// The most deleted accounts that a page can have.
 const DELETED_MAX: u32 = 1000;
 
-/// What opens the calls that are not for everybody.
+/// The credentials for the calls that are restricted to services and operators.
 #[derive(Debug)]
 pub struct Openers {
-    /// What other services present: one of these.
+    /// The tokens of other services. Any one of them is accepted.
     pub service_tokens: Vec<Secret>,
-    /// What operators present, if anything.
+    /// The token of operators, if there is one.
     pub admin_token: Option<Secret>,
-    /// The names of client certificates that are operators'.
+    /// The names in client certificates of operators.
     pub admin_names: Vec<String>,
 }
 
@@ -90,23 +90,23 @@ struct Api {
     service: Arc<Service>,
 }
 
-/// What is for other services alone, and how they are known.
+/// Admits other services to the calls that are restricted to them.
 #[derive(Debug, Clone)]
 struct Services {
-    /// Any of them lets a service pass.
+    /// The tokens of services. Any one of them is accepted.
     tokens: Arc<[Secret]>,
-    /// Who is no service although there is a certificate.
+    /// Recognises operators, whose client certificates do not count as services.
     operators: Operators,
 }
 
-/// What a call presents in its Authorization field.
+/// What the `Authorization` header of a call contains.
 enum Presented<'a> {
-    /// No field, or one of another scheme than Bearer.
+    /// There is no header, or its scheme is not Bearer.
     Nothing,
-    /// A secret. It may have characters that no access token has: whatever the settings take, a call can
-    /// carry.
+    /// A secret. It may contain characters that cannot be in an access token, because the settings allow
+    /// them in service tokens.
     Secret(&'a str),
-    /// More than one field, or bytes that no secret has.
+    /// There is more than one header, or its bytes cannot be a secret.
     Unusable,
 }
 
@@ -127,8 +127,8 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// Whether a token is one of these. Each is compared in constant time, and all of them are, whichever is
-/// the one.
+/// Whether a token is in the list. Each comparison takes constant time, and all entries are compared, so
+/// that the duration does not reveal which one matched.
 fn is_one_of(presented: &str, tokens: &[Secret]) -> bool {
     tokens
         .iter()
@@ -137,14 +137,14 @@ fn is_one_of(presented: &str, tokens: &[Secret]) -> bool {
         .into()
 }
 
-/// The calls for services: those that begin so.
+/// The prefixes of the calls that are restricted to services.
 const FOR_SERVICES: [&str; 2] =
     ["/auth.v1.AuthService/IntrospectToken", "/auth.v1.AccountService/"];
 
 #[tonic::async_trait]
 impl Admit for Services {
-    /// Lets services pass: those that present the service token or, without any, a client
-    /// certificate that is no operator's.
+    /// Admits a service: a call with a service token or, if it has no token, with a client certificate
+    /// that is not an operator's.
     async fn admit(&self, head: &mut Parts) -> Result<(), ApiError> {
         let path = head.uri.path();
         if !FOR_SERVICES.iter().any(|begin| path.starts_with(begin)) {
@@ -205,7 +205,7 @@ impl AuthService for Api {
         let by = edge::requester(request.extensions());
         let agent = edge::user_agent(request.metadata().as_ref());
         let LoginRequest { email, password, offline_access } = request.into_inner();
-        // JSON with one is refused as a whole; so is this.
+        // A NUL in a JSON string makes REST refuse the whole body, so gRPC refuses the message as well.
         if email.contains('\0') || password.contains('\0') {
             let text = "a string contains a NUL character";
             return Err(ApiError::new(code::MALFORMED_REQUEST, text).into());

@@ -1,4 +1,4 @@
-//! REST: JSON in, JSON or a problem out.
+//! The REST edge: JSON requests, and JSON or problem responses (RFC 9457).
 
 mod credentials;
 mod sessions;
@@ -44,9 +44,9 @@ pub fn router(shared: &Edge, service: Arc<Service>, health: &Health) -> Router {
         .with_state(Arc::clone(&service))
         .merge(health.routes())
         .merge(api_docs::routes(include_str!("../../openapi.json"), api_docs::Page::default()));
-    // Nothing under /auth has a query parameter.
+    // No path under /auth has query parameters.
     let routes = rest::known_parameters(routes, |_| &[]);
-    // Without mail there is no link to follow.
+    // Without mail no links are sent, so their pages are not served.
     let others = match service.mail() {
         Ok(_) => others.merge(pages::routes()),
         Err(_) => others,

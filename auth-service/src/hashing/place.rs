@@ -1,4 +1,4 @@
-//! Places in the queue before the hashing threads.
+//! Places in the queue of the hashing threads.
 
 use std::sync::{
     Arc,
@@ -10,8 +10,8 @@ use std::sync::{
 
 use super::State;
 
-/// A place in the queue. Whoever claims it first decides: the thread that takes the job, or the one
-/// who gives it up, because nobody waits for it any more or its time is over.
+/// A place in the queue. The first to claim it decides: either the thread that takes the job, or
+/// the side that withdraws it, because nobody waits any more or the timeout has passed.
 #[derive(Debug, Clone)]
 pub(super) struct Place(Arc<Claim>);
 
@@ -27,7 +27,7 @@ impl Place {
         Self(Arc::new(Claim { state: Arc::clone(state), is_claimed: AtomicBool::new(false) }))
     }
 
-    /// Gives the place up; `false` if the job has begun, or the place was given up before.
+    /// Withdraws the job; `false` if it has started or was withdrawn before.
     pub(super) fn claim(&self) -> bool {
         let is_first = !self.0.is_claimed.swap(true, AcqRel);
         if is_first {
@@ -36,8 +36,7 @@ impl Place {
         is_first
     }
 
-    /// Begins the job; `false` if the place was given up. It counts as pending until the job has
-    /// ended.
+    /// Starts the job; `false` if it was withdrawn. It counts as pending until it has ended.
     pub(super) fn begin(&self) -> bool {
         !self.0.is_claimed.swap(true, AcqRel)
     }

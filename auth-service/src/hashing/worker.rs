@@ -1,4 +1,4 @@
-//! What a hashing thread does.
+//! The loop of a hashing thread.
 
 use std::{sync::atomic::Ordering::Relaxed, thread, time::Duration};
 
@@ -7,15 +7,15 @@ use crossbeam_channel::Receiver;
 use super::{Job, State};
 use crate::{lanes::Seats, password::Memory};
 
-/// The nice value of the hashing threads, which gives them half as much of a contended core as a
-/// thread at 0 gets.
+/// The nice value of the hashing threads. On a contended core it gives them half of the share of a
+/// thread at 0.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 3;
 
-/// How long memory that no hash has used is kept.
+/// How long unused memory is kept before it is returned to the operating system.
 const MEMORY_KEPT: Duration = Duration::from_secs(5);
 
-/// What a hashing thread does until the queue is closed.
+/// Runs jobs until the queue is closed.
 pub(super) fn work(jobs: &Receiver<Job>, state: &State, mut seats: Seats, memory: &Memory) {
     loop {
         let next = if seats.busy() == 0 {
@@ -27,7 +27,7 @@ pub(super) fn work(jobs: &Receiver<Job>, state: &State, mut seats: Seats, memory
                 None => return,
             }
         } else if seats.has_room() && jobs.len() > state.idle.load(Relaxed) {
-            // What idle threads will take is theirs: two jobs are done sooner by two threads.
+            // Leave jobs for idle threads: two threads finish two jobs sooner than one does.
             jobs.try_recv().ok()
         } else {
             None
@@ -35,12 +35,12 @@ pub(super) fn work(jobs: &Receiver<Job>, state: &State, mut seats: Seats, memory
         let ended = match next {
             Some(Job(begin)) => match begin() {
                 Some(work) => seats.begin(work),
-                // Nobody waits for it any more, and it is not pending.
+                // The job was withdrawn, so it no longer counts as pending.
                 None => continue,
             },
             None => {
-                // A core is not taken from a thread before its time slice of some milliseconds has
-                // ended, whatever its priority; requests would wait for that.
+                // A thread keeps its core until its time slice of some milliseconds ends, whatever its
+                // priority. Yielding here spares requests that wait.
                 thread::yield_now();
                 seats.advance()
             }
@@ -52,8 +52,8 @@ pub(super) fn work(jobs: &Receiver<Job>, state: &State, mut seats: Seats, memory
     }
 }
 
-/// The next of what is queued; `None` once the queue is closed. While this waits, what hashes have
-/// left in memory is wiped, and what has not been used for `kept` is given back.
+/// Waits for the next job; `None` once the queue is closed. While it waits, memory that hashes have
+/// used is wiped, and memory that has been unused for `kept` is released.
 fn wait<T>(jobs: &Receiver<T>, memory: &Memory, kept: Duration) -> Option<T> {
     if let Ok(next) = jobs.try_recv() {
         return Some(next);
@@ -66,12 +66,12 @@ fn wait<T>(jobs: &Receiver<T>, memory: &Memory, kept: Duration) -> Option<T> {
     next.ok()
 }
 
-/// Lowers this thread's priority a little: while all cores hash, the threads that serve requests are
-/// preferred. Not by much: requests without pause would leave hashing a tenth of a core, and so refuse
-/// the logins of a few clients, each of which then asks again. Where the system refuses, hashing
-/// competes on equal terms.
+/// Lowers this thread's priority a little, so that the threads that serve requests are preferred while
+/// all cores hash. Only a little: otherwise, under constant load, hashing would get a tenth of a core,
+/// logins would be refused, and their clients would only retry. If the system refuses the change,
+/// hashing runs at equal priority.
 pub(super) fn yield_to_requests() {
-    // On Linux a priority belongs to a thread, elsewhere to the whole process.
+    // On Linux a priority belongs to a thread; on other systems it belongs to the process.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }

@@ -1,5 +1,5 @@
-//! Adding the accounts of an import, batch by batch. How far it has come is noted in the transaction of
-//! each batch, so that an import that was interrupted goes on where it stopped.
+//! Adds the accounts of an import in batches. Each transaction also stores the progress, so that an
+//! interrupted import continues where it stopped.
 
 use std::{collections::HashSet, io::BufRead};
 
@@ -13,63 +13,63 @@ use crate::{
     store::{Store, StoreError, imports},
 };
 
-/// How many lines go into one transaction.
+/// The number of lines per transaction (the batch size).
 const BATCH: usize = 500;
 
-/// How an import is done.
+/// The options of an import.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Nothing is written.
+    /// Whether to check the lines without writing anything.
     pub dry_run: bool,
-    /// An email that has an account is passed over rather than refused.
+    /// Whether to skip emails that already have an account, instead of refusing their lines.
     pub skip_existing: bool,
-    /// The SHA-256 of the file, by which an import that was interrupted is known; absent where it
-    /// cannot be read twice.
+    /// The SHA-256 of the file, which identifies an interrupted import. Absent if the file cannot be
+    /// read twice, as with a pipe.
     pub digest: Option<Vec<u8>>,
 }
 
-/// What came of an import.
+/// The result of an import.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Summary {
-    /// Lines that were read, empty ones aside.
+    /// Lines that were read, without the empty ones.
     pub lines: u64,
     /// Accounts that were added.
     pub imported: u64,
-    /// Accounts that were there already and passed over.
+    /// Accounts that already existed and were skipped.
     pub skipped: u64,
     /// Lines that were refused.
     pub refused: u64,
     /// Whether nothing was written.
     pub dry_run: bool,
-    /// The line up to which an earlier run had come that was interrupted; 0 where there was none. The
-    /// other numbers include that run.
+    /// The line up to which an interrupted earlier run had come; 0 if there was none. The other numbers
+    /// include that run.
     pub resumed_after: u64,
 }
 
-/// Why an import ends early. What was added until then stays.
+/// Why an import ends early. The accounts that were added until then stay.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The file cannot be read.
     #[error("cannot read the accounts: {0}")]
     Io(#[from] std::io::Error),
-    /// The database.
+    /// The database failed.
     #[error("DATABASE_URL: {0}")]
     Store(#[from] StoreError),
 }
 
-/// What becomes of a line.
+/// The outcome of a line.
 enum Outcome {
     Imported,
     Skipped,
     Refused(Refusal),
 }
 
-/// Adds the accounts of `lines`. `refused` is told the number and the reason of each line that cannot be
-/// taken; `progress` the number of the last line of each batch.
+/// Adds the accounts of `lines`. Calls `refused` with the number of each line that cannot be imported
+/// and the reason, and `progress` with the number of the last line of each batch.
 ///
 /// # Errors
 ///
-/// Where the file cannot be read, or the database is away.
+/// If the file cannot be read, or the database is unavailable.
 pub async fn run<R: BufRead>(
     store: &Store,
     mut lines: Lines<R>,
@@ -134,7 +134,8 @@ pub async fn run<R: BufRead>(
     Ok(summary)
 }
 
-/// What a dry run has seen, since it adds nothing that could be found again.
+/// The ids and emails that a dry run has seen, to find duplicates. It cannot find them in the database,
+/// because it adds nothing there.
 #[derive(Default)]
 struct Seen {
     emails: HashSet<String>,

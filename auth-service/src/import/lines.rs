@@ -1,29 +1,29 @@
-//! The lines of an import: JSON Lines, or CSV with a head.
+//! The lines of an import: JSON Lines, or CSV with a header line.
 
 use std::io::{self, BufRead, Read as _};
 
 use super::row::{Members, Refusal};
 
-/// The longest line that is read, in bytes.
+/// The longest line that is accepted, in bytes.
 const MAX_LINE: usize = 64 * 1024;
 
 /// The form of a file of accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     JsonLines,
-    /// Comma-separated values (RFC 4180), with the names of the members in the first line. An empty
-    /// field is an absent member. No member has a line break, so a field has none either: a quote that is
-    /// not closed spoils its own line only.
+    /// Comma-separated values (RFC 4180), with the names of the members in the header line. An empty field
+    /// is an absent member. Unlike RFC 4180, a field cannot contain a line break, since no member has one;
+    /// so an unclosed quote affects only its own line.
     Csv,
 }
 
-/// The lines of a file, as they come.
+/// Iterates over the lines of a file.
 pub struct Lines<R> {
     reader: R,
     /// How many lines have been read.
     number: u64,
-    /// Those of a CSV; nothing for JSON Lines.
+    /// The columns of a CSV file; `None` for JSON Lines.
     columns: Option<Vec<Column>>,
 }
 
@@ -57,16 +57,16 @@ impl Column {
     }
 }
 
-/// One line: its number in the file, from 1, and what it says.
+/// The number of a line in the file, from 1, and its parsed content.
 pub(super) type Line = (u64, Result<Members, Refusal>);
 
 impl<R: BufRead> Lines<R> {
-    /// Lines of `format`. A byte order mark is passed over.
+    /// Lines in `format`. A byte order mark is skipped.
     ///
     /// # Errors
     ///
-    /// Where the file cannot be read, or the head of a CSV names a member that nobody knows, twice, or
-    /// no email.
+    /// If the file cannot be read, or if the header line of a CSV has an unknown or repeated member, or no
+    /// `email`.
     pub fn new(mut reader: R, format: Format) -> io::Result<Self> {
         if reader.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
             reader.consume(3);
@@ -78,7 +78,7 @@ impl<R: BufRead> Lines<R> {
         Ok(lines)
     }
 
-    /// Reads the first line of a CSV.
+    /// Reads the header line of a CSV file.
     fn head(&mut self) -> io::Result<Vec<Column>> {
         let Some(line) = self.line()? else {
             return Err(io::Error::other("has no line that names the columns"));
@@ -99,11 +99,11 @@ impl<R: BufRead> Lines<R> {
         Ok(columns)
     }
 
-    /// The next line that is not empty; nothing at the end.
+    /// The next non-empty line; `None` at the end.
     ///
     /// # Errors
     ///
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
         let Some(line) = self.line()? else { return Ok(None) };
         let members = line.and_then(|line| match &self.columns {
@@ -113,7 +113,7 @@ impl<R: BufRead> Lines<R> {
         Ok(Some((self.number, members)))
     }
 
-    /// The next line that is not empty, without white space around it.
+    /// The next non-empty line, trimmed.
     fn line(&mut self) -> io::Result<Option<Result<Vec<u8>, Refusal>>> {
         loop {
             let mut line = Vec::new();
@@ -146,8 +146,8 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
-/// The fields of a line of CSV. The csv crate is lenient: it takes `"a"b` as `ab`, and a quote that is not
-/// closed as the beginning of a field that goes on to the end of the file.
+/// Splits a line of CSV. The csv crate is too lenient for this: it reads `"a"b` as `ab`, and lets an
+/// unclosed quote extend the field to the end of the file.
 fn fields(line: &[u8]) -> Result<Vec<String>, Refusal> {
     let refusal = |what: &str| Refusal(what.to_owned());
     let line = str::from_utf8(line).map_err(|_| refusal("is not UTF-8"))?;
@@ -174,8 +174,8 @@ fn fields(line: &[u8]) -> Result<Vec<String>, Refusal> {
     }
 }
 
-/// The field that a quote begins, and what comes behind it: a comma, or nothing. In it two quotes stand for
-/// one.
+/// Parses a quoted field, in which two quotes stand for one. Returns it and the rest, which must be empty
+/// or begin with a comma.
 fn quoted_field(mut rest: &str) -> Option<(String, &str)> {
     let mut field = String::new();
     loop {

@@ -11,24 +11,24 @@ use crate::{
     password::{FirebaseParameters, MOST_MEMORY_HARD, PasswordHash, Scheme},
 };
 
-/// An account that can be added.
+/// An account that is ready to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Its id; a new one where none was given.
+    /// Its id; a new one if the line has none.
     pub id: AccountId,
     /// Its email.
     pub email: Email,
-    /// The hash of its password, or that it has none.
+    /// The hash of its password, or the marker for an account without a password.
     pub password_hash: PasswordHash,
-    /// When it was created; now where that was not given.
+    /// When it was created; the present time if the line does not say.
     pub created_at: DateTime<Utc>,
     /// Whether its email has been confirmed.
     pub email_verified: bool,
-    /// Whether it may not be used.
+    /// Whether it is disabled.
     pub disabled: bool,
 }
 
-/// Why a line is refused, for people. Holds nothing of the line but names of members.
+/// Why a line is refused. The text may name members but never quotes other content of the line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refusal(pub String);
@@ -49,7 +49,7 @@ impl Members {
     pub(super) fn from_json(line: &[u8]) -> Result<Self, Refusal> {
         serde_json::from_slice(line).map_err(|error| {
             let text = error.to_string();
-            // Other messages may quote the line.
+            // Other messages of the parser may quote the line, which can contain a password hash.
             let told = ["unknown field", "duplicate field"].iter().any(|it| text.starts_with(it));
             match text.split_once(", expected").or_else(|| text.split_once(" at line")) {
                 Some((what, _)) if told => Refusal(what.replacen("field", "member", 1)),
@@ -61,16 +61,16 @@ impl Members {
     }
 }
 
-/// What lines are read by.
+/// The rules for lines.
 #[derive(Debug)]
 pub struct RowRules {
     firebase: Option<FirebaseParameters>,
-    /// The schemes in use that take memory. Every login costs each of them.
+    /// The memory-hard schemes in use. Every login costs as much as all of them.
     memory_hard: BTreeSet<Scheme>,
 }
 
 impl RowRules {
-    /// Rules for a database in which hashes of these schemes are stored.
+    /// The rules for a database that already stores hashes of these schemes.
     #[must_use]
     pub fn new(
         firebase: Option<FirebaseParameters>,
@@ -112,7 +112,7 @@ impl RowRules {
         })
     }
 
-    /// Reads a hash; without one, that there is no password.
+    /// Parses a hash. Without one, the account has no password.
     pub(crate) fn hash(&mut self, text: Option<String>) -> Result<PasswordHash, Refusal> {
         let Some(text) = text else {
             return Ok(PasswordHash::none());

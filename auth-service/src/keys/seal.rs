@@ -6,16 +6,16 @@ use zeroize::Zeroizing;
 
 const NONCE_LENGTH: usize = 12;
 
-/// Seals and opens private keys.
+/// Encrypts and decrypts private keys.
 pub struct Sealer(RandomizedNonceKey);
 
-/// Why something was not sealed or opened.
+/// Why something was not encrypted or decrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// Not 32 bytes in base64.
+    /// The key is not 32 bytes in base64.
     #[error("is not 32 bytes in base64 (make one with: openssl rand -base64 32)")]
     BadKey,
-    /// Sealed under another key, or damaged.
+    /// The data was encrypted with another key, or is damaged.
     #[error("does not open the signing keys in the database: they were sealed under another key")]
     WrongKey,
 }
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// Reads the encryption key: 32 bytes in base64.
+    /// Parses the encryption key: 32 bytes in base64.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl Sealer {
         Ok(Self(key))
     }
 
-    /// A sealer under a key that was derived for it.
+    /// A sealer with a key that was derived from another secret.
     ///
     /// # Errors
     ///
@@ -47,11 +47,12 @@ impl Sealer {
         RandomizedNonceKey::new(&AES_256_GCM, key).map(Self).map_err(|_| SealError::BadKey)
     }
 
-    /// Seals `plain`, bound to `kid` so that no sealed key can stand in for another.
+    /// Encrypts `plain` and authenticates it together with `kid`, so that one encrypted key cannot
+    /// be swapped for another.
     ///
     /// # Errors
     ///
-    /// Where the system has no random bytes.
+    /// If the system has no random bytes.
     pub fn seal(&self, kid: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut sealed = plain.to_vec();
         let nonce = self
@@ -61,7 +62,7 @@ impl Sealer {
         Ok([nonce.as_ref().as_slice(), &sealed].concat())
     }
 
-    /// Opens what [`Sealer::seal`] made.
+    /// Decrypts the output of [`Sealer::seal`].
     ///
     /// # Errors
     ///

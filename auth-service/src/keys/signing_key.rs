@@ -1,4 +1,4 @@
-//! A private key and what it signs with it.
+//! Private keys and the signing of tokens.
 
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
@@ -20,13 +20,13 @@ use zeroize::Zeroizing;
 pub struct SigningKey {
     pair: Pair,
     verification: VerificationKey,
-    /// The private key in PKCS #8, absent for a shared secret.
+    /// The private key in PKCS #8; absent for a shared secret.
     pkcs8: Option<Zeroizing<Vec<u8>>>,
-    /// The header of every token that it signs, in base64url, with the dot behind it.
+    /// The header of every token that it signs, in base64url, including the dot after it.
     header: String,
 }
 
-/// A key in the form that signs. It is read once: reading an RSA key takes as long as signing with it.
+/// A parsed key. It is parsed only once, because parsing an RSA key takes as long as signing with it.
 enum Pair {
     Hmac(Box<hmac::Key>),
     Rsa(Box<RsaKeyPair>),
@@ -34,21 +34,21 @@ enum Pair {
     Ed25519(Ed25519KeyPair),
 }
 
-/// Why a key cannot be used. Never holds a part of it.
+/// Why a key cannot be used. The text never contains a part of the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
-    /// Not a PEM file with a private key.
+    /// It is not a PEM file with a private key.
     #[error("is not a PEM private key (PKCS #8, PKCS #1 or SEC 1)")]
     NotAKey,
-    /// A key of a type or size that we do not sign with.
+    /// The type or size of the key is not supported.
     #[error("is not an RSA key of 2048 to 8192 bits, a P-256 key or an Ed25519 key")]
     Unsupported,
-    /// The public half was refused.
+    /// The public key was refused.
     #[error("{0}")]
     Public(#[from] KeyError),
 }
 
-/// A fault of the machine: a key that was accepted once does not sign, or none can be made.
+/// A failure of the cryptographic library: a valid key cannot sign, or no key can be generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the cryptographic library failed")]
 pub struct CryptoError;
@@ -77,27 +77,27 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// Where the secret is under 32 bytes.
+    /// If the secret is shorter than 32 bytes.
     pub fn from_secret(secret: &[u8]) -> Result<Self, KeyFileError> {
         let pair = Pair::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
         Ok(Self::new(pair, VerificationKey::from_secret(secret)?, None))
     }
 
-    /// Reads a private key in PEM. Its type decides the algorithm: RS256, ES256 or EdDSA.
+    /// Parses a private key in PEM. Its type determines the algorithm: RS256, ES256 or EdDSA.
     ///
     /// # Errors
     ///
-    /// Where it is no such key.
+    /// If it is not such a key.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyFileError> {
         let der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| KeyFileError::NotAKey)?;
         Self::from_der(der.secret_der())
     }
 
-    /// Reads a private key in DER: PKCS #8, PKCS #1 or SEC 1.
+    /// Parses a private key in DER: PKCS #8, PKCS #1 or SEC 1.
     ///
     /// # Errors
     ///
-    /// Where it is no such key.
+    /// If it is not such a key.
     pub fn from_der(der: &[u8]) -> Result<Self, KeyFileError> {
         if let Ok(pair) = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)) {
             return Self::from_rsa(pair);
@@ -110,7 +110,7 @@ impl SigningKey {
         Self::from_ed25519(pair)
     }
 
-    /// Makes a new key. RSA takes some tenths of a second.
+    /// Generates a key. For RSA this takes some tenths of a second.
     ///
     /// # Errors
     ///
@@ -153,16 +153,16 @@ impl SigningKey {
     fn new(pair: Pair, verification: VerificationKey, pkcs8: Option<Vec<u8>>) -> Self {
         let (alg, kid) = (verification.algorithm().as_str(), verification.kid());
         let header = serde_json::to_vec(&Header { typ: "at+jwt", alg, kid });
-        // Two names and a thumbprint are always written.
+        // Serialising a few short strings cannot fail.
         let header = format!("{}.", URL_SAFE_NO_PAD.encode(header.unwrap_or_default()));
         Self { pair, verification, pkcs8: pkcs8.map(Zeroizing::new), header }
     }
 
-    /// A token with these claims, in JSON, signed (RFC 7515, section 7.1). Its `typ` is `at+jwt`.
+    /// Signs claims in JSON and returns the token (RFC 7515, section 7.1). Its `typ` is `at+jwt`.
     ///
     /// # Errors
     ///
-    /// Where signing fails.
+    /// If signing fails.
     pub fn sign(&self, claims: &[u8]) -> Result<String, CryptoError> {
         let mut token = self.header.clone();
         URL_SAFE_NO_PAD.encode_string(claims, &mut token);
@@ -189,7 +189,7 @@ impl SigningKey {
         })
     }
 
-    /// The id that tokens carry: the RFC 7638 thumbprint, or nothing for a shared secret.
+    /// The `kid` of its tokens: the RFC 7638 thumbprint, or `None` for a shared secret.
     #[must_use]
     pub fn kid(&self) -> Option<&str> {
         self.verification.kid()
@@ -207,7 +207,7 @@ impl SigningKey {
         &self.verification
     }
 
-    /// The private key in PKCS #8; nothing for a shared secret.
+    /// The private key in PKCS #8; `None` for a shared secret.
     #[must_use]
     pub fn pkcs8(&self) -> Option<&[u8]> {
         self.pkcs8.as_ref().map(|key| key.as_slice())

@@ -1,4 +1,4 @@
-//! One-time links: where they lead.
+//! The URLs of one-time links.
 
 use std::{
     net::SocketAddr,
@@ -11,25 +11,25 @@ use url::Url;
 /// A page that a link leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
-    /// Choosing a new password.
+    /// The page to choose a new password.
     ResetPassword,
-    /// Confirming an address.
+    /// The page to confirm an address.
     VerifyEmail,
 }
 
-/// Where links lead. The base comes from the settings, never from a request: whoever sends a request
-/// chooses its Host.
+/// Builds links. Their base comes from the settings and never from a request, because the sender of a
+/// request controls its Host header.
 #[derive(Debug, Clone)]
 pub struct Links {
-    /// Where the service is for people. Without a setting it is known when the service has bound its
-    /// listener.
+    /// The public URL of the service. If it is not set, it is known once the listener is bound.
     base: Arc<OnceLock<Url>>,
     reset_password: Option<Url>,
     verify_email: Option<Url>,
 }
 
 impl Links {
-    /// Links to the service's own pages under `base`, or to an application's pages where those are given.
+    /// Links to the service's own pages under `base`, or to the pages of an application if they are
+    /// given.
     #[must_use]
     pub fn new(base: Option<Url>, reset_password: Option<Url>, verify_email: Option<Url>) -> Self {
         let known = Arc::new(OnceLock::new());
@@ -39,13 +39,13 @@ impl Links {
         Self { base: known, reset_password, verify_email }
     }
 
-    /// Gives the base, unless it is known already.
+    /// Sets the base, unless it is already known.
     pub fn use_base(&self, base: Url) {
         let _ = self.base.set(base);
     }
 
-    /// The link with `token`, which is in the fragment: browsers send that to nobody, so that it is in
-    /// no access log and no Referer field. Nothing while the base is not known.
+    /// The link with `token` in its fragment. Browsers do not send the fragment, so the token gets into
+    /// no access log and no Referer header. `None` while the base is unknown.
     #[must_use]
     pub fn to(&self, page: Page, token: &Secret) -> Option<String> {
         let (own, path) = match page {
@@ -64,14 +64,14 @@ impl Links {
         Some(url.into())
     }
 
-    /// The host of the base, which is a name for the service.
+    /// The host of the base, which mails use as the name of the service.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         self.base.get()?.host_str()
     }
 }
 
-/// Where the service is for people on the same machine, where no setting says it.
+/// The URL of the service on this machine, for the case that no public URL is set.
 #[must_use]
 pub fn own_url(is_tls: bool, address: SocketAddr) -> Option<Url> {
     let scheme = if is_tls { "https" } else { "http" };
@@ -82,11 +82,11 @@ pub fn own_url(is_tls: bool, address: SocketAddr) -> Option<Url> {
     base.parse().ok()
 }
 
-/// Reads `PUBLIC_URL`: what comes before the service's paths.
+/// Parses `PUBLIC_URL`, to which the paths of the service are appended.
 ///
 /// # Errors
 ///
-/// Where it is not an http or https URL without user, query and fragment.
+/// If it is not an http or https URL, or if it has a user, a query or a fragment.
 pub fn public_url(text: &str) -> Result<Url, String> {
     let url = page_url(text)?;
     if url.query().is_some() {
@@ -95,15 +95,15 @@ pub fn public_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Reads the URL of an application's page.
+/// Parses the URL of an application's page.
 ///
 /// # Errors
 ///
-/// Where it is not an http or https URL without user and fragment.
+/// If it is not an http or https URL, or if it has a user or a fragment.
 pub fn page_url(text: &str) -> Result<Url, String> {
     let url =
         Url::parse(text).map_err(|_| "is not a URL such as https://example.com".to_owned())?;
-    // `Url` mends what browsers mend; a setting should say what it means.
+    // `Url` silently repairs what browsers repair. A setting should be correct as written.
     let is_absolute = text.starts_with("https://") || text.starts_with("http://");
     if !is_absolute || !url.has_host() {
         return Err("is not a URL that starts with https:// or http://".to_owned());

@@ -1,4 +1,4 @@
-//! What a mail tells.
+//! The content of mails, before it is rendered.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ macro_rules! kinds {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
 
-            /// Its name: in logs and metrics, and of its templates.
+            /// Its name in logs and metrics, and of its templates.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$kind => $name,)* }
@@ -48,52 +48,54 @@ kinds! {
     EmailVerification = "email_verification";
     /// A link, to the new address, to confirm a change of address.
     EmailChange = "email_change";
-    /// To an address that has an account: somebody wanted another account to have it.
+    /// A notice to an address that already has an account: somebody tried to use it for another
+    /// account.
     EmailTaken = "email_taken";
-    /// The password was changed by who knew it.
+    /// The password was changed by somebody who knew it.
     PasswordChanged = "password_changed";
-    /// The password was set by a link.
+    /// The password was set with a link.
     PasswordWasReset = "password_was_reset";
-    /// To the present address: a change of address waits for the new one.
+    /// A notice to the present address: a change of address was requested and waits to be
+    /// confirmed.
     EmailChangeRequested = "email_change_requested";
-    /// To the previous and the new address: the address was changed.
+    /// A notice to the previous and the new address: the address was changed.
     EmailChanged = "email_changed";
     /// The account was deleted by its owner.
     AccountDeleted = "account_deleted";
 }
 
-/// A mail before it is put into words.
+/// A mail before it is rendered.
 #[derive(Debug)]
 pub struct Message<'a> {
-    /// What it tells.
+    /// Which mail it is.
     pub kind: Kind,
-    /// Whom.
+    /// The recipient.
     pub to: &'a Email,
-    /// When that happened.
+    /// When the event happened that the mail is about.
     pub time: DateTime<Utc>,
-    /// The link and how long it works, where there is one.
+    /// The link and its lifetime, if the mail has one.
     pub link: Option<(&'a Secret, Duration)>,
-    /// The address before, of a change.
+    /// The address before a change.
     pub previous_email: Option<&'a Email>,
-    /// The address after, of a change.
+    /// The address after a change.
     pub new_email: Option<&'a Email>,
 }
 
 impl<'a> Message<'a> {
-    /// A mail without link and addresses.
+    /// Creates a mail without a link or a change of address.
     #[must_use]
     pub const fn new(kind: Kind, to: &'a Email, time: DateTime<Utc>) -> Self {
         Self { kind, to, time, link: None, previous_email: None, new_email: None }
     }
 
-    /// With a link that works for a time.
+    /// Adds a link with this lifetime.
     #[must_use]
     pub const fn link(mut self, link: &'a Secret, lifetime: Duration) -> Self {
         self.link = Some((link, lifetime));
         self
     }
 
-    /// About a change of address.
+    /// Adds the addresses before and after a change.
     #[must_use]
     pub const fn change(mut self, previous: &'a Email, new: &'a Email) -> Self {
         self.previous_email = Some(previous);
@@ -102,7 +104,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// A mail in words: what the outbox keeps, sealed.
+/// A rendered mail. It is stored encrypted in the outbox.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Rendered {
     /// The address.
@@ -113,11 +115,11 @@ pub struct Rendered {
     pub text: String,
     /// The same in HTML.
     pub html: String,
-    /// The link in it, for the log line of the development mode.
+    /// The link that it contains, for the log line of the development mode.
     pub link: Option<String>,
 }
 
-/// A mail holds an address and perhaps a link that is a secret.
+/// Prints nothing, because a mail contains an address and perhaps a secret link.
 impl std::fmt::Debug for Rendered {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Rendered([redacted])")

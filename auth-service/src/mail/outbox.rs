@@ -1,5 +1,5 @@
-//! The outbox of mail: what is written in the transaction of what it tells, sealed, and sent by a worker
-//! until it has arrived or no longer matters.
+//! The outbox of mail. A mail is encrypted and stored in the transaction of the change that it reports. A
+//! worker sends it, with retries until it is delivered or obsolete.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -25,10 +25,10 @@ pub static MAILS: Table = outbox::table!(
     table: "mails", id: "id", metrics: "auth.mail.outbox", event: "mail", what: "mails"
 );
 
-/// After this time a notice without a link is given up.
+/// A notice without a link is discarded after this time.
 const NOTICE_LIFETIME: TimeDelta = TimeDelta::days(3);
 
-/// How long a mail waits for the answer to the request that asked for it.
+/// How long a mail waits, so that the response to the request that caused it is sent first.
 const AFTER_ANSWER: Duration = Duration::from_millis(50);
 
 const SETTINGS: outbox::Settings = outbox::Settings {
@@ -38,14 +38,14 @@ const SETTINGS: outbox::Settings = outbox::Settings {
     backoff: Backoff { first: Duration::from_secs(10), most: Duration::from_secs(600) },
 };
 
-/// What an entry holds, before it is sealed.
+/// The content of an entry, before it is encrypted.
 #[derive(Serialize, Deserialize)]
 struct Content {
     kind: String,
     mail: Rendered,
 }
 
-/// A mail that is ready to be written to the outbox.
+/// A rendered and encrypted mail that can be added to the outbox.
 #[derive(Debug)]
 pub struct Outgoing {
     id: Uuid,
@@ -61,7 +61,7 @@ impl Outgoing {
     }
 }
 
-/// Writes mails, and has them sent. Clones share everything.
+/// Writes mails and has them sent. Clones share the outbox and the keys.
 #[derive(Debug, Clone)]
 pub struct Mailer {
     outbox: Outbox,
@@ -69,7 +69,7 @@ pub struct Mailer {
     templates: Arc<Templates>,
     sender: Arc<Sender>,
     service: Arc<OnceLock<String>>,
-    /// Known once the database has been seen.
+    /// Empty until the key has been loaded from the database.
     sealer: Arc<OnceLock<Sealer>>,
 }
 
@@ -91,21 +91,22 @@ impl Mailer {
         }
     }
 
-    /// Takes up the key under which mails are sealed. The first one stays.
+    /// Sets the key that encrypts mails. Only the first call has an effect.
     pub fn use_sealer(&self, sealer: Sealer) {
         let _ = self.sealer.set(sealer);
     }
 
-    /// Has mails speak in this name, unless their sender has one.
+    /// Sets the name of the service in mails. A name in `MAIL_FROM` takes precedence.
     pub fn use_name(&self, name: &str) {
         let _ = self.service.set(name.to_owned());
     }
 
-    /// Puts a mail into words and seals it.
+    /// Renders and encrypts a mail.
     ///
     /// # Errors
     ///
-    /// [`Error::DatabaseUnavailable`] before the key is there; [`Error::Internal`] where a template fails.
+    /// [`Error::DatabaseUnavailable`] if the key has not been loaded yet; [`Error::Internal`] if a template
+    /// fails.
     pub fn write(&self, message: &Message<'_>) -> Result<Outgoing, Error> {
         let sealer = self.sealer.get().ok_or(Error::DatabaseUnavailable)?;
         let service = self.service.get().map_or("this service", String::as_str);
@@ -130,7 +131,7 @@ impl Mailer {
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn add(
         &self,
         unit: &mut Unit,
@@ -147,22 +148,22 @@ impl Mailer {
         self.outbox.add(unit, &entry).await.map(|_| ())
     }
 
-    /// Takes a mail out of the outbox again, in the transaction of `unit`.
+    /// Removes a mail from the outbox, in the transaction of `unit`.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn remove(&self, unit: &mut Unit, id: Uuid) -> Result<(), sqlx::Error> {
         self.outbox.remove(unit, id).await.map(|_| ())
     }
 
-    /// Has the worker look at once: call it when the transaction is committed.
+    /// Wakes the worker. Call it after the transaction is committed.
     pub fn wake(&self) {
         self.outbox.wake();
     }
 
-    /// Has the worker look a moment later, when the request that asks for a mail has been answered: whether
-    /// there is one to send must not be told by what sending it takes from the answer.
+    /// Wakes the worker after a short delay, when the response has been sent. Otherwise sending a mail
+    /// could slow down the response, and its duration would reveal whether there is a mail.
     pub fn wake_after_answer(&self) {
         let outbox = self.outbox.clone();
         tokio::spawn(async move {
@@ -171,7 +172,8 @@ impl Mailer {
         });
     }
 
-    /// Sends what is in the outbox, for ever. Dropped, it gives nothing back: see [`Worker::release`].
+    /// The worker that delivers the outbox, forever. Dropping its future does not release its leases;
+    /// [`Worker::release`] does.
     #[must_use]
     pub fn worker(&self, metrics: &Metrics) -> (Worker<Deliverer>, Backlog) {
         let backlog = Backlog::new(self.outbox.clone(), metrics);
@@ -181,7 +183,7 @@ impl Mailer {
     }
 }
 
-/// Opens mails and sends them.
+/// Decrypts mails and sends them.
 #[derive(Debug)]
 pub struct Deliverer {
     sender: Arc<Sender>,
@@ -209,8 +211,8 @@ impl Deliver for Deliverer {
                 tracing::info!(event = "mail.sent", mail = %entry.id, kind, "mail sent");
                 Outcome::Delivered
             }
-            // Even a refusal may be of the moment, a wrong password in SMTP_URL for instance: a mail is
-            // given up when it no longer matters, and not before.
+            // Even a 5xx reply can be temporary, for example because of a wrong password in SMTP_URL. So a
+            // mail is retried until it is obsolete.
             Err(failure) => Outcome::retry(format!("{}: {failure}", failure.kind.as_str())),
         }
     }

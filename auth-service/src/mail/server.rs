@@ -1,4 +1,4 @@
-//! `SMTP_URL`: the mail server.
+//! The mail server, parsed from `SMTP_URL`.
 
 use std::{net::Ipv6Addr, str::FromStr};
 
@@ -11,13 +11,13 @@ use url::Url;
 pub enum Security {
     /// TLS from the first byte (RFC 8314, section 3.3).
     Tls,
-    /// STARTTLS (RFC 3207), without which nothing is sent.
+    /// STARTTLS (RFC 3207). If the server does not offer it, nothing is sent.
     StartTls,
-    /// Nothing: for a server on the same machine.
+    /// No protection. Only for a server on the same machine.
     None,
 }
 
-/// A mail server that takes our mail (RFC 6409).
+/// A mail submission server (RFC 6409).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmtpServer {
     /// Its name or address.
@@ -26,11 +26,11 @@ pub struct SmtpServer {
     pub port: u16,
     /// How the connection is protected.
     pub security: Security,
-    /// The user and the password to present.
+    /// The user and the password.
     pub credentials: Option<(String, Secret)>,
 }
 
-/// Errors never quote the text, which holds a password.
+/// Errors never quote the text, because it contains a password.
 impl FromStr for SmtpServer {
     type Err = String;
 
@@ -78,7 +78,7 @@ impl FromStr for SmtpServer {
     }
 }
 
-/// A name of letters, digits, hyphens, underscores and dots, or an address.
+/// Accepts a name of letters, digits, hyphens, underscores and dots, or an IP address.
 fn host(text: &str) -> Option<String> {
     if let Some(inner) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         return inner.parse::<Ipv6Addr>().ok().map(|address| address.to_string());

@@ -1,10 +1,11 @@
-//! The words of mails: templates in the binary, each of which a file of `MAIL_TEMPLATES_DIR` may replace.
+//! The templates of mails. They are embedded in the binary, and files in `MAIL_TEMPLATES_DIR` can replace
+//! them.
 //!
-//! A mail has two templates of its kind's name. `<kind>.txt` begins with a line `Subject: …` and an
-//! empty line; `<kind>.html` may extend `layout.html`, which can be replaced too. They are written for
-//! MiniJinja (the syntax of Jinja2), know `service`, `email` (the recipient), `time`, `link`,
-//! `expires_in`, `previous_email` and `new_email` as far as the kind has them, and fail where they
-//! name anything else.
+//! A mail has two templates, which are named after its kind. `<kind>.txt` begins with a line `Subject: …`
+//! and an empty line. `<kind>.html` may extend `layout.html`, which can be replaced too. The syntax is
+//! that of MiniJinja, which is the syntax of Jinja2. The variables are `service`, `email` (the
+//! recipient), `time`, `link`, `expires_in`, `previous_email` and `new_email`, as far as the kind has
+//! them; any other name is an error.
 
 use std::{collections::BTreeMap, fs, io, path::Path, time::Duration};
 
@@ -43,18 +44,19 @@ impl TemplateError {
     }
 }
 
-/// The templates of all mails, each of which is known to work.
+/// The templates of all mails. Each has been rendered once as a test.
 #[derive(Debug, Clone)]
 pub struct Templates {
     engine: Environment<'static>,
 }
 
 impl Templates {
-    /// The templates in the binary, replaced by those in `folder` as far as it has them. Each is tried.
+    /// Loads the embedded templates, and replaces them with those in `folder`. Each is rendered once as a
+    /// test.
     ///
     /// # Errors
     ///
-    /// Where a file cannot be read, is of no mail, or does not work as a template.
+    /// If a file cannot be read, does not belong to a mail, or cannot be rendered.
     pub fn load(folder: Option<&Path>) -> Result<Self, TemplateError> {
         let mut files = vec![(LAYOUT.to_owned(), EMBEDDED_LAYOUT.to_owned())];
         for kind in Kind::ALL {
@@ -78,11 +80,11 @@ impl Templates {
         Ok(templates)
     }
 
-    /// Puts a mail into words, in the name of `service`.
+    /// Renders a mail in the name of `service`.
     ///
     /// # Errors
     ///
-    /// Where a template fails that did not when it was tried.
+    /// If a template fails that did not fail in the test.
     pub fn render(&self, message: &Message<'_>, service: &str) -> Result<Rendered, TemplateError> {
         let email = |email: &Email| Value::from(email.as_str());
         let words = [
@@ -111,7 +113,7 @@ impl Templates {
         Ok(Rendered {
             to: message.to.as_str().to_owned(),
             subject: subject.to_owned(),
-            // The engine takes the last line's end away.
+            // The template engine removes the last line break.
             text: format!("{}\n", text.trim_end()),
             html: render("html")?,
             link: message.link.map(|(link, _)| link.expose().to_owned()),
@@ -129,7 +131,7 @@ impl Templates {
     }
 }
 
-/// A mail of a kind with everything that this kind has.
+/// A sample mail with everything that its kind can have.
 fn sample<'a>(kind: Kind, to: &'a Email, other: &'a Email, link: &'a Secret) -> Message<'a> {
     let message = Message::new(kind, to, DateTime::<Utc>::UNIX_EPOCH);
     let lifetime = Duration::from_secs(1800);
@@ -155,7 +157,7 @@ fn replace(files: &mut [(String, String)], folder: &Path) -> Result<(), Template
         let name = entry.file_name().to_string_lossy().into_owned();
         let error = |what: String| TemplateError::new(path.display().to_string(), what);
         let is_template = name.ends_with(".txt") || name.ends_with(".html");
-        // What editors and Kubernetes leave in a folder is none.
+        // Editors and Kubernetes create other files in a directory. They are not templates.
         if name.starts_with('.') || !is_template {
             continue;
         }
@@ -172,17 +174,17 @@ fn replace(files: &mut [(String, String)], folder: &Path) -> Result<(), Template
     Ok(())
 }
 
-/// The subject and what follows it.
+/// Splits a text into its subject and its body.
 fn subject(text: &str) -> Option<(&str, &str)> {
     let (first, rest) = text.split_once('\n')?;
     let subject = first.strip_prefix("Subject:")?.trim();
     let body = rest.strip_prefix("\r\n").or_else(|| rest.strip_prefix('\n'))?;
-    // A control character would be a header field of the writer's own.
+    // A control character could inject a header field.
     (!subject.is_empty() && !subject.chars().any(char::is_control)).then_some((subject, body))
 }
 
-/// A URL for an attribute or a text of HTML. The engine's own escaping would write each slash as an
-/// entity, which is right and hard to read for whoever looks at the source.
+/// Escapes a URL for an attribute or a text in HTML. The engine's own escaping would write each slash as
+/// an entity, which is correct but hard to read in the source.
 fn href(url: &str) -> Value {
     let escaped = url
         .replace('&', "&amp;")
@@ -197,7 +199,7 @@ fn time(time: DateTime<Utc>) -> String {
     time.format("%-d %B %Y at %H:%M UTC").to_string()
 }
 
-/// A duration in the largest unit that it is a whole number of.
+/// Formats a duration as a whole number of the largest possible unit.
 fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (number, unit) = match seconds {
@@ -230,7 +232,7 @@ mod tests {
             assert!(mail.text.contains("A <b> & C") && !mail.html.contains("A <b>"), "{kind:?}");
             assert_eq!(mail.text.contains("#token=t"), mail.link.is_some(), "{kind:?}");
             assert_eq!(mail.html.contains("?a=1&amp;b=2#token=t\""), mail.link.is_some());
-            // Plain ASCII in short lines goes as it is, so that a link can be read in the raw mail.
+            // Plain ASCII in short lines is not encoded, so that a link can be read in the raw mail.
             assert!(mail.text.is_ascii() && mail.html.is_ascii(), "{kind:?}");
             assert!(mail.text.lines().all(|line| line.len() < 120 || line.contains("://")));
         }

@@ -1,4 +1,4 @@
-//! How a mail leaves: to a mail server, or into a folder.
+//! The transports of mail: a mail server or a directory.
 
 use std::{
     error::Error as _,
@@ -29,11 +29,11 @@ use super::{
     server::{Security, SmtpServer},
 };
 
-/// How long the server may take for one step, and for a mail in all.
+/// The time limits for one step of the SMTP dialogue, and for a whole mail.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// The longest line without its end (RFC 5322, section 2.1.1).
+/// The longest line, without its line break (RFC 5322, section 2.1.1).
 const MAX_LINE: usize = 998;
 
 /// Why a mail was not delivered.
@@ -45,7 +45,7 @@ pub enum FailureKind {
     Refused,
     /// The server took too long.
     Timeout,
-    /// The server could not be reached, or not in the way that the settings demand.
+    /// The server could not be reached, or not with the required protection.
     Unreachable,
 }
 
@@ -62,12 +62,12 @@ impl FailureKind {
     }
 }
 
-/// A delivery that failed. Its text holds no address: what a server says may quote the recipient, so
-/// only the number of the reply is told.
+/// A failed delivery. Its text contains no address: a reply of a server may quote the recipient, so only the
+/// reply code is included.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct Failure {
-    /// Why.
+    /// The kind of failure.
     pub kind: FailureKind,
     what: String,
 }
@@ -88,7 +88,7 @@ impl From<lettre::transport::smtp::Error> for Failure {
         if error.is_timeout() {
             return Self::new(FailureKind::Timeout, "the mail server took too long");
         }
-        // A failed connection or handshake, or a server that does not offer what is demanded.
+        // The connection or the handshake failed, or the server does not offer what is required.
         let first = error.source();
         let causes = std::iter::successors(first, |cause| (*cause).source());
         let what = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
@@ -96,12 +96,12 @@ impl From<lettre::transport::smtp::Error> for Failure {
     }
 }
 
-/// Where mail goes.
+/// The destination of mail.
 #[derive(Clone)]
 pub enum Transport {
     /// To a mail server.
     Smtp(Box<AsyncSmtpTransport<Tokio1Executor>>),
-    /// Into a folder, a file each: for development.
+    /// Into a directory, one file per mail. For development.
     Folder(PathBuf),
 }
 
@@ -115,12 +115,12 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// A connection to `server` for each mail. `authorities`, in PEM, are trusted in place of those of
-    /// the system.
+    /// Connects to `server` anew for each mail. `authorities`, in PEM, replace the authorities that the
+    /// system trusts.
     ///
     /// # Errors
     ///
-    /// Where the authorities are no certificates in PEM.
+    /// If the authorities are not certificates in PEM.
     pub fn smtp(server: SmtpServer, authorities: Option<&[u8]>) -> Result<Self, String> {
         let SmtpServer { host, port, security, credentials } = server;
         let tls = match security {
@@ -152,8 +152,8 @@ impl Transport {
                     let what = format!("cannot write into {}: {error}", folder.display());
                     Failure::new(FailureKind::Unreachable, what)
                 })?;
-                // A folder is for development, where the link is what one looks for. Only a person is told: a
-                // log that is kept holds no secret.
+                // The directory is for development, where people need the link. It is logged only to a
+                // terminal, because stored logs must not contain secrets.
                 let path = path.display();
                 match link.filter(|_| io::stdout().is_terminal()) {
                     Some(link) => {
@@ -183,7 +183,7 @@ fn tls(host: &str, authorities: Option<&[u8]>) -> Result<TlsParameters, String> 
 
 const NO_CERTIFICATE: &str = "holds no certificate of an authority in PEM";
 
-/// The file comes into being whole, readable by its owner alone.
+/// Creates the file atomically, readable only by its owner.
 fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     if !folder.exists() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -200,18 +200,18 @@ fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&partial, path)
 }
 
-/// Who sends, and how.
+/// The sender address and the transport.
 #[derive(Debug, Clone)]
 pub struct Sender {
     from: Mailbox,
     transport: Transport,
 }
 
-/// Reads `MAIL_FROM`: an address, or a name and an address in angle brackets.
+/// Parses `MAIL_FROM`: an address, or a name and an address in angle brackets.
 ///
 /// # Errors
 ///
-/// Where it is something else.
+/// If it is neither.
 pub fn sender_address(text: &str) -> Result<Mailbox, String> {
     let what = || "is not an address such as Example <no-reply@example.com>".to_owned();
     if text.chars().any(char::is_control) {
@@ -227,18 +227,18 @@ impl Sender {
         Self { from, transport }
     }
 
-    /// The name that mails speak in: that of the sender, if it has one.
+    /// The name in the sender address, if it has one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.from.name.as_deref()
     }
 
-    /// Sends a mail. Its `id` and the time at which it was `written` are the same at each attempt, so
-    /// that a mail which arrives twice can be told to be one.
+    /// Sends a mail. Its `id` and the time at which it was `written` are the same for every attempt, so that
+    /// mail programs can recognise a duplicate.
     ///
     /// # Errors
     ///
-    /// [`Failure`]; another attempt may succeed.
+    /// [`Failure`]; a retry may succeed.
     pub async fn send(
         &self,
         mail: &Rendered,
@@ -261,7 +261,7 @@ impl Sender {
         written: DateTime<Utc>,
     ) -> Result<Mail, lettre::error::Error> {
         const AUTO_SUBMITTED: HeaderName = HeaderName::new_from_ascii_str("Auto-Submitted");
-        // The address was checked when the account was made, against a narrower grammar.
+        // The address was validated against a stricter grammar when the account was created.
         let (local, domain) = mail.to.rsplit_once('@').unwrap_or((&mail.to, ""));
         let to = Mailbox::new(None, Address::new_dangerous(local, domain));
         Mail::builder()
@@ -270,7 +270,7 @@ impl Sender {
             .subject(mail.subject.clone())
             .date(written.into())
             .message_id(Some(format!("<{id}@{}>", self.from.email.domain())))
-            // Keeps holiday notices away (RFC 3834, section 5).
+            // Suppresses automatic replies, such as out-of-office messages (RFC 3834, section 5).
             .raw_header(HeaderValue::new(AUTO_SUBMITTED, "auto-generated".to_owned()))
             .multipart(
                 MultiPart::alternative()
@@ -286,8 +286,8 @@ impl Sender {
     }
 }
 
-/// ASCII goes as it is, so that a long link can be read in the raw mail; the builder would break it into
-/// lines of 76 characters.
+/// Sends ASCII text without encoding, so that a long link can be read in the raw mail. By default the builder
+/// would break lines at 76 characters.
 fn body(text: &str) -> Body {
     let lines = || text.lines().map(|line| line.trim_end_matches('\r'));
     if !text.is_ascii() || lines().any(|line| line.len() > MAX_LINE || line.contains('\r')) {

@@ -1,7 +1,7 @@
 "use strict";
 
-// What both pages do: read the secret from the fragment of the address, wait for a click, send it, and
-// say how that went. Whatever is shown is set as text, never as HTML.
+// The script of both pages: reads the secret from the fragment of the URL, waits for a click, sends it, and
+// shows the result. All text is set as text content and never as HTML.
 
 const form = document.getElementById("form");
 const title = document.getElementById("title");
@@ -11,7 +11,7 @@ const password = document.getElementById("new_password");
 const passwordError = document.getElementById("new_password-error");
 const show = document.getElementById("show");
 
-// Hashing a password may have to wait for others; the service itself gives up before this.
+// A password may have to wait to be hashed. The service has a shorter timeout than this.
 const TIMEOUT = 45000;
 
 let token = "";
@@ -62,7 +62,7 @@ async function send() {
     signal: AbortSignal.timeout(TIMEOUT),
   });
   if (answer.status === 204) {
-    // The secret is used up: it need not stay in the history.
+    // The secret has been used up, so it need not stay in the browser's history.
     history.replaceState(null, "", location.pathname);
     end(message.dataset.doneTitle, message.dataset.done, false);
     return;
@@ -127,6 +127,6 @@ if (show) {
   });
 }
 
-// Whoever opens another link in the same tab only changes the fragment.
+// Opening another link in the same tab only changes the fragment, which does not reload the page.
 window.addEventListener("hashchange", () => location.reload());
 begin();

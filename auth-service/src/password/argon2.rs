@@ -1,4 +1,4 @@
-//! Argon2i and Argon2id (RFC 9106) in the text form of the PHC.
+//! Argon2i and Argon2id (RFC 9106) in the PHC string format.
 
 use argon2::{
     Algorithm, Argon2, Block, Params, Version,
@@ -10,7 +10,7 @@ use super::{HashError, Memory, encoding::is_digest, scheme::Scheme};
 
 const LEAST_SALT: usize = 8;
 
-/// A stored hash, read.
+/// A parsed hash.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     algorithm: Algorithm,
@@ -21,8 +21,8 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Reads `$argon2id$v=19$m=…,t=…,p=…$…` and the same for Argon2i, also behind Django's `argon2`.
-    /// Nothing for text that is none of these.
+    /// Parses `$argon2id$v=19$m=…,t=…,p=…$…` and the same for Argon2i, also with Django's prefix
+    /// `argon2`. `None` for any other text.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let text = text
             .strip_prefix("argon2$argon2")
@@ -37,7 +37,7 @@ impl Stored {
         let sound = salt.len() >= LEAST_SALT && is_digest(output.as_bytes());
         Some(Self {
             algorithm,
-            // Before version 19 the text named none.
+            // Texts from before version 19 have no version field.
             version: match hash.version {
                 Some(version) => Version::try_from(version).ok()?,
                 None => Version::V0x10,
@@ -58,12 +58,12 @@ impl Stored {
         }
     }
 
-    /// Whether it is of the version that new hashes have.
+    /// Whether it has the version of new hashes.
     pub(super) const fn is_current(&self) -> bool {
         matches!(self.version, Version::V0x13)
     }
 
-    /// Whether a password is the one that was hashed; nothing where there is not enough memory.
+    /// Whether the password matches; `None` if there is not enough memory.
     pub(super) fn verify(&self, password: &str, memory: &Memory, reserve: u64) -> Option<bool> {
         let mut output = vec![0; self.output.len()];
         let argon2 = Argon2::new(self.algorithm, self.version, self.params.clone());
@@ -72,7 +72,7 @@ impl Stored {
     }
 }
 
-/// A new hash, of Argon2id, in its text form.
+/// Computes a new Argon2id hash in its text form.
 pub(super) fn make(
     (memory_kib, iterations, parallelism): (u32, u32, u32),
     password: &str,
@@ -95,7 +95,7 @@ pub(super) fn make(
     Ok(hash.to_string())
 }
 
-/// Does the work of one hash.
+/// Does the work of one hash and discards the result.
 pub(super) fn spend(
     scheme: Scheme,
     password: &str,
@@ -120,7 +120,7 @@ pub(super) fn spend(
     Some(())
 }
 
-/// Nothing where there is not enough memory, or the parameters do not fit together.
+/// `None` if there is not enough memory or the parameters are not valid together.
 fn compute(
     argon2: &Argon2<'_>,
     password: &str,
@@ -143,7 +143,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// One after the other in the same memory, which is never clean nor of the right size.
+        /// All hashes use the same memory one after the other, so it is neither zeroed nor of the
+        /// right size.
         #[test]
         fn hashes_of_the_plain_crate_verify_in_used_memory(
             password in "\\PC{0,60}",
@@ -171,7 +172,7 @@ mod tests {
                 )
                 .unwrap();
             if version == 0x10 {
-                // As it was written before there was another one.
+                // The format from before there was a version field.
                 hash.version = None;
             }
             let stored = Stored::parse(&hash.to_string()).unwrap();

@@ -1,9 +1,9 @@
-//! bcrypt, plain and of a hash of the password.
+//! bcrypt, either of the password itself or of a hash of it (prehash).
 //!
-//! bcrypt reads 72 bytes, the NUL at the end of the password included where there is room for it. A
-//! hash that is made here is therefore plain up to 71 bytes, so that it cannot be mistaken for that
-//! of a longer password, and bcrypt-sha256 from 72 bytes on. A hash that was made elsewhere may be of
-//! a password that was cut; it is replaced at the first login with one of 72 bytes or more.
+//! bcrypt reads at most 72 bytes, including the NUL after the password if it fits. Up to 71 bytes,
+//! new hashes are plain bcrypt, so that a hash cannot also match a longer password; from 72 bytes on
+//! they are bcrypt-sha256. A hash from elsewhere may be of a truncated password. It is replaced at
+//! the first login with a password of 72 bytes or more.
 
 use std::fmt;
 
@@ -17,14 +17,14 @@ use super::encoding::{BCRYPT_BASE64, parts};
 
 /// bcrypt reads this many bytes of its input and ignores the rest.
 pub(super) const MAX_BYTES: usize = 72;
-/// How many bytes of a raw hash its text form has, a quirk that all implementations share, and how
-/// many characters they take.
+/// The text form contains only this many bytes of the raw hash, a quirk that all implementations
+/// share; and how many characters they take.
 const DIGEST_BYTES: usize = 23;
 const DIGEST_CHARS: usize = 31;
 const SALT_CHARS: usize = 22;
 const SHA256_PREFIX: &str = "$bcrypt-sha256$";
 
-/// One bcrypt hash to be computed. Its password is wiped when it is dropped.
+/// A bcrypt hash to compute. Its password is wiped when it is dropped.
 pub struct Request {
     cost: u32,
     salt: [u8; 16],
@@ -38,22 +38,22 @@ impl fmt::Debug for Request {
 }
 
 impl Request {
-    /// bcrypt of 2^`cost` rounds over a password, of which the first 72 bytes count.
+    /// bcrypt with 2^`cost` rounds. Only the first 72 bytes of the password count.
     #[must_use]
     pub fn new(cost: u32, salt: [u8; 16], password: &[u8]) -> Self {
         Self { cost, salt, password: Zeroizing::new(password.to_vec()) }
     }
 
-    /// The request as a job for lanes.
+    /// The request as a job for the lanes.
     ///
     /// # Errors
     ///
-    /// Where the cost is not from 4 to 31.
+    /// If the cost is not from 4 to 31.
     pub fn job(&self) -> Result<Job, JobError> {
         Job::new(self.cost, self.salt, &self.password)
     }
 
-    /// Computes it with the `bcrypt` crate.
+    /// Computes it at once, with the `bcrypt` crate.
     #[must_use]
     pub fn compute(&self) -> Output {
         let mut key = Zeroizing::new(Vec::with_capacity(self.password.len() + 1));
@@ -64,10 +64,10 @@ impl Request {
     }
 }
 
-/// What is done to a password before bcrypt.
+/// The transformation of the password before bcrypt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Prehash {
-    /// Nothing: bytes past the 72nd are ignored.
+    /// None: bytes after the 72nd are ignored.
     None,
     /// Base64 of HMAC-SHA-256 keyed with the text of the salt: passlib's `bcrypt_sha256`, version 2.
     HmacSha256,
@@ -97,7 +97,7 @@ impl Prehash {
     }
 }
 
-/// A stored hash, read.
+/// A parsed hash.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) cost: u32,
@@ -108,8 +108,8 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Reads `$2b$…` (also 2a and 2y, which mean the same), passlib's `$bcrypt-sha256$…`, and
-    /// Django's `bcrypt$$2b$…` and `bcrypt_sha256$$2b$…`. Nothing for text that is none of these.
+    /// Parses `$2b$…` (and 2a and 2y, which mean the same), passlib's `$bcrypt-sha256$…`, and
+    /// Django's `bcrypt$$2b$…` and `bcrypt_sha256$$2b$…`. `None` for any other text.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix(SHA256_PREFIX) {
             let [parameters, salt, digest] = parts(rest)?;
@@ -146,7 +146,7 @@ impl Stored {
         })
     }
 
-    /// What has to be computed to check a password.
+    /// The bcrypt hash that checks a password.
     pub(super) fn request(&self, password: &str) -> Request {
         Request {
             cost: self.cost,
@@ -155,18 +155,18 @@ impl Stored {
         }
     }
 
-    /// Whether what was computed is what was stored.
+    /// Whether the computed hash equals the stored one.
     pub(super) fn matches(&self, output: &Output) -> bool {
         self.digest.ct_eq(&output[..DIGEST_BYTES]).into()
     }
 
-    /// Whether a password that matches may be longer than what was hashed.
+    /// Whether the hash may be of a truncated version of the matching password.
     pub(super) fn cuts(&self, password: &str) -> bool {
         self.prehash == Prehash::None && password.len() >= MAX_BYTES
     }
 }
 
-/// What has to be computed for a new hash.
+/// The bcrypt hash to compute for a new password hash.
 pub(super) fn request(cost: u32, salt: [u8; 16], password: &str) -> Request {
     let prehash = prehash_for(password);
     Request { cost, salt, password: prehash.apply(password, &BCRYPT_BASE64.encode(salt)) }

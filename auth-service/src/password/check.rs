@@ -1,5 +1,4 @@
-//! Making hashes, and checking passwords at a price that does not tell what they were checked
-//! against.
+//! Creates hashes, and checks passwords in a time that does not depend on the stored hash.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -11,11 +10,11 @@ use super::{
 };
 use crate::domain::Password;
 
-/// How many schemes that take memory the equal work covers, the dearest first. An import refuses
-/// more than that.
+/// How many memory-hard schemes the equal work covers; the most expensive ones count. An import
+/// refuses to add more.
 pub const MOST_MEMORY_HARD: usize = 16;
 
-/// The work of a new hash, with a new random salt.
+/// The computation of a new hash, with a random salt.
 #[derive(Debug)]
 pub struct Make {
     scheme: Scheme,
@@ -25,11 +24,11 @@ pub struct Make {
 }
 
 impl Make {
-    /// A hash of `password` by `scheme`, which is bcrypt or Argon2id.
+    /// Hashes `password` by `scheme`, which must be bcrypt or Argon2id.
     ///
     /// # Errors
     ///
-    /// Where the system has no random bytes.
+    /// If the system has no random bytes.
     pub fn new(scheme: Scheme, password: Password) -> Result<Self, HashError> {
         Ok(Self { scheme, password, salt: random_salt()?, reserve: 0 })
     }
@@ -51,7 +50,7 @@ impl Steps for Make {
                 let parameters = (memory_kib, iterations, parallelism);
                 argon2::make(parameters, password, &self.salt, memory, self.reserve)
             }
-            // No new hash is of another scheme.
+            // New hashes use no other scheme.
             _ => Err(HashError),
         };
         Step::Done(text.map(PasswordHash::stored))
@@ -64,21 +63,21 @@ fn random_salt() -> Result<[u8; 16], HashError> {
     Ok(salt)
 }
 
-/// The work that every login does, whatever account it names and whether the password is right:
-/// bcrypt at the highest cost in use, PBKDF2 and SHA-crypt with the most rounds in use, and each
-/// scheme in use that takes memory once. An account whose hash is cheaper than others' is then not to
-/// be told from them, or from one that does not exist, by the time of the answer.
+/// The work of every login, whatever account it names and whether the password is right: bcrypt at
+/// the highest cost in use, PBKDF2 and SHA-crypt with the most rounds in use, and each memory-hard
+/// scheme in use once. So the response time reveals neither whether the account exists nor whether
+/// its hash is cheaper than others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
     current: Scheme,
     bcrypt_cost: Option<u32>,
-    /// PBKDF2 and SHA-crypt, each once for a hash function.
+    /// PBKDF2 and SHA-crypt, one entry per hash function.
     by_rounds: Vec<Scheme>,
     memory_hard: Vec<Scheme>,
 }
 
 impl Work {
-    /// The work for the scheme of new hashes and those of the stored ones.
+    /// The work for the scheme of new hashes and the schemes of the stored ones.
     #[must_use]
     pub fn new(current: Scheme, stored: impl IntoIterator<Item = Scheme>) -> Self {
         let mut work =
@@ -104,7 +103,7 @@ impl Work {
         work
     }
 
-    /// Whether a hash of this scheme can be checked without doing more than the work.
+    /// Whether checking a hash of this scheme is part of the work and needs nothing extra.
     #[must_use]
     pub fn covers(&self, scheme: Scheme) -> bool {
         match scheme {
@@ -113,13 +112,13 @@ impl Work {
                 most.with_rounds(0) == scheme.with_rounds(0) && most.rounds() >= scheme.rounds()
             }),
             Scheme::Argon2id { .. } | Scheme::Argon2i { .. } | Scheme::Scrypt { .. } => {
-                // No more than that many are part of it.
+                // The work contains no more than this many, so a further scheme would not be added.
                 self.memory_hard.contains(&scheme) || self.memory_hard.len() >= MOST_MEMORY_HARD
             }
         }
     }
 
-    /// Checks a password against a stored hash, or none.
+    /// Checks a password against a stored hash, or does the same work if there is none.
     #[must_use]
     pub fn check(self: Arc<Self>, password: Password, stored: Option<PasswordHash>) -> Check {
         let reserve = self.memory_hard.iter().map(|scheme| scheme.memory()).max().unwrap_or(0);
@@ -134,8 +133,8 @@ impl Work {
         }
     }
 
-    /// What is left to do once a hash of `done` has been verified and one of the current scheme has
-    /// been made, or not.
+    /// The rest of the work after a hash of the scheme `done` has been verified and, if `replaced`, a
+    /// new hash has been computed.
     fn rest(&self, done: Option<Scheme>, replaced: bool) -> impl Iterator<Item = Piece> {
         let made = replaced.then_some(self.current);
         let bcrypt = self.bcrypt_cost.map(|cost| {
@@ -144,7 +143,7 @@ impl Work {
                 _ => None,
             });
             match spent.max() {
-                // 2^c + 2^c + 2^(c+1) + … + 2^(cost-1) = 2^cost.
+                // Costs add up to the full work: 2^c + 2^c + 2^(c+1) + … + 2^(cost-1) = 2^cost.
                 Some(spent) => spent..cost,
                 None => cost..cost + 1,
             }
@@ -164,24 +163,24 @@ impl Work {
     }
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// Whether the password is the one that was hashed.
+    /// Whether the password matches the stored hash.
     pub right: bool,
-    /// The hash to store in place of the one that was checked against, where that is outdated.
+    /// The new hash to store, if the one that was checked is outdated.
     pub replacement: Option<PasswordHash>,
-    /// Why the stored hash could not be used, if it could not. The password counts as wrong then.
+    /// Why the stored hash could not be used, if so. The password then counts as wrong.
     pub unusable: Option<Unusable>,
 }
 
-/// The check of a password: first against the stored hash, then the rest of the work.
+/// The check of a password: the stored hash first, then the rest of the work.
 #[derive(Debug)]
 pub struct Check {
     work: Arc<Work>,
     password: Password,
     stored: Option<PasswordHash>,
-    /// The most memory that any piece takes, in bytes.
+    /// The largest amount of memory that a piece needs, in bytes.
     reserve: u64,
     left: VecDeque<Piece>,
     awaited: Awaited,
@@ -191,17 +190,17 @@ pub struct Check {
 /// A piece of the work.
 #[derive(Debug)]
 enum Piece {
-    /// The check against the stored hash; plans the rest.
+    /// Check against the stored hash, and plan the rest.
     Verify,
-    /// A new hash by the current scheme, to be stored.
+    /// Compute a new hash with the current scheme, to be stored.
     Replace,
-    /// bcrypt at a cost, for nothing but the time.
+    /// Compute bcrypt at this cost only to spend the time.
     Bcrypt(u32),
-    /// Another scheme, for nothing but the time.
+    /// Compute another scheme only to spend the time.
     Compute(Scheme),
 }
 
-/// What the bcrypt hash is for that is being computed.
+/// The purpose of the bcrypt hash that is being computed.
 #[derive(Debug)]
 enum Awaited {
     Nothing,
@@ -240,7 +239,7 @@ impl Steps for Check {
 }
 
 impl Check {
-    /// Does a piece, or says what bcrypt hash it needs.
+    /// Does a piece of the work, or returns the bcrypt hash that it needs.
     fn begin(
         &mut self,
         piece: &Piece,
@@ -315,15 +314,15 @@ impl Check {
         self.left.extend(self.work.rest(done, replace));
     }
 
-    /// What is hashed for nothing but the time: the password, unless it is too long to be one.
+    /// The input for hashes that only spend time: the password, unless it is too long to be valid.
     fn stand_in(&self) -> zeroize::Zeroizing<String> {
         let text = if self.password.is_possible() { self.password.as_str() } else { "stand-in" };
         zeroize::Zeroizing::new(text.to_owned())
     }
 }
 
-/// Does the work of one hash of a scheme other than bcrypt. One for which there is no memory is left
-/// out: no password can be checked against such a hash either.
+/// Does the work of one hash of a scheme other than bcrypt. If there is not enough memory for it, it
+/// is skipped, because then no password can be checked against such a hash either.
 fn spend(scheme: Scheme, password: &str, salt: &[u8], memory: &Memory, reserve: u64) {
     match scheme {
         Scheme::Bcrypt { .. } => {}

@@ -1,4 +1,4 @@
-//! Pieces that the text forms of password hashes share.
+//! Parsing that the text forms of several password hashes share.
 
 use base64::{
     Engine as _,
@@ -6,12 +6,14 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-/// The least length of a digest, in bytes. A shorter one would be guessed by chance.
+/// The shortest digest that is accepted, in bytes. A shorter one could match a wrong password by
+/// chance.
 const LEAST_DIGEST: usize = 16;
 const MOST_DIGEST: usize = 128;
 const MOST_SALT: usize = 256;
 
-/// Writers differ in padding and in the bits behind the last byte; neither means anything here.
+/// Implementations differ in padding and in the unused bits after the last byte. Neither is
+/// significant here.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_encode_padding(false)
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
@@ -40,22 +42,22 @@ pub(super) fn salt(text: &str) -> Option<Vec<u8>> {
     base64(text).filter(|bytes| bytes.len() <= MOST_SALT)
 }
 
-/// A salt that is used as the text it is.
+/// A salt whose text is used as it is.
 pub(super) fn text_salt(text: &str) -> Option<Vec<u8>> {
     (text.len() <= MOST_SALT).then(|| text.as_bytes().to_vec())
 }
 
-/// The parts of `text` between dollars, if there are exactly so many.
+/// Splits `text` at the dollars, if it has exactly this many parts.
 pub(super) fn parts<const N: usize>(text: &str) -> Option<[&str; N]> {
     text.split('$').collect::<Vec<_>>().try_into().ok()
 }
 
-/// The number behind `name=` in a list of parameters separated by commas.
+/// The number after `name=` in a comma-separated list of parameters.
 pub(super) fn parameter(list: &str, name: &str) -> Option<u32> {
     named(list, name)?.parse().ok()
 }
 
-/// The text behind `name=` in a list of parameters separated by commas.
+/// The text after `name=` in a comma-separated list of parameters.
 pub(super) fn named<'a>(list: &'a str, name: &str) -> Option<&'a str> {
     list.split(',').find_map(|item| item.strip_prefix(name)?.strip_prefix('='))
 }

@@ -1,4 +1,4 @@
-//! A password hash as it is stored.
+//! The password hash of an account, as it is stored.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use zeroize::Zeroizing;
 use super::{Memory, Scheme, argon2, bcrypt, pbkdf2, scrypt, sha_crypt};
 use crate::domain::Password;
 
-/// The longest text of a hash that is read, in bytes.
+/// The longest text that is accepted as a hash, in bytes.
 const MAX_BYTES: usize = 1024;
-/// What is stored for an account that has no password.
+/// The marker that is stored for an account without a password.
 const NO_PASSWORD: &str = "!";
 
-/// A password hash. Its text describes itself; everything else is derived from it. It does not print.
+/// A password hash. Everything about it is parsed from its text. Its `Debug` output hides the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash {
     text: Zeroizing<String>,
@@ -22,7 +22,7 @@ pub struct PasswordHash {
 
 #[derive(Clone, PartialEq, Eq)]
 enum Form {
-    /// No password belongs to it.
+    /// The account has no password, so none matches.
     NoPassword,
     Unusable(Unusable),
     Bcrypt(bcrypt::Stored),
@@ -35,24 +35,24 @@ enum Form {
 /// Why no password can be checked against a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// It is of no known form, or damaged.
+    /// Its format is unknown, or it is damaged.
     #[error("it is of no form that is known here, or damaged")]
     Unknown,
     /// Its parameters are not accepted.
     #[error("{0}")]
     Parameters(&'static str),
-    /// It takes more memory than all hashes together may.
+    /// It needs more memory than the limit for all hashes.
     #[error("it takes more memory than hashing may use here")]
     Memory,
 }
 
-/// What comes of a look at a password.
+/// The result of the first step of a check.
 pub(super) enum Verification {
-    /// Whether it is the right one.
+    /// Whether the password matches.
     Known(bool),
-    /// That is known after this has been computed, by [`PasswordHash::matches`].
+    /// This hash must be computed first; then [`PasswordHash::matches`] gives the result.
     Bcrypt(bcrypt::Request),
-    /// It cannot be known.
+    /// The hash cannot be used.
     Unusable(Unusable),
 }
 
@@ -63,19 +63,18 @@ impl fmt::Debug for PasswordHash {
 }
 
 impl PasswordHash {
-    /// Reads a stored hash. One that cannot be used is read too: checking any password against it
-    /// fails.
+    /// Parses a stored hash. An unusable one is accepted as well: every check against it fails.
     #[must_use]
     pub fn stored(text: String) -> Self {
         let form = Form::read(&text);
         Self { text: Zeroizing::new(text), form }
     }
 
-    /// Reads a hash that was made elsewhere.
+    /// Parses a hash that was created elsewhere.
     ///
     /// # Errors
     ///
-    /// Where no password could ever be checked against it.
+    /// If no password could ever be checked against it.
     pub fn import(text: &str) -> Result<Self, Unusable> {
         let hash = Self::stored(text.to_owned());
         match hash.form {
@@ -85,7 +84,7 @@ impl PasswordHash {
         }
     }
 
-    /// What stands for the hash of an account without a password.
+    /// The marker for an account without a password.
     #[must_use]
     pub fn none() -> Self {
         Self { text: Zeroizing::new(NO_PASSWORD.to_owned()), form: Form::NoPassword }
@@ -97,20 +96,21 @@ impl PasswordHash {
         &self.text
     }
 
-    /// Its scheme, if it can be used.
+    /// Its scheme, if the hash can be used.
     #[must_use]
     pub fn scheme(&self) -> Option<Scheme> {
         self.form.scheme()
     }
 
-    /// The name of its scheme, by which the schemes in use are found; `none` where there is none.
+    /// The name of its scheme, by which the database is searched for the schemes in use; `none` if
+    /// there is none.
     #[must_use]
     pub fn scheme_name(&self) -> String {
         self.scheme().map_or_else(|| "none".to_owned(), |scheme| scheme.to_string())
     }
 
-    /// Whether it should be replaced, now that `password` is known to be the right one: its scheme is
-    /// weaker than `present` or another one, or bytes of the password may not have counted.
+    /// Whether to replace it, given that `password` matches: its scheme is another one than `present`
+    /// or weaker, or the password may have been truncated.
     #[must_use]
     pub fn is_outdated(&self, password: &Password, present: Scheme) -> bool {
         let changed = match &self.form {
@@ -142,7 +142,7 @@ impl PasswordHash {
         known.map_or(Verification::Unusable(Unusable::Memory), Verification::Known)
     }
 
-    /// Whether what was computed for [`Verification::Bcrypt`] is what was stored.
+    /// Whether the result of [`Verification::Bcrypt`] equals the stored hash.
     pub(super) fn matches(&self, output: &Output) -> bool {
         matches!(&self.form, Form::Bcrypt(stored) if stored.matches(output))
     }
@@ -153,7 +153,7 @@ impl Form {
         if text == NO_PASSWORD {
             return Self::NoPassword;
         }
-        // A stored text is damaged data at worst, but an imported one comes from anywhere.
+        // A stored text can at worst be damaged, but an imported one can be anything.
         if text.len() > MAX_BYTES {
             return Self::Unusable(Unusable::Unknown);
         }

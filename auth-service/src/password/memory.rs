@@ -1,7 +1,7 @@
-//! The memory that hashes take: how much of it at a time, and what is kept from one hash to the next.
+//! The memory of hashes: a limit on its total, and its reuse.
 //!
-//! New memory costs nearly as much time as the hash itself, since the system has to find and clear
-//! thousands of pages. So what a hash has used is kept for the next one while passwords keep coming.
+//! New memory costs nearly as much time as the hash itself, because the system has to find and clear
+//! thousands of pages. So memory is kept for the next hash while passwords keep coming.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
@@ -10,19 +10,19 @@ use std::{
 
 use argon2::Block;
 
-/// The least memory to ask for, in blocks. What is larger than 32 MiB goes back to the system as soon
-/// as it is freed; of what is smaller, glibc's malloc may keep a multiple for good. The part that no
-/// hash uses costs nothing but addresses.
+/// The smallest allocation, in blocks. Anything above 32 MiB returns to the system as soon as it is
+/// freed, whereas glibc's malloc may permanently keep a multiple of smaller allocations. The part that
+/// no hash touches uses only address space.
 const LEAST_BLOCKS: usize = 33 * 1024 * 1024 / Block::SIZE;
 
-/// A bound on the memory of all hashes that are computed at a time, whatever their schemes. A hash
-/// that would exceed it waits for another one to end.
+/// Limits the memory of all concurrent hashes of any scheme. A hash that would exceed the limit waits
+/// until another one ends.
 #[derive(Debug)]
 pub struct Memory {
-    /// In bytes.
+    /// The limit, in bytes.
     most: u64,
-    /// How many hashes may hold memory at a time. More than there are cores would take more memory
-    /// and no less time.
+    /// How many hashes may hold memory at the same time. More than the number of cores would use more
+    /// memory without being faster.
     at_once: usize,
     state: Mutex<State>,
     freed: Condvar,
@@ -31,12 +31,12 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct State {
     holders: usize,
-    /// What the holders have, in bytes.
+    /// How much the running hashes hold, in bytes.
     held: u64,
     kept: Vec<Kept>,
 }
 
-/// Memory that no hash uses at the moment.
+/// Memory that is kept for reuse.
 #[derive(Debug)]
 struct Kept {
     blocks: Vec<Block>,
@@ -45,35 +45,35 @@ struct Kept {
     clean: bool,
 }
 
-/// Memory in the hands of one hash.
+/// The memory that one hash holds.
 struct Held<'a> {
     memory: &'a Memory,
     bytes: u64,
 }
 
 impl Default for Memory {
-    /// Without a bound.
+    /// Without a limit.
     fn default() -> Self {
         Self::new(u64::MAX, usize::MAX)
     }
 }
 
 impl Memory {
-    /// So many bytes at most, for so many hashes at a time.
+    /// Limits memory to `most` bytes, and the hashes that hold some to `at_once`.
     #[must_use]
     pub fn new(most: u64, at_once: usize) -> Self {
         Self { most, at_once: at_once.max(1), state: Mutex::default(), freed: Condvar::new() }
     }
 
-    /// Whether a hash that takes so many bytes can be computed at all.
+    /// Whether a hash that needs this much can be computed at all.
     #[must_use]
     pub const fn allows(&self, bytes: u64) -> bool {
         bytes <= self.most
     }
 
-    /// Calls `work` with so many blocks, whose content means nothing. There is room to grow to
-    /// `reserve` bytes in place, for hashes that follow. Waits while other hashes hold too much;
-    /// nothing where the bound, or the system, has no such memory.
+    /// Calls `work` with this many blocks of arbitrary content. The allocation can grow in place to
+    /// `reserve` bytes for later hashes. Waits while other hashes hold too much. `None` if the limit
+    /// does not allow it or the system does not have the memory.
     pub(super) fn with_blocks<T>(
         &self,
         blocks: usize,
@@ -103,8 +103,8 @@ impl Memory {
         Some(result)
     }
 
-    /// Calls `work`, which takes so many bytes of its own for as long as it runs. Waits and refuses
-    /// as [`Memory::with_blocks`].
+    /// Calls `work`, which allocates this many bytes itself. Waits and fails like
+    /// [`Memory::with_blocks`].
     pub(super) fn with<T>(&self, bytes: u64, work: impl FnOnce() -> T) -> Option<T> {
         let (held, kept) = self.hold(bytes)?;
         drop(kept);
@@ -113,7 +113,8 @@ impl Memory {
         Some(result)
     }
 
-    /// Waits for memory. Returns with it what another hash has left, if that is large enough.
+    /// Waits until memory may be used. Also returns kept memory that is large enough, if there is
+    /// some.
     fn hold(&self, bytes: u64) -> Option<(Held<'_>, Option<Vec<Block>>)> {
         if !self.allows(bytes) {
             return None;
@@ -128,13 +129,13 @@ impl Memory {
         let held = Held { memory: self, bytes };
         let fitting = state.kept.iter().rposition(|kept| kept.bytes >= bytes);
         let taken = fitting.map(|place| state.kept.remove(place));
-        // What is kept counts too, and may not be more than the holders could have.
+        // Kept memory counts towards both limits.
         let room = |state: &State| {
             let kept = state.kept.iter().map(|kept| kept.bytes).sum::<u64>();
             state.held.saturating_add(kept) <= self.most
                 && state.holders + state.kept.len() <= self.at_once
         };
-        // It is freed under the lock: whoever is let in next finds it gone.
+        // It is freed under the lock, so that it is gone before another hash may start.
         while !state.kept.is_empty() && !room(&state) {
             drop(state.kept.remove(0));
         }
@@ -142,16 +143,16 @@ impl Memory {
         Some((held, taken.map(|kept| kept.blocks)))
     }
 
-    /// Overwrites what hashes have left in the memory that is kept. Where few passes were asked for,
-    /// passwords can be tried against it faster than against the hash.
+    /// Overwrites the kept memory. With few passes, testing passwords against that content could be
+    /// faster than against the hash.
     pub fn wipe(&self) {
         loop {
             let mut state = self.lock();
             let Some(place) = state.kept.iter().position(|kept| !kept.clean) else {
                 return;
             };
-            // Memory that is being wiped counts as held. While others hold all there may be, they will
-            // wipe what is left when they have nothing more to do.
+            // Memory that is being wiped counts as held. If the limit of holders is reached, another
+            // thread wipes the rest when it is idle.
             if state.holders >= self.at_once {
                 return;
             }
@@ -167,7 +168,7 @@ impl Memory {
         }
     }
 
-    /// Gives the memory back that has not been used for so long.
+    /// Frees kept memory that has been unused for this long.
     pub fn release(&self, unused_for: Duration) {
         let mut state = self.lock();
         state.kept.retain(|kept| kept.used.elapsed() < unused_for);
@@ -266,7 +267,7 @@ mod tests {
         assert!(kept <= 100 * MIB, "{kept} bytes are kept");
     }
 
-    /// What is being wiped is memory too: a hash must not begin in new memory meanwhile.
+    /// Memory that is being wiped must count, so that no hash allocates more in the meantime.
     #[test]
     fn memory_that_is_being_wiped_counts() {
         let memory = Memory::new(u64::MAX, 1);
@@ -286,7 +287,7 @@ mod tests {
                 });
             }
         });
-        // A holder that ends has put its memory back a moment before it is no holder any more.
+        // A holder returns its memory just before it stops counting as a holder.
         assert!(most.into_inner() <= 2);
         assert!(memory.look(|kept| kept.len()) <= 1);
     }
@@ -315,7 +316,7 @@ mod tests {
         let memory = Memory::new(MIB, 1);
         assert_eq!(memory.with(2 * MIB, || ()), None);
         assert_eq!(memory.with_blocks(2048, 0, |_| ()), None);
-        // What would only be reserved is not needed.
+        // The reserve is optional, so it may exceed the limit.
         assert_eq!(memory.with_blocks(8, 2 * MIB, |_| ()), Some(()));
     }
 }

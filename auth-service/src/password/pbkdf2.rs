@@ -1,4 +1,4 @@
-//! PBKDF2 (RFC 8018, section 5.2) in the text forms of the PHC, passlib, Django, and ASP.NET Core
+//! PBKDF2 (RFC 8018, section 5.2) in the text forms of PHC, passlib, Django, and ASP.NET Core
 //! Identity.
 
 use std::num::NonZeroU32;
@@ -11,7 +11,7 @@ use super::{
     scheme::{Digest, Scheme},
 };
 
-/// A stored hash, read.
+/// A parsed hash.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     digest: Digest,
@@ -21,9 +21,9 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Reads `$pbkdf2-sha256$i=1000,l=32$…` of the PHC, `$pbkdf2-sha256$1000$…` of passlib,
-    /// `pbkdf2_sha256$1000$…` of Django, and the blob that version 3 of ASP.NET Core Identity writes
-    /// in base64. Nothing for text that is none of these.
+    /// Parses `$pbkdf2-sha256$i=1000,l=32$…` of PHC, `$pbkdf2-sha256$1000$…` of passlib,
+    /// `pbkdf2_sha256$1000$…` of Django, and the base64 blob of ASP.NET Core Identity, version 3.
+    /// `None` for any other text.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix("$pbkdf2") {
             let [name, parameters, salt_text, output] = parts(rest)?;
@@ -63,10 +63,11 @@ impl Stored {
         Self::identity(text)
     }
 
-    /// ASP.NET Core Identity, version 3: a byte 1, then the hash function, the iterations and the
-    /// length of the salt as 32 bits each in big endian, the salt, and the output.
+    /// Parses the blob of ASP.NET Core Identity, version 3: a byte 1; then the hash function, the
+    /// iterations and the length of the salt as big-endian 32-bit numbers; then the salt and the
+    /// output.
     fn identity(text: &str) -> Option<Self> {
-        // The version and the first three bytes of the hash function's number.
+        // The encoded version and the first three bytes of the number of the hash function.
         if !text.starts_with("AQAA") {
             return None;
         }
@@ -90,7 +91,7 @@ impl Stored {
     }
 
     pub(super) fn scheme(&self) -> Scheme {
-        // Each block of output takes all iterations.
+        // Each block of output needs all iterations again.
         let blocks = self.output.len().div_ceil(self.digest.length());
         let rounds = self.iterations.saturating_mul(u32::try_from(blocks).unwrap_or(u32::MAX));
         Scheme::Pbkdf2 { digest: self.digest, rounds }
@@ -103,7 +104,7 @@ impl Stored {
     }
 }
 
-/// Does the work of so many iterations.
+/// Does the work of this many iterations and discards the result.
 pub(super) fn spend(digest: Digest, iterations: u32, salt: &[u8], password: &str) {
     let mut output = vec![0; digest.length()];
     derive(digest, iterations, salt, password, &mut output);

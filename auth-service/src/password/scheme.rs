@@ -1,19 +1,20 @@
-//! Algorithms with their parameters, their names in the database, and the most that is accepted.
+//! Hashing schemes: algorithms with their parameters, their names in the database, and the accepted
+//! limits.
 
 use std::{fmt, str::FromStr, time::Duration};
 
-/// The highest cost of bcrypt: about four seconds.
+/// The highest accepted cost of bcrypt, which takes about four seconds.
 const MOST_BCRYPT_COST: u32 = 16;
-/// The most memory of one hash, in bytes.
+/// The most memory that one hash may use, in bytes.
 const MOST_MEMORY: u64 = 1 << 30;
 const MOST_ARGON2_ITERATIONS: u32 = 64;
-/// Memory times passes, in KiB: 1 GiB ten times over, about five seconds.
+/// The limit on memory times passes, in KiB: ten passes over 1 GiB, which takes about five seconds.
 const MOST_ARGON2_WORK: u64 = 10 << 20;
 const MOST_PARALLELISM: u32 = 16;
 const MOST_PBKDF2_ROUNDS: u32 = 10_000_000;
 const MOST_SCRYPT_LOG_N: u32 = 20;
 const MOST_SCRYPT_R: u32 = 32;
-/// N times r times p.
+/// The limit on N times r times p.
 const MOST_SCRYPT_WORK: u64 = 10 << 20;
 const SHA_CRYPT_ROUNDS: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 
@@ -50,11 +51,11 @@ impl Digest {
     }
 }
 
-/// An algorithm with everything that decides how much work one hash is. New hashes are made with
-/// bcrypt or Argon2id; the others are only read.
+/// An algorithm with all parameters that determine the work of a hash. New hashes use bcrypt or
+/// Argon2id; the others are only verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scheme {
-    /// bcrypt of 2^`cost` rounds, with or without a hash before it.
+    /// bcrypt with 2^`cost` rounds, with or without a prehash.
     Bcrypt {
         /// The exponent of the rounds.
         cost: u32,
@@ -126,8 +127,7 @@ impl fmt::Display for Scheme {
 impl FromStr for Scheme {
     type Err = ();
 
-    /// Reads what [`Display`](fmt::Display) has written; parameters that are not accepted are an
-    /// error.
+    /// Parses the output of [`Display`](fmt::Display). Parameters that are not accepted are an error.
     fn from_str(text: &str) -> Result<Self, ()> {
         let (name, parameters) = text.split_once(':').ok_or(())?;
         let numbers: Vec<u32> =
@@ -153,12 +153,12 @@ impl FromStr for Scheme {
 }
 
 impl Scheme {
-    /// The scheme itself where its parameters can be had and cost no more than is accepted. One
-    /// stored hash must not be able to take the machine's memory, or a thread for minutes.
+    /// Returns the scheme if its parameters are valid and within the accepted limits. A single stored
+    /// hash must not be able to exhaust the machine's memory, or to occupy a thread for minutes.
     ///
     /// # Errors
     ///
-    /// What is wrong with them.
+    /// What is wrong with the parameters.
     pub fn accepted(self) -> Result<Self, &'static str> {
         let refused = match self {
             Self::Bcrypt { cost } => {
@@ -202,8 +202,8 @@ impl Scheme {
         refused.map_or(Ok(self), Err)
     }
 
-    /// Whether a hash of this scheme should be replaced by one of `present`: it is of another
-    /// algorithm, or a parameter is weaker. A stronger one stays.
+    /// Whether a hash of this scheme should be replaced by one of `present`, because the algorithm
+    /// differs or a parameter is weaker. A stronger hash stays.
     #[must_use]
     pub const fn is_outdated(self, present: Self) -> bool {
         match (self, present) {
@@ -216,7 +216,7 @@ impl Scheme {
         }
     }
 
-    /// The rounds of a scheme of which two hashes take as long as one with the rounds of both; else 0.
+    /// The rounds of a scheme whose work is proportional to them; 0 for other schemes.
     #[must_use]
     pub(super) const fn rounds(self) -> u32 {
         match self {
@@ -225,7 +225,7 @@ impl Scheme {
         }
     }
 
-    /// The same with other rounds.
+    /// The same scheme with other rounds.
     #[must_use]
     pub(super) const fn with_rounds(self, rounds: u32) -> Self {
         match self {
@@ -235,7 +235,7 @@ impl Scheme {
         }
     }
 
-    /// Whether it takes so much memory that this bounds how many can be computed at a time.
+    /// Whether it is memory-hard, so that memory limits how many hashes can be computed at a time.
     #[must_use]
     pub const fn takes_memory(self) -> bool {
         matches!(self, Self::Argon2id { .. } | Self::Argon2i { .. } | Self::Scrypt { .. })
@@ -257,7 +257,7 @@ impl Scheme {
         }
     }
 
-    /// A rough guess of how long one hash takes, on a core of these years.
+    /// A rough estimate of how long one hash takes on a current core.
     #[must_use]
     pub fn expected_time(self) -> Duration {
         match self {

@@ -1,4 +1,5 @@
-//! scrypt (RFC 7914) in the text forms of the PHC and passlib (which are one), Django, and Firebase.
+//! scrypt (RFC 7914) in the text forms of PHC and passlib (which are the same), Django, and
+//! Firebase.
 
 use aws_lc_rs::cipher::{AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -11,7 +12,7 @@ use super::{
 };
 
 const FIREBASE_PREFIX: &str = "$fbscrypt$";
-/// The longest signer key of a Firebase project that is read, in bytes; they have 64.
+/// The longest accepted signer key of a Firebase project, in bytes. The usual length is 64.
 const MOST_SIGNER_KEY: usize = 256;
 
 /// The hash parameters of a Firebase project, which its console shows.
@@ -27,7 +28,7 @@ pub struct FirebaseParameters {
     pub memory_cost: u32,
 }
 
-/// Shows nothing of the signer key.
+/// Omits the signer key.
 impl std::fmt::Debug for FirebaseParameters {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("FirebaseParameters([redacted])")
@@ -35,8 +36,8 @@ impl std::fmt::Debug for FirebaseParameters {
 }
 
 impl FirebaseParameters {
-    /// The self-describing text of a hash that stands as `$fbscrypt$salt$hash`, both in base64. Text
-    /// of another form is left as it is.
+    /// Completes a hash in the form `$fbscrypt$salt$hash`, both in base64, with the parameters of
+    /// the project. `None` if the text has another form.
     #[must_use]
     pub fn complete(&self, text: &str) -> Option<String> {
         let [salt, hash] = parts(text.strip_prefix(FIREBASE_PREFIX)?)?;
@@ -50,17 +51,17 @@ impl FirebaseParameters {
     }
 }
 
-/// What scrypt's output is compared by.
+/// What the output of scrypt is compared with.
 #[derive(Clone, PartialEq, Eq)]
 enum Comparison {
     /// The output itself.
     Output(Vec<u8>),
-    /// The output is the AES-256-CTR key (with a counter from 0) that turns a project's signer key
-    /// into the stored text.
+    /// The output is an AES-256-CTR key (with a counter from 0) that encrypts the signer key of the
+    /// project to the stored bytes.
     Firebase { signer_key: Vec<u8>, encrypted: Vec<u8> },
 }
 
-/// A stored hash, read.
+/// A parsed hash.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     log_n: u32,
@@ -71,9 +72,9 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Reads `$scrypt$ln=14,r=8,p=1$…`, Django's `scrypt$16384$salt$8$1$…`, and
-    /// `$fbscrypt$v=1,n=14,r=8,p=1,ss=…,sk=…$salt$hash` for Firebase with the project's parameters.
-    /// Nothing for text that is none of these.
+    /// Parses `$scrypt$ln=14,r=8,p=1$…`, Django's `scrypt$16384$salt$8$1$…`, and, for Firebase,
+    /// `$fbscrypt$v=1,n=14,r=8,p=1,ss=…,sk=…$salt$hash` with the parameters of the project. `None`
+    /// for any other text.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix("$scrypt$") {
             let [parameters, salt_text, output] = parts(rest)?;
@@ -116,7 +117,7 @@ impl Stored {
         Scheme::Scrypt { log_n: self.log_n, r: self.r, p: self.p }
     }
 
-    /// Whether a password is the one that was hashed. The caller holds the memory.
+    /// Whether the password matches. The caller must hold the memory.
     pub(super) fn verify(&self, password: &str) -> bool {
         let derive =
             |output: &mut [u8]| derive((self.log_n, self.r, self.p), &self.salt, password, output);
@@ -135,7 +136,7 @@ impl Stored {
     }
 }
 
-/// Does the work of one hash. The caller holds the memory.
+/// Does the work of one hash and discards the result. The caller must hold the memory.
 pub(super) fn spend(parameters: (u32, u32, u32), salt: &[u8], password: &str) {
     let mut output = [0; 32];
     derive(parameters, salt, password, &mut output);
@@ -150,7 +151,7 @@ fn derive((log_n, r, p): (u32, u32, u32), salt: &[u8], password: &str, output: &
     ::scrypt::scrypt(password.as_bytes(), salt, &parameters, output).is_ok()
 }
 
-/// In counter mode encryption and decryption are one.
+/// In counter mode, encryption and decryption are the same operation.
 fn aes_256_ctr(key: &[u8; 32], text: &[u8]) -> Option<Vec<u8>> {
     let key = DecryptingKey::ctr(UnboundCipherKey::new(&AES_256, key).ok()?).ok()?;
     let mut text = text.to_vec();
@@ -158,7 +159,7 @@ fn aes_256_ctr(key: &[u8; 32], text: &[u8]) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// Firebase exports its hashes and salts in the URL-safe alphabet in some versions.
+/// Some versions of Firebase export hashes and salts in the URL-safe alphabet.
 fn url_safe(text: &str) -> String {
     text.replace('-', "+").replace('_', "/")
 }

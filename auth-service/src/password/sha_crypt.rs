@@ -1,14 +1,14 @@
-//! SHA-crypt: the `$5$` and `$6$` of crypt(3).
+//! SHA-crypt: the schemes `$5$` and `$6$` of crypt(3).
 
 use sha_crypt::{Params, PasswordVerifier as _, ShaCrypt};
 
 use super::scheme::{Digest, Scheme};
 
-/// The rounds where the text names none.
+/// The number of rounds if the text does not specify it.
 const DEFAULT_ROUNDS: u32 = 5_000;
 const MOST_SALT: usize = 16;
 
-/// A stored hash, read.
+/// A parsed hash.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     digest: Digest,
@@ -17,7 +17,7 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Reads `$5$` and `$6$`, with or without `rounds=`. Nothing for other text.
+    /// Parses `$5$` and `$6$`, with or without `rounds=`. `None` for any other text.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (digest, rest) = match (text.strip_prefix("$5$"), text.strip_prefix("$6$")) {
             (Some(rest), _) => (Digest::Sha256, rest),
@@ -50,7 +50,7 @@ impl Stored {
     }
 }
 
-/// Does the work of so many rounds, or of 1,000 where that is more.
+/// Does the work of this many rounds, 1,000 at least, and discards the result.
 pub(super) fn spend(digest: Digest, rounds: u32, salt: &[u8], password: &str) {
     let Ok(rounds) = Params::new(rounds.max(Params::ROUNDS_MIN)) else {
         return;

@@ -1,31 +1,32 @@
-//! Work on a password as a list of steps. All of it is computed where it stands but bcrypt, which is
-//! handed out, so that a thread can compute several bcrypt hashes at once ([`crate::lanes`]).
+//! The work on a password as a list of steps. Each step is computed in place, except bcrypt, which
+//! is returned to the caller, so that a thread can compute several bcrypt hashes at once
+//! ([`crate::lanes`]).
 
 use bcrypt_lanes::Output;
 
 use super::{Memory, bcrypt::Request};
 
-/// What work comes to next.
+/// The next step of the work.
 #[derive(Debug)]
 pub enum Step<T> {
-    /// One bcrypt hash. Its output goes into the next call of [`Steps::next`].
+    /// A bcrypt hash is needed. Pass its output to the next call of [`Steps::next`].
     Bcrypt(Request),
-    /// The end, with the result.
+    /// The work is done. This is the result.
     Done(T),
 }
 
-/// Work on a password.
+/// The work on a password.
 pub trait Steps {
-    /// What comes of it.
+    /// The type of the result.
     type Result;
 
-    /// Goes on to the next bcrypt hash or to the end. `computed` is the output of the hash that the
-    /// last call asked for, and nothing at the first call. Not called again after the end.
+    /// Continues to the next bcrypt hash or to the end. `computed` is the output of the hash that
+    /// the last call requested, and `None` in the first call. Must not be called after the end.
     fn next(&mut self, computed: Option<Output>, memory: &Memory) -> Step<Self::Result>;
 }
 
-/// Does all steps here and now, with the `bcrypt` crate. Takes as long as the parameters ask for:
-/// call it on a thread that may be busy.
+/// Does all steps on this thread, with the `bcrypt` crate. It blocks for as long as the parameters
+/// demand, so do not call it on an async thread.
 pub fn run<S: Steps>(mut steps: S, memory: &Memory) -> S::Result {
     let mut computed = None;
     loop {

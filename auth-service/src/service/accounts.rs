@@ -1,4 +1,4 @@
-//! Accounts after registration: introspection of their tokens, deletion.
+//! Introspection of access tokens, and the deletion of accounts.
 
 use chrono::{DateTime, Utc};
 use sql_kit::{Unit, read, transaction};
@@ -15,12 +15,12 @@ use crate::{
 };
 
 impl Service {
-    /// The claims of a token if it is active (RFC 7662, section 2.2): valid now, not revoked, and of an
-    /// account that exists.
+    /// The claims of a token if it is active (RFC 7662, section 2.2): it is valid and not revoked, and its
+    /// account exists.
     ///
     /// # Errors
     ///
-    /// Where the database is away.
+    /// If the database is unavailable.
     pub async fn introspect(&self, token: &str) -> Result<Option<Claims>, Error> {
         let Ok(claims) = self.verify(token)? else {
             return Ok(None);
@@ -28,18 +28,17 @@ impl Service {
         Ok(self.caller(&claims).await?.map(|_| claims))
     }
 
-    /// Deletes an account, and in the same transaction all that is known of it; one that does not
-    /// exist is as good as deleted. What happened to it stays in the events, without anything that leads
-    /// to it.
+    /// Deletes an account and, in the same transaction, all data about it. Succeeds if the account does
+    /// not exist. Its events stay, but are anonymised.
     ///
     /// # Errors
     ///
-    /// Where the database is away.
+    /// If the database is unavailable.
     pub async fn delete_account(&self, id: AccountId, cause: &Cause<'_>) -> Result<(), Error> {
         self.delete(id, cause).await.map(drop)
     }
 
-    /// The same, and returns whether there was one.
+    /// Does the same and returns whether the account existed.
     pub(super) async fn delete(&self, id: AccountId, cause: &Cause<'_>) -> Result<bool, Error> {
         self.ready()?;
         self.store.prepare_to_erase_events(id).await?;
@@ -51,12 +50,13 @@ impl Service {
             let subject = self.throttle.subject(found.email.as_str())?;
             let until = self.revoked_until();
             let deleted = transaction!(self.store, |unit| {
-                // In the order in which a login takes them.
+                // Locks are taken in the same order as in a login, to avoid deadlocks.
                 attempts::lock(unit, &subject).await?;
                 let Some(account) = accounts::lock(unit, id).await? else {
                     return Ok(Some(false));
                 };
-                // Its email was changed just now: the attempts on it have another subject.
+                // The email was changed in the meantime, so its attempts are stored under another subject:
+                // start again.
                 if account.email != found.email {
                     return Ok(None);
                 }
@@ -78,7 +78,7 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongPassword`], throttling, overload, or the database.
+    /// [`Error::WrongPassword`], throttling, overload, and the errors of the database.
     pub async fn delete_own_account(
         &self,
         caller: &Caller,
@@ -107,8 +107,8 @@ impl Service {
         Ok(())
     }
 
-    /// Deletes an account that is locked, with all that is known of it, and ends its tokens. Returns
-    /// whether there was one.
+    /// Deletes a locked account and all data about it, and revokes its tokens. Returns whether the account
+    /// existed.
     async fn erase(
         &self,
         unit: &mut Unit,
@@ -118,8 +118,9 @@ impl Service {
         cause: &Cause<'_>,
     ) -> Result<bool, sqlx::Error> {
         attempts::forget(unit, subject).await?;
-        // Whoever ends a session at this moment writes an event of it: that is waited for here, so that it
-        // is made anonymous too. The list of revocations comes last, since others wait for it.
+        // A concurrent end of a session writes an event. Deleting the sessions first waits for it, so that
+        // this event is anonymised too. The revocation list comes last, because its lock makes others
+        // wait.
         sessions::delete_of(unit, id, None).await?;
         self.store.erase_events(unit, id, cause).await?;
         end_all(unit, id, None, until).await?;

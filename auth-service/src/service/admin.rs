@@ -1,5 +1,5 @@
-//! What operators do with accounts that are not their own, from the command line and by
-//! `auth.v1.AdminService` alike. They never learn or choose a password: they send its owner a link.
+//! The actions of operators on accounts, both from the command line and over `auth.v1.AdminService`.
+//! Operators never learn or choose passwords: they send the owner a link.
 
 mod create;
 mod list;
@@ -30,18 +30,18 @@ use crate::{
 };
 
 impl Service {
-    /// Whether the database has been prepared.
+    /// Fails unless the database has been prepared.
     pub(super) fn ready(&self) -> Result<(), Error> {
         if self.is_prepared() { Ok(()) } else { Err(Error::DatabaseUnavailable) }
     }
 
-    /// Disables an account: nobody may use it any more. Its sessions, access tokens and one-time links
-    /// end in the same transaction, and a login is answered as one with a wrong password. One that is
-    /// disabled stays as it is.
+    /// Disables an account. Its sessions, access tokens and one-time links end in the same transaction,
+    /// and a login fails as with a wrong password. An account that is already disabled is left
+    /// unchanged.
     ///
     /// # Errors
     ///
-    /// [`Error::AccountNotFound`], or the database.
+    /// [`Error::AccountNotFound`], and the errors of the database.
     pub async fn disable_account(
         &self,
         key: &AccountKey,
@@ -70,12 +70,12 @@ impl Service {
         Ok(account)
     }
 
-    /// Lets a disabled account be used again, by a new login. Nothing that its disabling has ended comes
-    /// back.
+    /// Enables a disabled account, so that its owner can log in again. What ended when it was disabled
+    /// is not restored.
     ///
     /// # Errors
     ///
-    /// [`Error::AccountNotFound`], or the database.
+    /// [`Error::AccountNotFound`], and the errors of the database.
     pub async fn enable_account(
         &self,
         key: &AccountKey,
@@ -99,12 +99,12 @@ impl Service {
         Ok(account)
     }
 
-    /// Forgets the failed logins of an account, from all networks, so that its owner need not wait. The
-    /// limits on the requests of a network stay.
+    /// Resets the failed logins of an account from all networks, so that its owner need not wait. The
+    /// limits on the requests of a network are not reset.
     ///
     /// # Errors
     ///
-    /// [`Error::AccountNotFound`], or the database.
+    /// [`Error::AccountNotFound`], and the errors of the database.
     pub async fn unlock_account(
         &self,
         key: &AccountKey,
@@ -115,10 +115,11 @@ impl Service {
             let found = self.find_account(key).await?;
             let subject = self.throttle.subject(found.email.as_str())?;
             let unlocked = transaction!(self.store, |unit| {
-                // In the order in which a login takes them.
+                // Locks are taken in the same order as in a login, to avoid deadlocks.
                 attempts::lock(unit, &subject).await?;
                 let account = accounts::lock(unit, found.id).await?;
-                // Its email was changed just now: the attempts on it have another subject.
+                // The email was changed in the meantime, so its attempts are stored under another
+                // subject: start again.
                 let account = account.filter(|account| account.email == found.email);
                 if account.is_some() {
                     attempts::forget_failures(unit, &subject).await?;
@@ -136,11 +137,11 @@ impl Service {
         }
     }
 
-    /// Ends every session and every access token of an account, as its owner can ("out everywhere").
+    /// Ends every session and access token of an account, as its owner can ("log out everywhere").
     ///
     /// # Errors
     ///
-    /// [`Error::AccountNotFound`], or the database.
+    /// [`Error::AccountNotFound`], and the errors of the database.
     pub async fn end_account_sessions(
         &self,
         key: &AccountKey,
@@ -164,12 +165,13 @@ impl Service {
         Ok(account)
     }
 
-    /// Sends the owner of an account a link to choose a new password. The limit on links to one address
-    /// is for strangers, and does not count here.
+    /// Sends the owner of an account a password reset link. The limit on links per address is meant for
+    /// anonymous requests, and does not apply here.
     ///
     /// # Errors
     ///
-    /// [`Error::MailDisabled`], [`Error::AccountNotFound`], [`Error::AccountDisabled`], or the database.
+    /// [`Error::MailDisabled`], [`Error::AccountNotFound`], [`Error::AccountDisabled`], and the errors
+    /// of the database.
     pub async fn send_password_reset(
         &self,
         key: &AccountKey,
@@ -212,11 +214,11 @@ impl Service {
         Ok(account)
     }
 
-    /// Deletes an account and all that is known of it, as its owner can.
+    /// Deletes an account and all data about it, as its owner can.
     ///
     /// # Errors
     ///
-    /// [`Error::AccountNotFound`], or the database.
+    /// [`Error::AccountNotFound`], and the errors of the database.
     pub async fn remove_account(
         &self,
         key: &AccountKey,

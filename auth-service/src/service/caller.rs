@@ -1,4 +1,4 @@
-//! Who calls: the account that an access token speaks for.
+//! Callers: accounts that are authenticated by an access token.
 
 use http::HeaderMap;
 use service_kit::access;
@@ -13,22 +13,21 @@ use crate::{
     store::{AccountRecord, accounts, sessions},
 };
 
-/// The account that calls, and the session of its token.
+/// The calling account and the session of its token.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The account, as it is now.
+    /// The account in its current state.
     pub account: AccountRecord,
-    /// The session that the token belongs to; nothing for a login without `offline_access`.
+    /// The session of the token; `None` for a login without `offline_access`.
     pub session: Option<Uuid>,
 }
 
 impl Service {
-    /// Who sent a request with these header fields (RFC 6750, section 2.1).
+    /// Authenticates the sender of a request by its headers (RFC 6750, section 2.1).
     ///
     /// # Errors
     ///
-    /// Without a token, with one that is not valid, has expired or was revoked; where the database is
-    /// away.
+    /// If there is no token, or if it is invalid, expired or revoked; or if the database is unavailable.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Error> {
         let presented = bearer_token(headers).map_err(|error| match error {
             AuthError::Missing => Error::Unauthenticated,
@@ -41,7 +40,7 @@ impl Service {
         };
         let judged = match claims {
             Ok(claims) => {
-                // The account of a token that was revoked is known as well.
+                // The access log names the account even if its token was revoked.
                 access::note_account(claims.sub);
                 self.caller(&claims).await?.ok_or(Error::TokenRevoked)
             }
@@ -52,8 +51,8 @@ impl Service {
         })
     }
 
-    /// The claims of a token that is genuine and has not expired; it may be revoked. The inner error says what
-    /// is wrong with it.
+    /// The claims of a token that is valid and has not expired. Revocation is not checked. The inner error
+    /// says what is wrong with the token.
     pub(super) fn verify(&self, token: &str) -> Result<Result<Claims, Error>, Error> {
         let ring = self.loaded_keys()?;
         let rules = Rules::default().issuer(&self.issuer.issuer).audience(&self.issuer.audience);
@@ -65,7 +64,7 @@ impl Service {
         }))
     }
 
-    /// Whom these claims speak for; nobody, if the token was revoked.
+    /// The caller with these claims; `None` if the token was revoked.
     pub(super) async fn caller(&self, claims: &Claims) -> Result<Option<Caller>, Error> {
         let (id, session) = (AccountId(claims.sub), claims.sid);
         let found = read!(self.store, |unit| {
@@ -85,7 +84,7 @@ impl Service {
     }
 }
 
-/// Whether the session of a token lives, if it has any.
+/// Whether the session of a token is active. A token without a session counts as active.
 async fn is_alive(unit: &mut Unit, session: Option<Uuid>) -> Result<bool, sqlx::Error> {
     match session {
         Some(session) => sessions::exists(unit, session).await,

@@ -1,4 +1,4 @@
-//! A place in a list that others follow: the revocations, or the deleted accounts.
+//! Cursors in the lists that other services follow: revocations, and deleted accounts.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -6,8 +6,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 const INSTALLATION_BYTES: usize = 8;
 const POSITION_BYTES: usize = 8;
 
-/// After the entry at `position`, or before the first one at 0. The entry's random number tells it from
-/// another one that had its position before a backup was restored.
+/// A position after an entry, or before the first one if `position` is 0. The random number of the
+/// entry distinguishes it from another one that had the same position before a backup was restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cursor {
     pub(super) position: i64,
@@ -24,7 +24,7 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode([installation, &position, &self.nonce].concat())
     }
 
-    /// Reads a cursor of this installation.
+    /// Parses a cursor of this installation.
     pub(super) fn read(text: &str, installation: &[u8]) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (of, rest) = bytes.split_at_checked(INSTALLATION_BYTES)?;

@@ -1,4 +1,4 @@
-//! The list of deleted accounts, for services that keep something about accounts.
+//! The list of deleted accounts, for services that store data about accounts.
 
 use chrono::TimeDelta;
 use sql_kit::{read, write_one};
@@ -14,19 +14,19 @@ use crate::{
     },
 };
 
-/// How long a deletion is listed. A service that was away for longer may miss some.
+/// How long a deletion stays in the list. A service that was offline for longer may miss some.
 const KEPT: TimeDelta = TimeDelta::days(90);
 
-/// Some of the accounts that were deleted.
+/// One page of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletedAccounts {
-    /// The accounts, the first to be deleted first.
+    /// The accounts, in the order of their deletion.
     pub accounts: Vec<AccountId>,
-    /// Where the next page begins.
+    /// The cursor of the next page.
     pub next_cursor: String,
-    /// Whether there are more.
+    /// Whether there are more accounts already.
     pub more: bool,
-    /// Whether the cursor was unknown, so that the list begins anew.
+    /// Whether the cursor was unknown, so that the list starts from the beginning.
     pub reset: bool,
 }
 
@@ -35,12 +35,12 @@ fn place(record: &DeletionRecord) -> Cursor {
 }
 
 impl Service {
-    /// Up to `limit` accounts that were deleted after a cursor. An empty cursor says from the beginning;
-    /// so does one that is unknown, with `reset`.
+    /// Up to `limit` accounts that were deleted after a cursor. An empty cursor means the beginning. So
+    /// does an unknown one, which also sets `reset`.
     ///
     /// # Errors
     ///
-    /// Where the database is away.
+    /// If the database is unavailable.
     pub async fn deleted_accounts(
         &self,
         cursor: &str,
@@ -59,7 +59,7 @@ impl Service {
             };
             let reset = known.is_none();
             let from = known.unwrap_or_else(Cursor::start);
-            // One more than asked for tells whether there are more.
+            // Fetches one more than requested, to know whether there are more.
             let mut records =
                 deletions::after(unit, from.position, limit.saturating_add(1)).await?;
             let size = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -75,11 +75,11 @@ impl Service {
         Ok(page.await?)
     }
 
-    /// Removes the deletions that are no longer listed.
+    /// Removes the deletions that are older than the list keeps them.
     ///
     /// # Errors
     ///
-    /// Where the database is away.
+    /// If the database is unavailable.
     pub(super) async fn prune_deletions(&self) -> Result<(), StoreError> {
         let before = self.store.now() - KEPT;
         while write_one!(self.store, |unit| deletions::prune(unit, before).await).await? {}

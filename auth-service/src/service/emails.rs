@@ -1,4 +1,4 @@
-//! Confirming an address, and changing it. Whatever follows from it is in the same transaction.
+//! Confirmation and change of email addresses. All consequences take effect in the same transaction.
 
 use sql_kit::{transaction, write_one};
 use uuid::Uuid;
@@ -21,25 +21,26 @@ use crate::{
     },
 };
 
-/// What came of a link.
+/// The result of using a link.
 enum Used {
     Done(AccountId),
-    /// It was not good any more.
+    /// The link is no longer valid.
     Dead,
-    /// The address has an account.
+    /// The address already has an account. The link is used up.
     Taken,
-    /// The same, found out so late that the link is still there.
+    /// The address got an account so late that the transaction failed; the link still has to be removed.
     TakenMeanwhile,
 }
 
 impl Service {
-    /// Uses a link that confirms an address: of an account, of a registration, which becomes an account,
-    /// or the new one of an account, which takes effect.
+    /// Uses a link that confirms an address. It confirms that of an account, turns a registration into an
+    /// account, or puts a change of address into effect.
     ///
     /// # Errors
     ///
-    /// [`Error::MailDisabled`], [`Error::InvalidLink`], [`Error::EmailAlreadyRegistered`] where the
-    /// address was given to another account meanwhile, which uses the link up; or the database.
+    /// [`Error::MailDisabled`] and [`Error::InvalidLink`]; [`Error::EmailAlreadyRegistered`] if another
+    /// account has got the address in the meantime, which uses up the link; and the errors of the
+    /// database.
     pub async fn verify_email(&self, token: &str, by: &Requester) -> Result<(), Error> {
         self.mail()?;
         self.loaded_keys()?;
@@ -150,13 +151,14 @@ impl Service {
         Ok(used)
     }
 
-    /// Begins a change of the caller's address: it takes effect when the new one is confirmed. An earlier
-    /// change that waits is replaced. Whether the new address has an account is told to nobody but to who
-    /// reads its mail.
+    /// Starts a change of the caller's address. It takes effect when the new address is confirmed, and
+    /// replaces an earlier pending change. The response does not reveal whether the new address has an
+    /// account; only its mailbox receives a notice.
     ///
     /// # Errors
     ///
-    /// [`Error::MailDisabled`], throttling, [`Error::WrongPassword`]; overload, or the database.
+    /// [`Error::MailDisabled`], throttling, [`Error::WrongPassword`], overload, and the errors of the
+    /// database.
     pub async fn change_email(
         &self,
         caller: &Caller,
@@ -168,7 +170,7 @@ impl Service {
         self.admit(&mail.per_network, by.network)?;
         let account = self.confirm_password(caller, current_password, by).await?;
         if *new == account.email {
-            // There is nothing to change, but perhaps something to confirm.
+            // The address does not change, but it may still need to be confirmed.
             if self.registration.verification != Verification::Off && !account.email_verified {
                 self.mail_verification(new, by).await?;
             }
@@ -199,7 +201,7 @@ impl Service {
             if !is_unchanged(unit, &account).await? {
                 return Ok(false);
             }
-            // Past the quota nothing is sent, and a change that waits stays.
+            // If the quota is used up, nothing is sent and a pending change stays.
             if !links::count(unit, &subject, mail.per_hour, now).await? {
                 return Ok(true);
             }

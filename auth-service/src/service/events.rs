@@ -1,4 +1,4 @@
-//! The list of events, for operators and whoever exports them.
+//! The list of events, for operators and exports.
 
 use chrono::TimeDelta;
 use sql_kit::read;
@@ -10,36 +10,36 @@ use crate::{
     store::{EventRecord, Store, events, revocations},
 };
 
-/// How long events are kept, and how many.
+/// The retention of events.
 #[derive(Debug, Clone, Copy)]
 pub struct EventRules {
-    /// How long.
+    /// How long an event is kept.
     pub retention: TimeDelta,
-    /// How many at most; 0: any number.
+    /// How many events are kept at most; 0 means any number.
     pub most: u32,
 }
 
-/// Some of the events.
+/// One page of the list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventPage {
-    /// The events, the oldest first, each with the cursor of the place after it.
+    /// The events, the oldest first, each with the cursor of the position after it.
     pub events: Vec<(EventRecord, String)>,
-    /// Where the next page begins. It stays good while nothing is added.
+    /// The cursor of the next page. It stays valid while no events are added.
     pub next_cursor: String,
-    /// Whether there are more already.
+    /// Whether there are more events already.
     pub more: bool,
-    /// Whether events may be missing between the cursor and the first one: they were too old, or too many.
+    /// Whether events between the cursor and the first one may have been removed by the retention rules.
     pub is_behind: bool,
 }
 
-/// Up to `limit` events after a cursor, of one account where one is given. An empty cursor says from the
-/// oldest that is kept. Whoever goes on from each page's cursor sees every event once, however the
-/// transactions that write them end.
+/// Up to `limit` events after a cursor, optionally of one account. An empty cursor means the oldest event. A
+/// reader that continues from the cursor of each page gets every event exactly once, in whatever order
+/// concurrent transactions commit.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidPageToken`] for a cursor that is malformed, or of another database, such as one from before a
-/// backup was restored; or the database.
+/// [`Error::InvalidPageToken`] for a cursor that is malformed or belongs to another database, for example to the
+/// one before a backup was restored; and the errors of the database.
 pub async fn list(
     store: &Store,
     account: Option<AccountId>,
@@ -62,7 +62,7 @@ pub async fn list(
             }
         }
         let up_to = events::horizon(unit).await?;
-        // One more than asked for tells whether there are more.
+        // Fetches one more than requested, to know whether there are more.
         let wanted = limit.saturating_add(1);
         let mut records = events::between(unit, account, place.position, up_to, wanted).await?;
         let size = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -82,11 +82,11 @@ pub async fn list(
 }
 
 impl Service {
-    /// What happened; see [`list`]. An account that no longer exists, named by its id, has no events.
+    /// Lists events; see [`list`]. An account that no longer exists, named by its id, has no events.
     ///
     /// # Errors
     ///
-    /// [`Error::AccountNotFound`] for an email that has no account, and those of [`list`].
+    /// [`Error::AccountNotFound`] for an email without an account, and the errors of [`list`].
     pub async fn events(
         &self,
         account: Option<&AccountKey>,

@@ -1,4 +1,4 @@
-//! One-time links. Anybody can ask for one for any address; only who receives the mail can use it.
+//! One-time links. Anybody can request one for any address, but only the recipient of the mail can use it.
 
 use std::time::Duration;
 
@@ -30,35 +30,36 @@ const TOKEN_BYTES: usize = 32;
 /// Whether addresses are confirmed by mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
-    /// They are not.
+    /// Addresses are not confirmed.
     Off,
-    /// They are; an account exists before it is confirmed, and its tokens say whether it is.
+    /// An account exists before its address is confirmed, and its tokens say whether it is.
     On,
     /// An account is created only when its address is confirmed.
     Required,
 }
 
-/// Mail, as the rules use it.
+/// Mail, as the service layer uses it.
 #[derive(Debug)]
 pub struct Mail {
-    /// Writes mails.
+    /// Writes mails to the outbox.
     pub mailer: Mailer,
-    /// Where links lead.
+    /// Builds links.
     pub links: Links,
     /// How long a link to choose a password works.
     pub reset_ttl: Duration,
     /// How long a link to confirm an address works.
     pub verification_ttl: Duration,
-    /// How many links an address may be sent in an hour; 0: any number.
+    /// How many links may be sent to one address per hour; 0 means no limit.
     pub per_hour: u32,
-    /// On mails that a network asks for.
+    /// The limit on mails that one network requests.
     pub per_network: NetworkLimit,
 }
 
-/// The secret of a link.
+/// The secret of a one-time link.
 pub(super) struct Token {
     pub(super) secret: Secret,
-    /// What is stored of it: its SHA-256. It has 256 bits, so that a fast hash will do.
+    /// The SHA-256 of the secret, which is what is stored. A fast hash is enough, because the secret has
+    /// 256 random bits.
     pub(super) digest: [u8; 32],
 }
 
@@ -70,8 +71,8 @@ impl Token {
         Ok(Self { secret, digest: sha256(&bytes) })
     }
 
-    /// The digest of a secret as a client sent it. A whole link, or its fragment, is as good as the secret
-    /// in it: that is what people copy.
+    /// The digest of a secret that a client sent. A whole link or its fragment is accepted as well,
+    /// because that is what people copy.
     pub(super) fn digest_of(text: &str) -> Option<[u8; 32]> {
         let secret = text.trim().rsplit('#').next()?;
         let secret = secret.strip_prefix("token=").unwrap_or(secret);
@@ -86,25 +87,25 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     sum
 }
 
-/// Which link is asked for.
+/// Which link is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Reset,
     Verification,
 }
 
-/// What a link would do, and how its mail puts that.
+/// The effect of a link, and the mail that carries it.
 struct Target {
     purpose: Purpose,
     email: Email,
     generation: i64,
     kind: Kind,
-    /// When what is to be confirmed was done.
+    /// When the action happened that is to be confirmed.
     time: DateTime<Utc>,
 }
 
 impl Service {
-    /// Mail, if it is on.
+    /// The mail configuration, if mail is on.
     ///
     /// # Errors
     ///
@@ -113,24 +114,24 @@ impl Service {
         self.mail.as_ref().ok_or(Error::MailDisabled)
     }
 
-    /// Sends a link to choose a new password, if the address has an account, or registrations that wait.
-    /// Whether it has is not told: neither by the answer nor by its time.
+    /// Sends a password reset link if the address has an account or pending registrations. Neither the
+    /// response nor its duration reveals whether it has.
     ///
     /// # Errors
     ///
-    /// [`Error::MailDisabled`], throttling, or the database.
+    /// [`Error::MailDisabled`], throttling, and the errors of the database.
     pub async fn forgot_password(&self, email: &Email, by: &Requester) -> Result<(), Error> {
         self.mail_link(Wanted::Reset, email, by).await?;
         tracing::info!(event = "password.reset_requested", network = %by.network, "reset requested");
         Ok(())
     }
 
-    /// Sends the link to confirm an address again, if there is something to confirm. Whether there is, is
-    /// not told.
+    /// Sends the link that confirms an address again, if there is something to confirm. The response does
+    /// not reveal whether there is.
     ///
     /// # Errors
     ///
-    /// [`Error::MailDisabled`], throttling, or the database.
+    /// [`Error::MailDisabled`], throttling, and the errors of the database.
     pub async fn send_verification(&self, email: &Email, by: &Requester) -> Result<(), Error> {
         self.mail_link(Wanted::Verification, email, by).await?;
         tracing::info!(event = "email.verification_requested", network = %by.network, "verification requested");
@@ -143,7 +144,8 @@ impl Service {
         self.mail_admitted_link(wanted, email, by).await
     }
 
-    /// Sends the link of an unverified account to its owner, who has just given its password.
+    /// Sends the confirmation link of an unverified account to its owner, who has just entered its
+    /// password.
     pub(super) async fn mail_verification(
         &self,
         email: &Email,
@@ -152,8 +154,8 @@ impl Service {
         self.mail_admitted_link(Wanted::Verification, email, by).await
     }
 
-    /// Does the same work for every address: where nothing is to be sent, what was written is taken back
-    /// in the same transaction, and where something is, the statement that takes back finds nothing.
+    /// Does the same work for every address. If nothing is to be sent, the link and the mail are removed
+    /// again in the same transaction; otherwise the same DELETE statements run but match no row.
     async fn mail_admitted_link(
         &self,
         wanted: Wanted,
@@ -207,7 +209,7 @@ impl Service {
         Ok(())
     }
 
-    /// What a link to this address would do. The statements are the same whatever is found.
+    /// The effect of a link to this address. The same statements run whatever they find.
     async fn target(
         &self,
         unit: &mut Unit,
@@ -218,7 +220,7 @@ impl Service {
         let account = accounts::by_email(unit, email).await?;
         let registration = registrations::newest(unit, email, now).await?;
         let change = links::change_to(unit, email, now).await?;
-        // Nobody may use a disabled account, so no link leads to one.
+        // A disabled account cannot be used, so it gets no links.
         if account.as_ref().is_some_and(|account| account.disabled) {
             return Ok(None);
         }
@@ -246,8 +248,8 @@ impl Service {
                 (self.registration.verification != Verification::Off && !account.email_verified)
                     .then(|| of_account(account, Kind::EmailVerification, Purpose::VerifyEmail))
             }
-            // A change that waits for this address goes before registrations for it: whoever registered
-            // it can do so again, and the mails say which is which.
+            // A pending change to this address takes precedence over registrations for it. Whoever
+            // registered can do so again, and the mails explain which is which.
             (Wanted::Verification, None, registration) => match (change, registration) {
                 (Some(change), _) => Some(Target {
                     purpose: change.purpose,
@@ -268,11 +270,12 @@ impl Service {
         })
     }
 
-    /// The link with this secret, if it can still be used.
+    /// Finds the link with this secret, if it is still valid.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidLink`] for one that is malformed, unknown, used or expired; those of the database.
+    /// [`Error::InvalidLink`] if it is malformed, unknown, used or expired; and the errors of the
+    /// database.
     pub(super) async fn link(&self, token: &str) -> Result<LinkRecord, Error> {
         let digest = Token::digest_of(token).ok_or(Error::InvalidLink)?;
         let now = self.store.now();
@@ -282,18 +285,18 @@ impl Service {
 }
 
 impl Mail {
-    /// The link with a token. Before the service has bound its listener there may be none.
+    /// Builds the link with a token. It fails if the base is not known yet, before the listener is bound.
     pub(super) fn link(&self, page: Page, token: &Token) -> Result<Secret, Error> {
         self.links.to(page, &token.secret).map(Secret::new).ok_or(Error::DatabaseUnavailable)
     }
 }
 
-/// The account of a link, locked, if it has not changed since the link was made and is not disabled. The
-/// link is used up then.
+/// Locks the account of a link and uses up the link, provided that the account has not changed since the
+/// link was created and is not disabled.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub(super) async fn take(
     unit: &mut Unit,
     link: &LinkRecord,
@@ -309,12 +312,12 @@ pub(super) async fn take(
     }
 }
 
-/// When something ends that begins now.
+/// The end of a period that begins now.
 pub(super) fn until(now: DateTime<Utc>, lifetime: Duration) -> DateTime<Utc> {
     now + TimeDelta::from_std(lifetime).unwrap_or(TimeDelta::days(7))
 }
 
-/// A link that does nothing, for an address that has nothing.
+/// A link without effect, for an address for which there is nothing to do.
 fn nothing(wanted: Wanted, email: &Email, now: DateTime<Utc>) -> Target {
     let (purpose, kind) = match wanted {
         Wanted::Reset => (Purpose::ResetPassword(None), Kind::PasswordReset),

@@ -1,4 +1,4 @@
-//! Login, and the check of a password that everything else uses which asks for one.
+//! Login, and the password check that all other operations share.
 
 use std::sync::{Arc, PoisonError};
 
@@ -38,29 +38,29 @@ pub struct Issued {
 pub struct IssuedRefresh {
     /// The token.
     pub token: String,
-    /// Until when it is good, in seconds from now.
+    /// Its remaining lifetime, in seconds.
     pub expires_in: u64,
 }
 
-/// What a client logs in with, as it came.
+/// The credentials of a login, exactly as the client sent them.
 #[derive(Debug, Clone, Copy)]
 pub struct Credentials<'a> {
     /// The email.
     pub email: &'a str,
     /// The password.
     pub password: &'a str,
-    /// Whether a session is to be begun, and by which program (its `User-Agent`).
+    /// The program (`User-Agent`) for which a session is requested; `None` without `offline_access`.
     pub offline_access: Option<&'a str>,
 }
 
 impl Service {
-    /// Checks an email and a password and issues an access token; with `offline_access` a refresh token
-    /// too.
+    /// Checks an email and a password, and issues an access token; with `offline_access` also a refresh
+    /// token.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidCredentials`] for whatever is wrong with either, after the same work;
-    /// throttling, overload, or the database.
+    /// [`Error::InvalidCredentials`] for anything that is wrong with either, always after the same work;
+    /// throttling, overload, and the errors of the database.
     pub async fn login(
         &self,
         credentials: Credentials<'_>,
@@ -78,7 +78,7 @@ impl Service {
         };
         if self.registration.verification == Verification::Required && !account.email_verified {
             tracing::info!(event = "login.not_verified", %network, "email not verified");
-            // An account from before addresses were confirmed has no link on its way.
+            // The account may be older than the setting to confirm addresses, so it never got a link.
             if self.has_account(&account).await? {
                 self.mail_verification(&account.email, by).await?;
             }
@@ -93,7 +93,7 @@ impl Service {
         Ok(issued)
     }
 
-    /// The account as it is now, after its password was looked at as it was then.
+    /// The account in its current state. `checked` is the state against which its password was checked.
     async fn present(&self, checked: &AccountRecord) -> Result<AccountRecord, Error> {
         let found = read!(self.store, |unit| accounts::by_id(unit, checked.id).await);
         found
@@ -113,7 +113,7 @@ impl Service {
         issued.refresh = match session {
             Some(session) => {
                 let now = self.store.now();
-                // A session is begun only where there is a key.
+                // A session can only be started if there is a key, so this does not happen.
                 let key = self.refresh_token_key().ok_or(Error::Internal)?;
                 let number = session.position.current;
                 let left = (session.expires_at - now).num_milliseconds();
@@ -127,7 +127,7 @@ impl Service {
         Ok(issued)
     }
 
-    /// Issues an access token alone.
+    /// Issues only an access token.
     pub(super) fn issue_access(
         &self,
         account: &AccountRecord,
@@ -156,14 +156,15 @@ impl Service {
         Ok(found.await?.is_some())
     }
 
-    /// The account with this email; where addresses have to be confirmed, else the newest registration.
+    /// The account with this email. If there is none and addresses must be confirmed, the newest
+    /// registration.
     async fn find(&self, email: &Email) -> Result<Option<AccountRecord>, Error> {
         if self.registration.verification != Verification::Required {
             return Ok(read!(self.store, |unit| accounts::by_email(unit, email).await).await?);
         }
         let now = self.store.now();
         let found = read!(self.store, |unit| {
-            // Both are looked for, whatever is found.
+            // Both queries always run, so that the time does not reveal which one matches.
             let account = accounts::by_email(unit, email).await?;
             let registration = registrations::newest(unit, email, now).await?;
             Ok((account, registration))
@@ -172,11 +173,11 @@ impl Service {
         Ok(account.or_else(|| registration.map(RegistrationRecord::into_unverified)))
     }
 
-    /// The account with this email, if the password is its own. The attempt counts in the throttle,
-    /// and a failing one costs the same work whatever account the email names, if any.
+    /// Returns the account with this email if the password is right. The attempt counts towards the limits,
+    /// and a failing one costs the same work whether or not the account exists.
     ///
-    /// A client that leaves before its password is looked at has not tried. From then on the attempt
-    /// counts: a task of its own settles it, so that leaving early saves no failure.
+    /// If the client disconnects before its password is checked, the attempt does not count. From then on
+    /// it does: a separate task settles it, so that disconnecting early does not avoid the failure.
     pub(super) async fn check_password(
         &self,
         email: &str,
@@ -210,9 +211,9 @@ impl Service {
 }
 
 impl Service {
-    /// What a failing login costs now. An account whose hash is of a scheme that is not part of it has been
-    /// imported just now, by another process: the schemes are looked at again then, so that the login
-    /// costs what every other one does from here on.
+    /// The work of a failing login. If the scheme of the account's hash is not part of it, another process
+    /// has just imported the account. Then the schemes in use are read again, so that all logins from here
+    /// on cost the same.
     async fn work_for(&self, account: Option<&AccountRecord>) -> Result<Arc<Work>, Error> {
         let work = self.work();
         match account.and_then(|account| account.password_hash.scheme()) {
@@ -229,16 +230,16 @@ impl Service {
     }
 }
 
-/// Whether an account can still be logged in to with the password that was looked at: it has it, and was
-/// not disabled meanwhile. Its generation alone does not tell: "out everywhere" raises it too. Nor does
-/// the hash: a login may have replaced it by a newer one.
+/// Whether a login may continue: the account still has the password that was checked, and was not disabled
+/// in the meantime. The generation is no proof of that, because ending all sessions raises it too. The hash
+/// is no proof either, because a concurrent login may have replaced it by a newer one of the same password.
 pub(super) fn still_admits(present: &AccountRecord, checked: &AccountRecord) -> bool {
     let has_same_password =
         present.generation == checked.generation || present.password_hash == checked.password_hash;
     has_same_password && !present.disabled
 }
 
-/// Notes how an attempt has ended, and replaces an outdated hash.
+/// Records the outcome of an attempt, and replaces an outdated hash.
 async fn settle(
     store: &Store,
     permit: Permit,
@@ -262,7 +263,7 @@ async fn settle(
             let before = &account.password_hash;
             accounts::replace_password_hash(unit, account.id, before, &after).await
         });
-        // A failure only postpones it to the next login.
+        // If this fails, the next login replaces the hash.
         match replaced.await {
             Ok(true) => {
                 tracing::info!(

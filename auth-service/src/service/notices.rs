@@ -1,4 +1,4 @@
-//! What the owner of an account is told by mail, where mail is on.
+//! Notices to the owner of an account, by mail if mail is on.
 
 use sql_kit::Unit;
 
@@ -9,12 +9,12 @@ use crate::{
 };
 
 impl Service {
-    /// A notice that is ready for the outbox; none where mail is off.
+    /// Prepares a notice for the outbox; `None` if mail is off.
     pub(super) fn notice(&self, message: &Message<'_>) -> Result<Option<Outgoing>, Error> {
         self.mail.as_ref().map(|mail| mail.mailer.write(message)).transpose()
     }
 
-    /// Adds a notice to the outbox, in the transaction of what it tells.
+    /// Adds a notice to the outbox, in the transaction of the change that it reports.
     pub(super) async fn add_notice(
         &self,
         unit: &mut Unit,
@@ -27,7 +27,7 @@ impl Service {
         }
     }
 
-    /// Has what was added sent at once.
+    /// Wakes the worker, so that it sends new mail at once.
     pub(super) fn wake_mailer(&self) {
         if let Some(mail) = &self.mail {
             mail.mailer.wake();

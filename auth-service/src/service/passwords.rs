@@ -1,4 +1,5 @@
-//! Changing a password, and choosing one by a link. Whatever follows from it is in the same transaction.
+//! Changing a password, and choosing one with a link. All consequences take effect in the same
+//! transaction.
 
 use service_kit::json::fault;
 use sql_kit::transaction;
@@ -18,17 +19,18 @@ use crate::{
     },
 };
 
-/// A new password that nothing speaks against. Only [`Service::accept`] makes one, and no other is hashed.
+/// A new password that passed all checks. Only [`Service::accept`] creates one, and only this type can be
+/// hashed.
 pub(super) struct Accepted(Password);
 
 impl Service {
-    /// Replaces the password of the caller's account and issues a fresh access token. The caller's session
-    /// stays; every other one, every access token and every one-time link of the account ends.
+    /// Replaces the password of the caller's account and issues a new access token. The caller's session
+    /// stays; all other sessions, access tokens and one-time links of the account end.
     ///
     /// # Errors
     ///
     /// [`Error::TooManyAttempts`], [`Error::Invalid`] for a new password that breaks a rule,
-    /// [`Error::WrongPassword`]; overload, or the database.
+    /// [`Error::WrongPassword`], overload, and the errors of the database.
     pub async fn change_password(
         &self,
         caller: &Caller,
@@ -54,23 +56,23 @@ impl Service {
             self.store.record(unit, &Event::PasswordChanged, Some(account.id), &cause).await?;
             end_all(unit, account.id, caller.session, until).await
         });
-        // Another change has ended the token that the caller presented.
+        // A concurrent change has revoked the caller's token.
         account.generation = changed.await?.ok_or(Error::TokenRevoked)?;
         self.wake_mailer();
         tracing::info!(event = "password.changed", account = %account.id, "password changed");
         self.issue_access(&account, caller.session)
     }
 
-    /// Sets the password of the account that a link is for, confirms its address, and ends all of its
-    /// sessions, access tokens and links. For an address that has only registrations, the account is made.
+    /// Sets the password of the account that a link belongs to, confirms its address, and ends all of its
+    /// sessions, access tokens and links. If the address only has registrations, an account is created.
     ///
-    /// The link is used up when all of that is done, and not before: a password that breaks a rule, or a
-    /// service that is overloaded, leaves it good.
+    /// The link is used up only if all of this succeeds. It stays valid if the password breaks a rule or
+    /// the service is overloaded.
     ///
     /// # Errors
     ///
     /// [`Error::MailDisabled`], [`Error::Invalid`] for a password that breaks a rule,
-    /// [`Error::InvalidLink`]; overload, or the database.
+    /// [`Error::InvalidLink`], overload, and the errors of the database.
     pub async fn reset_password(
         &self,
         token: &str,
@@ -85,7 +87,7 @@ impl Service {
         let Purpose::ResetPassword(account) = link.purpose else {
             return Err(Error::InvalidLink);
         };
-        // Now that the email is known.
+        // Check again, because the rules may depend on the email, which is known now.
         self.new_password(new_password, Some(&link.email))?;
         let hash = self.hash(password).await?;
         let id = match account {
@@ -108,14 +110,15 @@ impl Service {
         let subject = self.throttle.subject(link.email.as_str())?;
         let until = self.revoked_until();
         let done = transaction!(self.store, |unit| {
-            // In the order in which a login takes them.
+            // Locks are taken in the same order as in a login, to avoid deadlocks.
             attempts::lock(unit, &subject).await?;
             let Some(account) = take(unit, link, id).await? else {
                 return Ok(false);
             };
             accounts::set_password(unit, id, hash).await?;
             accounts::set_email_verified(unit, id).await?;
-            // Whoever reads the mail of the address is no longer kept waiting for what others tried.
+            // The owner has proved to receive mail at the address, so failed attempts of others no longer
+            // delay them.
             attempts::forget(unit, &subject).await?;
             self.add_notice(unit, notice.as_ref(), by).await?;
             let cause = by.acting_as(Actor::Account);
@@ -133,7 +136,7 @@ impl Service {
         Ok(id)
     }
 
-    /// Makes an account for an address that has only registrations, and ends those.
+    /// Creates an account for an address that only has registrations, and removes these.
     async fn make_account(
         &self,
         link: &LinkRecord,
@@ -168,18 +171,18 @@ impl Service {
         Ok(account.id)
     }
 
-    /// Reads a new password by the rules.
+    /// Parses a new password and applies the rules.
     fn new_password(&self, text: &str, email: Option<&Email>) -> Result<Password, Error> {
         Password::parse_new(text, email, &self.password_rules)
             .map_err(|(code, rule)| Error::Invalid(vec![fault("new_password", code, rule)]))
     }
 
-    /// Accepts a new password that is not known from a breach, as far as breached ones are looked up.
-    /// `pointer` is the member that it came in.
+    /// Accepts a new password unless it is known from a breach, if breached passwords are looked up.
+    /// `pointer` is the JSON Pointer of the member that it came from.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for one that is.
+    /// [`Error::Invalid`] for a breached password.
     pub(super) async fn accept(
         &self,
         pointer: &str,
@@ -199,11 +202,12 @@ impl Service {
         Ok(self.hashing.run(Make::new(self.scheme, password.0)?).await??)
     }
 
-    /// The caller's account, if this is its password. It counts, and costs, what a login does.
+    /// Returns the caller's account if the password is right. The attempt counts, and costs as much work,
+    /// as a login.
     ///
     /// # Errors
     ///
-    /// [`Error::WrongPassword`], throttling, overload, or the database.
+    /// [`Error::WrongPassword`], throttling, overload, and the errors of the database.
     pub(super) async fn confirm_password(
         &self,
         caller: &Caller,
@@ -223,7 +227,7 @@ impl Service {
     }
 }
 
-/// Whether an account, which is locked from here on, is still as it was when its password was looked at.
+/// Locks an account, and returns whether it is unchanged since its password was checked.
 pub(super) async fn is_unchanged(
     unit: &mut sql_kit::Unit,
     account: &AccountRecord,

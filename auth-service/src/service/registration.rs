@@ -20,21 +20,21 @@ use crate::{
     },
 };
 
-/// How long a registration waits for its link, at least. A link that is too old can be sent again until
-/// then.
+/// The least time for which a pending registration is kept. During that time, an expired link can be sent
+/// again.
 const REGISTRATION_LIFETIME: TimeDelta = TimeDelta::days(7);
 
 /// Who may register, and whether addresses are confirmed.
 #[derive(Debug, Clone, Copy)]
 pub struct RegistrationRules {
-    /// Whether anybody may.
+    /// Whether registration is open to anybody.
     pub is_open: bool,
     /// Whether addresses are confirmed.
     pub verification: Verification,
 }
 
 impl Service {
-    /// Whether anybody may register.
+    /// Fails unless registration is open.
     ///
     /// # Errors
     ///
@@ -43,14 +43,14 @@ impl Service {
         if self.registration.is_open { Ok(()) } else { Err(Error::RegistrationClosed) }
     }
 
-    /// Creates an account. Where addresses are confirmed, its link is sent in the same transaction; where
-    /// they have to be, the account comes into being only by the link, and until then is a registration
-    /// beside which there may be others for the same email.
+    /// Creates an account. If addresses are confirmed, the mail with the link is queued in the same
+    /// transaction. If they must be confirmed first, this only creates a registration, which the link
+    /// turns into an account; several registrations may exist for the same email.
     ///
     /// # Errors
     ///
-    /// [`Error::RegistrationClosed`], [`Error::EmailAlreadyRegistered`], throttling, overload, or the
-    /// database.
+    /// [`Error::RegistrationClosed`], [`Error::EmailAlreadyRegistered`], throttling, overload, and the
+    /// errors of the database.
     pub async fn register(
         &self,
         registration: Registration,
@@ -61,7 +61,7 @@ impl Service {
         self.admit(&self.limits.registrations, by.network)?;
         let Registration { email, password } = registration;
         let password = self.accept("password", password).await?;
-        // Spares the hash where the answer is known already; the insertion decides.
+        // Avoids hashing if the email is already known to be taken. The insertion below decides.
         let existing = read!(self.store, |unit| accounts::by_email(unit, &email).await);
         if existing.await?.is_some() {
             return Err(Error::EmailAlreadyRegistered);
@@ -110,7 +110,7 @@ impl Service {
         Ok(account)
     }
 
-    /// The link that confirms the address of a new account, and its mail; none where addresses are not
+    /// The link that confirms the address of a new account, and its mail. `None` if addresses are not
     /// confirmed.
     fn verification_of(
         &self,

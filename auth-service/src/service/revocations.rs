@@ -1,4 +1,4 @@
-//! Revocation that reaches local verifiers: what ends the tokens of an account, and the feed of it.
+//! Revocation of access tokens, and the feed from which local verifiers learn of it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sql_kit::{Unit, read};
@@ -16,25 +16,25 @@ use crate::{
     },
 };
 
-/// How many entries one page of the feed has at most.
+/// The most entries that one page of the feed can have.
 const PAGE: usize = 2500;
-/// The most bytes that a page takes while it is made: the driver keeps a kilobyte for each row. As an answer
-/// it takes a tenth of that.
+/// The most memory that building a page takes, in bytes: the driver needs about a kilobyte per row. The response is a
+/// tenth of that.
 pub const PAGE_BYTES: usize = PAGE * 1280;
-/// How long an entry is listed beyond its `until`. A verifier with a leeway takes tokens for that long after
-/// their end, and one that has just started knows no entry but those that are listed.
+/// How long an entry stays in the feed after its `until`. A verifier with a leeway accepts tokens for that long after
+/// they expire, and a verifier that has just started knows only the listed entries.
 pub(super) const LEEWAY: TimeDelta = TimeDelta::seconds(MAX_EXP_LEEWAY.as_secs().cast_signed());
 
-/// The second from which on nothing can live that was issued up to `now`.
+/// The time, rounded up to a second, after which all tokens that were issued until `now` have expired.
 pub(super) fn until(now: DateTime<Utc>, ttl: std::time::Duration) -> DateTime<Utc> {
     let ttl = TimeDelta::from_std(ttl).unwrap_or(TimeDelta::hours(1));
-    // Tokens end at whole seconds, which are rounded down.
+    // Tokens expire at whole seconds, rounded down.
     now + ttl
 }
 
-/// Ends every access token and one-time link of an account, and every session but the one that is kept,
-/// if one is. Call it at the end of a transaction that has locked the account. Returns the new generation; nothing where
-/// there is no such account.
+/// Ends all access tokens, one-time links and sessions of an account, except for the session that is kept, if one is
+/// given. Call it at the end of a transaction that has locked the account. Returns the new generation, or `None` if the
+/// account does not exist.
 pub(super) async fn end_all(
     unit: &mut Unit,
     account: AccountId,
@@ -51,17 +51,17 @@ pub(super) async fn end_all(
 }
 
 impl Service {
-    /// Until when tokens may live that were issued up to now.
+    /// The latest time at which tokens that were issued until now expire.
     pub(super) fn revoked_until(&self) -> DateTime<Utc> {
         until(self.store.now(), self.issuer.ttl)
     }
 
-    /// What was revoked after a cursor; all that counts now, with `reset`, where there is none, or one
-    /// that is unknown or too old.
+    /// The revocations after a cursor. If the cursor is missing, unknown or too old, returns all current ones and sets
+    /// `reset`.
     ///
     /// # Errors
     ///
-    /// Where the database is away.
+    /// If the database is unavailable.
     pub async fn revocations(&self, after: Option<&str>) -> Result<RevocationPage, Error> {
         self.loaded_keys()?;
         let now = self.store.now();
@@ -97,7 +97,7 @@ fn place(record: &RevocationRecord) -> Cursor {
 
 fn entry(record: &RevocationRecord) -> Option<RevocationEntry> {
     let digest = |bytes: &[u8]| bytes.try_into().ok().map(RevocationDigest::from_bytes);
-    // A time within a second counts until the second has ended.
+    // Round up to the end of the second.
     let until = (record.until + TimeDelta::microseconds(999_999)).timestamp();
     match (&record.session, &record.account) {
         (Some(session), _) => Some(RevocationEntry::Session { session: digest(session)?, until }),

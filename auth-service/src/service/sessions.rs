@@ -1,4 +1,4 @@
-//! Sessions: begun by a login with `offline_access`, carried on by refreshes, ended by their owner.
+//! Sessions. A login with `offline_access` starts one, refreshes extend it, and its owner can end it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,18 +22,18 @@ use crate::{
     },
 };
 
-/// How often a refresh looks again at a session that another one has moved meanwhile.
+/// How often a refresh retries after a concurrent refresh has changed the session.
 const TRIES: u32 = 100;
 
-/// How refreshes have ended, for the metrics.
+/// The outcomes of refreshes, as metrics name them.
 pub mod outcome {
     /// The next token was issued.
     pub const ISSUED: &str = "issued";
     /// The same token was given again, within the retry window.
     pub const REPEATED: &str = "repeated";
-    /// The token was none of ours, or its session has ended.
+    /// The token is not authentic, or its session has ended.
     pub const REFUSED: &str = "refused";
-    /// The session was ended, because two had the token of one.
+    /// The session was ended, because two parties had the same token.
     pub const REUSED: &str = "reused";
     /// All of them.
     pub const ALL: [&str; 4] = [ISSUED, REPEATED, REFUSED, REUSED];
@@ -44,19 +44,19 @@ pub mod outcome {
 pub(super) struct Refreshes(Counts);
 
 impl Refreshes {
-    /// Shows them in `metrics`.
+    /// Publishes the counts in `metrics`.
     pub(super) fn observed_by(metrics: &Metrics) -> Self {
         let help = "Refreshes of sessions";
         Self(metrics.counts("auth.session.refreshes", help, "outcome", &outcome::ALL))
     }
 }
 
-/// How many sessions, entries of the revocation feed and events there were at the last look.
+/// The numbers of sessions, of entries in the revocation feed, and of events, as of the last count.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sizes(Arc<Mutex<Option<(i64, i64, i64)>>>);
 
 impl Sizes {
-    /// Shows them in `metrics`.
+    /// Publishes the numbers in `metrics`.
     pub(super) fn observed_by(metrics: &Metrics) -> Self {
         let sizes = Self::default();
         let (sessions, entries, events) = (sizes.clone(), sizes.clone(), sizes.clone());
@@ -77,7 +77,7 @@ impl Sizes {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what a look has found; nothing where it failed.
+    /// Stores the numbers of a count; `None` if it failed.
     pub(super) fn set(&self, sizes: Option<(i64, i64, i64)>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sizes;
     }
@@ -90,9 +90,9 @@ impl Service {
         self.sessions.are_on
     }
 
-    /// Begins a session for an account whose password was right, and returns the account as it is now. It
-    /// must still have that password: a change of it meanwhile has ended all sessions, and must not be
-    /// followed by one that the old password began.
+    /// Starts a session for an account whose password was right, and returns the account in its current
+    /// state. The account must still have that password: a change in the meantime has ended all sessions,
+    /// and the old password must not start a new one.
     pub(super) async fn begin_session(
         &self,
         account: &AccountRecord,
@@ -137,16 +137,16 @@ impl Service {
     }
 
     /// Exchanges a refresh token for an access token and the next refresh token, by the rule of
-    /// [`crate::sessions::present`]. The rotation is durable before the answer.
+    /// [`crate::sessions::present`]. The rotation is durable before the response is sent.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRefreshToken`], the same for a token that is malformed, forged, expired, withdrawn
-    /// or of a session that has ended; throttling, or the database.
+    /// [`Error::InvalidRefreshToken`] for a token that is malformed, forged, expired or withdrawn, or
+    /// whose session has ended; throttling, and the errors of the database.
     pub async fn refresh(&self, token: &str, by: &Requester) -> Result<Issued, Error> {
         self.loaded_keys()?;
         self.admit(&self.sessions.refreshes, by.network)?;
-        // A forged token costs no look at the database.
+        // Verify the HMAC first, so that forged tokens never reach the database.
         let key = self.refresh_token_key().filter(|_| self.sessions.are_on);
         match key.and_then(|key| key.read(token)) {
             Some(token) => self.refresh_authentic(token, by).await,
@@ -219,16 +219,17 @@ impl Service {
                 }
             }
         }
-        // Others have moved the session each time: they are under way with the same token.
+        // Concurrent refreshes have changed the session each time, so this token is used many times at
+        // once.
         Err(Error::Overloaded(std::time::Duration::from_secs(1)))
     }
 
-    /// Ends the session of a refresh token. Any authentic token of a session ends it; one that is not
-    /// authentic, or whose session has ended, is no error (RFC 7009, section 2.2).
+    /// Ends the session of a refresh token. Any authentic token of the session does. A token that is not
+    /// authentic, or whose session has already ended, is not an error (RFC 7009, section 2.2).
     ///
     /// # Errors
     ///
-    /// Where the database is away.
+    /// If the database is unavailable.
     pub async fn logout(&self, token: &str, by: &Requester) -> Result<(), Error> {
         self.loaded_keys()?;
         match self.refresh_token_key().and_then(|key| key.read(token)) {
@@ -237,11 +238,11 @@ impl Service {
         }
     }
 
-    /// The sessions of the caller, the one that was used last first.
+    /// The sessions of the caller, the most recently used one first.
     ///
     /// # Errors
     ///
-    /// Where the database is away.
+    /// If the database is unavailable.
     pub async fn list_sessions(&self, caller: &Caller) -> Result<Vec<SessionRecord>, Error> {
         let (account, now) = (caller.account.id, self.store.now());
         let found = read!(self.store, |unit| sessions::of_account(unit, account, now).await);
@@ -252,7 +253,7 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// [`Error::SessionNotFound`] for one that has ended, never was, or is another's.
+    /// [`Error::SessionNotFound`] if it has ended, does not exist, or belongs to somebody else.
     pub async fn end_session(
         &self,
         caller: &Caller,
@@ -282,11 +283,11 @@ impl Service {
         Ok(ended)
     }
 
-    /// Ends every session and every access token of the caller's account, the caller's own included.
+    /// Ends every session and access token of the caller's account, including the caller's own.
     ///
     /// # Errors
     ///
-    /// Where the database is away.
+    /// If the database is unavailable.
     pub async fn end_all_sessions(&self, caller: &Caller, by: &Requester) -> Result<(), Error> {
         let (account, until) = (caller.account.id, self.revoked_until());
         let ended = transaction!(self.store, |unit| {

@@ -1,19 +1,19 @@
-//! Refresh tokens: `lkr_` and base64url of the session's id, the token's number within the session and
-//! an HMAC-SHA-256 over both. Nothing of a token is stored: it is made anew where it is needed again,
-//! and a forged one is refused before the database is asked.
+//! Refresh tokens: `lkr_` and, in base64url, the id of the session, the number of the token within it,
+//! and an HMAC-SHA-256 of both. Tokens are not stored: a token can be recomputed when it is needed
+//! again, and a forged one is refused before the database is queried.
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::Uuid;
 
-/// By which secret scanners find the tokens.
+/// The prefix by which secret scanners recognise the tokens.
 const PREFIX: &str = "lkr_";
 const ID_BYTES: usize = 16;
 const NUMBER_BYTES: usize = 8;
 const TAG_BYTES: usize = 32;
 const NAMED_BYTES: usize = ID_BYTES + NUMBER_BYTES;
 
-/// What an authentic refresh token names.
+/// The content of an authentic refresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefreshToken {
     /// The session.
@@ -22,7 +22,7 @@ pub struct RefreshToken {
     pub number: i64,
 }
 
-/// Makes refresh tokens and knows them again.
+/// Creates and verifies refresh tokens.
 pub struct RefreshTokenKey(hmac::Key);
 
 impl std::fmt::Debug for RefreshTokenKey {
@@ -32,13 +32,13 @@ impl std::fmt::Debug for RefreshTokenKey {
 }
 
 impl RefreshTokenKey {
-    /// A key made of a secret that all replicas share and that is used for nothing else.
+    /// Creates the key from a secret that all replicas share and that has no other purpose.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// The text of a token, the same each time.
+    /// The text of a token. It is always the same for the same content.
     #[must_use]
     pub fn write(&self, token: RefreshToken) -> String {
         let mut bytes = Vec::with_capacity(NAMED_BYTES + TAG_BYTES);
@@ -49,10 +49,11 @@ impl RefreshTokenKey {
         format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// What a text names, if it is a token of ours; compared in constant time.
+    /// The content of a token, or `None` if it is not authentic. The HMAC is compared in constant
+    /// time.
     #[must_use]
     pub fn read(&self, text: &str) -> Option<RefreshToken> {
-        // The decoder takes canonical base64url only: a token has one text.
+        // The decoder only accepts canonical base64url, so a token has exactly one text.
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
         let (named, tag) = bytes.split_at_checked(NAMED_BYTES)?;
         hmac::verify(&self.0, named, tag).ok()?;

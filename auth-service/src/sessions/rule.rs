@@ -1,7 +1,7 @@
-//! The rule on refresh tokens, as a pure function over a session's position.
+//! The rule for refresh tokens, as a pure function of the position of a session.
 //!
-//! A session's refresh tokens are numbered. `current` is the newest that was issued, `consumed` the last
-//! one that was presented as the newest. Presented with number `n`, in this order:
+//! The refresh tokens of a session are numbered. `current` is the newest that was issued; `consumed` is the last one
+//! that was exchanged for it. When the token `n` is presented, the first row that applies decides:
 //!
 //! | `n` is | what is wrong | what happens |
 //! |---|---|---|
@@ -10,15 +10,15 @@
 //! | `consumed`, later | the answer was lost, for `current` was never presented | `current` is withdrawn, `current + 1` is issued, and the window starts anew |
 //! | anything else: older, or withdrawn | two have the token of one | the session ends |
 //!
-//! So no client is logged out by an answer that it did not get, and a stolen token is found out when the
-//! thief or the owner, whoever comes second, refreshes after the window.
+//! So a lost response does not log a client out, and a stolen token is detected when the second of the two parties,
+//! thief or owner, refreshes after the window.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// How many consumptions a session remembers at most. A client that refreshes more often within the
-/// retry window, and then presents one from before these, has the session ended.
+/// How many consumptions a session stores. If a client refreshes more often than this within the retry window, and then
+/// presents a token from before them, the session ends.
 const MAX_CONSUMPTIONS: usize = 256;
 
 /// A token that was consumed.
@@ -26,33 +26,33 @@ const MAX_CONSUMPTIONS: usize = 256;
 pub struct Consumption {
     /// Its number.
     pub number: i64,
-    /// When; for a lost answer, when it was presented again.
+    /// When it was consumed or, after a lost response, presented again.
     pub at: DateTime<Utc>,
 }
 
-/// Where a session stands.
+/// The state of a session's token sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    /// The number of the newest token that was issued.
+    /// The number of the newest issued token.
     pub current: i64,
-    /// The number of the last one that was consumed; 0 for none.
+    /// The number of the last consumed token; 0 if there is none.
     pub consumed: i64,
-    /// The latest consumptions, newest first.
+    /// The latest consumptions, the newest first.
     pub consumptions: Vec<Consumption>,
 }
 
-/// What happens to a token that was presented.
+/// What happens when a token is presented.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The session moves to this position, and the token `current` there is the answer.
+    /// The session moves to this position, and the response is its token `current`.
     Issue(Position),
-    /// The session stays, and its token `current` is the answer.
+    /// The session stays as it is, and the response is its token `current`.
     Repeat,
-    /// The session ends.
+    /// The token was stolen, so the session ends.
     Theft,
 }
 
-/// What happens when the token with this number is presented.
+/// Decides what happens when the token with this number is presented.
 #[must_use]
 pub fn present(
     position: &Position,
@@ -76,13 +76,13 @@ pub fn present(
 }
 
 impl Position {
-    /// Where a session begins: its first token is issued.
+    /// The position of a new session, whose first token has been issued.
     #[must_use]
     pub const fn first() -> Self {
         Self { current: 1, consumed: 0, consumptions: Vec::new() }
     }
 
-    /// The position after the token with this number was consumed.
+    /// The position after the token with this number has been consumed.
     fn after(&self, number: i64, window: TimeDelta, now: DateTime<Utc>) -> Self {
         let earlier = self.consumptions.iter().copied();
         let earlier =
@@ -108,7 +108,7 @@ mod tests {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
-    /// A session as the service keeps it. What a client is given is a number; nothing when it has ended.
+    /// A simulated session. A refresh returns the number of the new token, or `None` if the session has ended.
     struct Session(Option<Position>);
 
     impl Session {
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(session.refresh(1, 0), Some(2));
         assert_eq!(session.refresh(1, 29), Some(2));
         assert_eq!(session.refresh(2, 29), Some(3));
-        // A slow tab is two behind, but in the window.
+        // A slow tab is two tokens behind, but still within the window.
         assert_eq!(session.refresh(1, 29), Some(3));
         assert_eq!(session.refresh(2, 58), Some(3));
     }
@@ -153,7 +153,7 @@ mod tests {
         let mut session = session();
         assert_eq!(session.refresh(1, 0), Some(2));
         assert_eq!(session.refresh(1, 36_000), Some(3));
-        // That answer is lost too; the window has started anew.
+        // That response is lost too. The window has started again.
         assert_eq!(session.refresh(1, 36_029), Some(3));
         assert_eq!(session.refresh(1, 72_000), Some(4));
         assert_eq!(session.refresh(4, 72_001), Some(5));
@@ -169,7 +169,7 @@ mod tests {
             assert_eq!(session.refresh(presented, 300), None, "{presented}");
             assert_eq!(session.refresh(4, 301), None);
         }
-        // At once, where nobody has used the one that replaced it.
+        // A withdrawn token ends the session at once, even if its replacement was never used.
         let mut session = session();
         session.refresh(1, 0);
         session.refresh(1, 100);
@@ -201,14 +201,14 @@ mod tests {
         assert_eq!(session.0.unwrap().consumptions.len(), MAX_CONSUMPTIONS);
     }
 
-    /// What an honest client does next.
+    /// The next action of an honest client.
     #[derive(Debug, Clone)]
     enum Step {
-        /// Refreshes; the answer comes or is lost.
+        /// It refreshes, and the response may be lost.
         Refresh { is_lost: bool },
-        /// A second tab, which has read the token before the last refresh, refreshes with it.
+        /// A second tab, which read the token before the last refresh, refreshes with it.
         SecondTab { is_lost: bool },
-        /// Time passes, in seconds.
+        /// Time passes (in seconds).
         Wait(i64),
     }
 
@@ -223,13 +223,13 @@ mod tests {
     }
 
     proptest! {
-        /// Lost answers, retries and two tabs: the honest client alone is never logged out.
+        /// An honest client is never logged out, whatever the order of lost responses, retries and second tabs.
         #[test]
         fn an_honest_client_is_never_logged_out(steps in steps()) {
             let mut session = session();
             let (mut now, mut held) = (0, 1);
-            // What a second tab may still hold, and when it was first presented. A tab refreshes with what
-            // it has read a moment ago, not hours ago: tabs share their storage.
+            // The token that a second tab may still hold, and when it was first presented. Tabs share their storage, so
+            // a tab holds a token for moments and not for hours.
             let mut before: Option<(i64, i64)> = None;
             let mut presented_at = None;
             for step in steps {
@@ -240,7 +240,7 @@ mod tests {
                         let next = session.refresh(held, now);
                         prop_assert!(next.is_some());
                         if now - first >= 30 {
-                            // Presented anew after the window, it has a window of its own.
+                            // If it is presented again after the window, a new window starts.
                             presented_at = Some(now);
                         }
                         if let (false, Some(next)) = (is_lost, next) {
@@ -269,8 +269,8 @@ mod tests {
             prop_assert!(session.refresh(held, now).is_some());
         }
 
-        /// A thief copies the token that the client holds at some moment and uses it some time later.
-        /// Whoever of the two comes second, after the window, ends the session.
+        /// A thief copies the client's token at some time and uses it later. Whoever of the two comes second, after the
+        /// window, ends the session.
         #[test]
         fn a_thief_is_found_out(
             refreshes in 0_i64..6,
@@ -304,8 +304,8 @@ mod tests {
                 }
                 now += owner_waits;
                 session.refresh(owner, now);
-                // Where the thief refreshed once with the last token consumed, the owner's was
-                // withdrawn; in every other case the owner's is an old one.
+                // If the thief has refreshed once with the last consumed token, the token of the owner was withdrawn.
+                // In all other cases the owner has an old token.
             } else {
                 now += owner_waits;
                 if let Some(next) = session.refresh(owner, now) {
@@ -318,7 +318,7 @@ mod tests {
                 now += thief_waits;
                 session.refresh(thief, now);
             }
-            // At the latest when both have refreshed once more, each after the window.
+            // It is detected at the latest when both have refreshed once more, each after the window.
             for _ in 0..2 {
                 now += 40;
                 if let Some(next) = session.refresh(owner, now) { owner = next; }

@@ -1,5 +1,5 @@
-//! The list of accounts, page by page. Each statement begins at its place in an index, so that a page
-//! costs the same however far behind it is.
+//! The list of accounts, in pages. Each statement starts at its position in an index, so all pages cost
+//! the same.
 
 use chrono::{DateTime, Utc};
 use sql_kit::{Statement, Unit, values};
@@ -7,7 +7,7 @@ use sql_kit::{Statement, Unit, values};
 use super::accounts::{AccountRecord, account};
 use crate::domain::AccountId;
 
-/// A place in the list by creation: right behind this account.
+/// A position in the list by creation time: right after this account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Created {
     /// When the account was created.
@@ -16,12 +16,12 @@ pub struct Created {
     pub id: AccountId,
 }
 
-/// The accounts behind a place in the order of creation, then id, so many at most; from the beginning
-/// where there is no place.
+/// Accounts after a position, by creation time, then id. Returns at most `limit`; without a position,
+/// starts at the beginning.
 ///
 /// # Errors
 ///
-/// Those of the database, as of all functions here.
+/// The errors of the database, as of all functions here.
 pub async fn by_creation(
     unit: &mut Unit,
     after: Option<Created>,
@@ -45,11 +45,11 @@ pub async fn by_creation(
     rows.iter().map(account).collect()
 }
 
-/// The same of those that are disabled.
+/// The same for disabled accounts.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn disabled(
     unit: &mut Unit,
     after: Option<Created>,
@@ -73,19 +73,20 @@ pub async fn disabled(
     rows.iter().map(account).collect()
 }
 
-/// The accounts whose email begins with `prefix`, which is in lower case, behind the email `after`, in
-/// the order of their emails.
+/// Accounts whose email begins with `prefix`, which must be in lower case, sorted by email, after the
+/// email `after`.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn by_email_prefix(
     unit: &mut Unit,
     prefix: &str,
     after: Option<&str>,
     most: u32,
 ) -> Result<Vec<AccountRecord>, sqlx::Error> {
-    // No email has a character behind `~`. Each statement has one lower bound, so that it begins there.
+    // No character of an email sorts after `~`, so character 127 gives an upper bound. Each statement
+    // has a single lower bound, at which its index scan starts.
     const FIRST: Statement = Statement::per_engine(
         "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
          FROM accounts WHERE email >= $1 AND email < $1 || chr(127) ORDER BY email LIMIT $2",

@@ -12,22 +12,22 @@ use crate::{
     password::PasswordHash,
 };
 
-/// An account as stored.
+/// A stored account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountRecord {
     /// Its id.
     pub id: AccountId,
-    /// Its email; no other account has it.
+    /// Its email, which is unique.
     pub email: Email,
-    /// The hash of its password. The name of its scheme is stored beside it.
+    /// The hash of its password. The name of the scheme is stored in a column of its own.
     pub password_hash: PasswordHash,
-    /// When it was created, in microseconds' precision.
+    /// When it was created, to the microsecond.
     pub created_at: DateTime<Utc>,
-    /// The generation of its credentials: access tokens with a lower one are revoked.
+    /// The generation of its credentials. Access tokens with a lower generation are revoked.
     pub generation: i64,
-    /// Whether somebody who reads the mail of its email has confirmed it.
+    /// Whether its email was confirmed by a link.
     pub email_verified: bool,
-    /// Whether nobody may use it: a login is answered as one with a wrong password.
+    /// Whether it is disabled. A login then fails as with a wrong password.
     pub disabled: bool,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn account(row: &Row) -> Result<AccountRecord, sqlx::Error> {
     let email: String = row.get("email")?;
     Ok(AccountRecord {
         id: AccountId(row.get("id")?),
-        // An email that was stored has been parsed before; another one is damage.
+        // Only parsed emails are stored, so an invalid one means that the database is damaged.
         email: Email::parse(&email)
             .map_err(|_| sqlx::Error::Decode("a stored email is malformed".into()))?,
         password_hash: PasswordHash::stored(row.get("password_hash")?),
@@ -46,11 +46,11 @@ pub(super) fn account(row: &Row) -> Result<AccountRecord, sqlx::Error> {
     })
 }
 
-/// Adds an account; `false` if its email has one.
+/// Adds an account. Returns `false` if its email already has one.
 ///
 /// # Errors
 ///
-/// Those of the database, as of all functions here.
+/// The errors of the database, as of all functions here.
 pub async fn insert(unit: &mut Unit, account: &AccountRecord) -> Result<bool, sqlx::Error> {
     let added = unit
         .execute(
@@ -77,7 +77,7 @@ pub async fn insert(unit: &mut Unit, account: &AccountRecord) -> Result<bool, sq
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn by_email(
     unit: &mut Unit,
     email: &Email,
@@ -96,7 +96,7 @@ pub async fn by_email(
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn by_id(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecord>, sqlx::Error> {
     let row = unit
         .fetch_optional(
@@ -112,7 +112,7 @@ pub async fn by_id(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecor
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn by_key(
     unit: &mut Unit,
     key: &AccountKey,
@@ -123,12 +123,12 @@ pub async fn by_key(
     }
 }
 
-/// Finds an account by its id or its email and locks it as [`lock`] does. One that has got another email
-/// in this moment is not found by the former one.
+/// Finds an account by its id or email and locks it as [`lock`] does. If its email is changed
+/// concurrently, it is not found by the old one.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn lock_by_key(
     unit: &mut Unit,
     key: &AccountKey,
@@ -147,12 +147,12 @@ pub async fn lock_by_key(
     }))
 }
 
-/// Finds an account by its id and keeps others from changing or deleting it until the transaction
+/// Finds an account by its id and locks it: nobody else can change or delete it until the transaction
 /// ends.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn lock(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecord>, sqlx::Error> {
     const LOCK: Statement = Statement::per_engine(
         "SELECT id, email, password_hash, created_at, generation, email_verified, disabled
@@ -164,11 +164,11 @@ pub async fn lock(unit: &mut Unit, id: AccountId) -> Result<Option<AccountRecord
     row.as_ref().map(account).transpose()
 }
 
-/// The accounts behind `after` in the order of their ids, so many at most.
+/// Accounts after `after`, sorted by id.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn page(
     unit: &mut Unit,
     after: Uuid,
@@ -184,12 +184,12 @@ pub async fn page(
     rows.iter().map(account).collect()
 }
 
-/// Replaces the hash of an account's password if it is still `before`, so that of two that replace it
-/// at once neither undoes the other. Returns whether it did.
+/// Replaces the password hash of an account if it still is `before`, so that a concurrent replacement is
+/// not undone. Returns whether it was replaced.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn replace_password_hash(
     unit: &mut Unit,
     id: AccountId,
@@ -210,7 +210,7 @@ pub async fn replace_password_hash(
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn set_password(
     unit: &mut Unit,
     id: AccountId,
@@ -224,22 +224,22 @@ pub async fn set_password(
     Ok(())
 }
 
-/// Notes that the address of an account has been confirmed.
+/// Marks the address of an account as confirmed.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn set_email_verified(unit: &mut Unit, id: AccountId) -> Result<(), sqlx::Error> {
     unit.execute("UPDATE accounts SET email_verified = $2 WHERE id = $1", values![id.0, true])
         .await?;
     Ok(())
 }
 
-/// Sets whether nobody may use an account.
+/// Disables or enables an account.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn set_disabled(
     unit: &mut Unit,
     id: AccountId,
@@ -250,12 +250,12 @@ pub async fn set_disabled(
     Ok(())
 }
 
-/// Gives an account another address, which is confirmed. Returns `false` where another account has it:
-/// then the transaction cannot go on.
+/// Gives an account a new, confirmed address. Returns `false` if another account has it; the transaction
+/// must then be rolled back.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn set_email(unit: &mut Unit, id: AccountId, email: &Email) -> Result<bool, sqlx::Error> {
     let done = unit
         .execute(
@@ -270,12 +270,12 @@ pub async fn set_email(unit: &mut Unit, id: AccountId, email: &Email) -> Result<
     }
 }
 
-/// Raises the generation of an account's credentials, which ends the access tokens issued before.
-/// Returns the new one; `None` where there is no such account.
+/// Raises the generation of an account's credentials, which revokes all earlier access tokens. Returns
+/// the new generation, or `None` if the account does not exist.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn raise_generation(unit: &mut Unit, id: AccountId) -> Result<Option<i64>, sqlx::Error> {
     let row = unit
         .fetch_optional(
@@ -286,12 +286,13 @@ pub async fn raise_generation(unit: &mut Unit, id: AccountId) -> Result<Option<i
     row.map(|row| row.get("generation")).transpose()
 }
 
-/// Deletes an account, and adds it to the list of those that were. Returns whether there was one. This
-/// is the last that a transaction does: from here to its end other deletions wait.
+/// Deletes an account and adds it to the list of deleted accounts. Returns whether it existed. This must
+/// be the last statement of a transaction, because it makes other deletions wait until the transaction
+/// ends.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn delete(unit: &mut Unit, id: AccountId) -> Result<bool, sqlx::Error> {
     if unit.execute("DELETE FROM accounts WHERE id = $1", values![id.0]).await? == 0 {
         return Ok(false);
@@ -300,13 +301,13 @@ pub async fn delete(unit: &mut Unit, id: AccountId) -> Result<bool, sqlx::Error>
     Ok(true)
 }
 
-/// The schemes of all stored password hashes, those of registrations included, each once.
+/// The distinct schemes of all stored password hashes, including those of registrations.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn hash_schemes(unit: &mut Unit) -> Result<Vec<String>, sqlx::Error> {
-    // A loose index scan: one step for each scheme, however many accounts there are.
+    // A loose index scan takes one step per scheme, however many accounts there are.
     const SCHEMES: Statement = Statement::per_engine(
         "WITH RECURSIVE schemes AS (
              (SELECT hash_scheme FROM accounts ORDER BY hash_scheme LIMIT 1)
@@ -326,7 +327,7 @@ pub async fn hash_schemes(unit: &mut Unit) -> Result<Vec<String>, sqlx::Error> {
          )
          SELECT hash_scheme FROM schemes WHERE hash_scheme IS NOT NULL",
     );
-    // Registrations that wait are few, and forgotten after days.
+    // Pending registrations are few, because they expire after days, so this may scan them.
     let waiting = "SELECT DISTINCT hash_scheme FROM registrations";
     let mut rows = unit.fetch_all(SCHEMES, values![]).await?;
     rows.extend(unit.fetch_all(waiting, values![]).await?);

@@ -1,5 +1,5 @@
-//! Failed logins and logins under way, and the networks from which a login has succeeded. What is
-//! counted and when it is refused is the rule of [`crate::throttle`]; here are only the rows.
+//! Failed and pending login attempts, and the networks of successful logins. This module only stores
+//! rows; the rules are in [`crate::throttle`].
 
 use chrono::{DateTime, TimeDelta, Utc};
 use service_kit::client_address::Network;
@@ -11,23 +11,23 @@ use crate::{
     throttle::{Counter, Counters, Subject},
 };
 
-/// How long a network counts as an account's own after a login from it has succeeded.
+/// How long a network stays a known network of an account after a successful login.
 const NETWORK_MEMORY: TimeDelta = TimeDelta::days(30);
-/// A login from a known network is noted again only after this time, to spare a write.
+/// A login from a known network is recorded again only after this time, to save writes.
 const NETWORK_REFRESH: TimeDelta = TimeDelta::days(1);
-/// The network of the row that counts over all networks.
+/// The value of the network column in the row that counts over all networks.
 const ALL_NETWORKS: &str = "";
-/// How many rows one statement of the pruning removes.
+/// How many rows one pruning statement removes.
 const PRUNE_BATCH: i64 = 10_000;
-/// How many networks of one account an operator is shown.
+/// How many networks of an account operators see.
 const MOST_SHOWN: i64 = 100;
 
-/// Lets one transaction at a time count attempts on a subject. A transaction that also locks an
-/// account does this first, so that no two wait for each other.
+/// Locks a subject, so that one transaction at a time counts its attempts. To avoid deadlocks, a
+/// transaction that also locks an account must do this first.
 ///
 /// # Errors
 ///
-/// Those of the database, as of all functions here.
+/// The errors of the database, as of all functions here.
 pub async fn lock(unit: &mut Unit, subject: &Subject) -> Result<(), sqlx::Error> {
     if unit.is_postgres() {
         let key = subject.0.first_chunk().map_or(0, |first| i64::from_be_bytes(*first));
@@ -48,12 +48,12 @@ fn counter(row: &Row) -> Result<Counter, sqlx::Error> {
     })
 }
 
-/// What has been counted for a subject and a network, and whether the network is one of the account's
-/// own.
+/// The counters of a subject and a network, and whether the network is a known network of the
+/// account.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn counters(
     unit: &mut Unit,
     subject: &Subject,
@@ -82,11 +82,11 @@ pub async fn counters(
     Ok(counters)
 }
 
-/// Writes what has been counted. A row that says nothing goes.
+/// Stores the counters. Rows that equal the default are removed.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn put_counters(
     unit: &mut Unit,
     subject: &Subject,
@@ -125,12 +125,12 @@ pub async fn put_counters(
     Ok(())
 }
 
-/// Notes that a login to an account has succeeded from a network. Of an account that was deleted
-/// meanwhile nothing is noted. Returns whether anything was: a network that was noted lately is not.
+/// Records a successful login to an account from a network, unless the account was deleted in the
+/// meantime. Returns whether a row was written; a recently recorded network is not written again.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn note_network(
     unit: &mut Unit,
     subject: &Subject,
@@ -150,44 +150,45 @@ pub async fn note_network(
     Ok(noted == 1)
 }
 
-/// Forgets all attempts on a subject and its networks.
+/// Removes all attempts on a subject, and its known networks.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn forget(unit: &mut Unit, subject: &Subject) -> Result<(), sqlx::Error> {
     forget_failures(unit, subject).await?;
     unit.execute("DELETE FROM login_networks WHERE subject = $1", values![&subject.0[..]]).await?;
     Ok(())
 }
 
-/// Forgets the failed attempts on a subject, from all networks. Those that are under way are settled
-/// as if they had begun now.
+/// Removes the failed attempts on a subject, from all networks. Pending attempts are settled as if
+/// they had started now.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn forget_failures(unit: &mut Unit, subject: &Subject) -> Result<(), sqlx::Error> {
     unit.execute("DELETE FROM login_failures WHERE subject = $1", values![&subject.0[..]]).await?;
     Ok(())
 }
 
-/// Failed logins that count at the moment.
+/// Failed logins that count at present.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailuresRecord {
-    /// From which network; from all of them together where there is none.
+    /// The network that they came from; `None` for the sum over all networks.
     pub network: Option<String>,
-    /// How many.
+    /// Their number.
     pub failures: u32,
-    /// Until when they count.
+    /// When they stop counting.
     pub until: DateTime<Utc>,
 }
 
-/// The failed logins of a subject that count at `now`: over all networks first, then from each.
+/// The failed logins of a subject that count at `now`: the sum over all networks first, then each
+/// network.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn failures(
     unit: &mut Unit,
     subject: &Subject,
@@ -211,20 +212,20 @@ pub async fn failures(
     rows.iter().map(failures).collect()
 }
 
-/// A network from which a login has succeeded.
+/// A network of successful logins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkRecord {
     /// The network.
     pub network: String,
-    /// When a login from it has succeeded, to within a day.
+    /// When a login from it last succeeded, to within a day.
     pub seen_at: DateTime<Utc>,
 }
 
-/// The networks of a subject that count as its own at `now`, the latest first.
+/// The known networks of a subject at `now`, the latest first.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn networks(
     unit: &mut Unit,
     subject: &Subject,
@@ -244,14 +245,15 @@ pub async fn networks(
 }
 
 impl Store {
-    /// Removes all that no longer counts at `now`, a bounded number of rows in one transaction.
-    /// Returns how many rows that were.
+    /// Removes everything that no longer counts at `now`, in one transaction with a limited number of
+    /// rows. Returns how many rows were removed.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn prune_attempts(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
-        // By the physical place of rows: by their keys the server would read the whole table.
+        // On Postgres, rows are selected by their physical location (ctid); by key, the server would
+        // read the whole table.
         const FAILURES: Statement = Statement::per_engine(
             "DELETE FROM login_failures WHERE ctid = ANY(ARRAY(
                  SELECT ctid FROM login_failures WHERE expires_at <= $1 AND pending_until <= $1

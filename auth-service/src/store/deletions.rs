@@ -1,4 +1,4 @@
-//! The accounts that were deleted, in the order of commits.
+//! The list of deleted accounts, in commit order.
 
 use aws_lc_rs::rand;
 use chrono::{DateTime, Utc};
@@ -6,18 +6,18 @@ use sql_kit::{Row, Statement, Unit, values};
 
 use crate::domain::AccountId;
 
-/// The advisory lock of Postgres under which entries are added (`latchdel` in ASCII).
+/// The Postgres advisory lock for adding entries (`latchdel` in ASCII).
 const LOCK: i64 = 0x6c61_7463_6864_656c;
 const NONCE_BYTES: usize = 8;
-/// How many rows one statement of the pruning removes.
+/// How many rows one pruning statement removes.
 const PRUNE_BATCH: u32 = 10_000;
 
-/// A deletion as stored.
+/// A stored deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletionRecord {
-    /// Its place in the list, from 1.
+    /// Its position in the list, from 1.
     pub position: i64,
-    /// Tells it from an entry that had its place before a backup was restored.
+    /// Distinguishes it from an entry that had the same position before a backup was restored.
     pub nonce: Vec<u8>,
     /// The account.
     pub account: AccountId,
@@ -31,8 +31,8 @@ fn record(row: &Row) -> Result<DeletionRecord, sqlx::Error> {
     })
 }
 
-/// Adds a deletion. From here to the end of the transaction other deletions wait, so that the order of
-/// positions is the order of commits: a reader that has seen a position has seen all before it.
+/// Adds a deletion. Other deletions wait until the transaction ends, so positions are in commit order:
+/// a reader that has seen a position has seen all positions before it.
 pub(super) async fn add(unit: &mut Unit, account: AccountId) -> Result<(), sqlx::Error> {
     const ADD: Statement = Statement::per_engine(
         "INSERT INTO deleted_accounts (position, nonce, account_id, deleted_at)
@@ -55,7 +55,7 @@ pub(super) async fn add(unit: &mut Unit, account: AccountId) -> Result<(), sqlx:
 ///
 /// # Errors
 ///
-/// Those of the database, as of all functions here.
+/// The errors of the database, as of all functions here.
 pub async fn is_known(unit: &mut Unit, position: i64, nonce: &[u8]) -> Result<bool, sqlx::Error> {
     let row = unit
         .fetch_optional(
@@ -70,7 +70,7 @@ pub async fn is_known(unit: &mut Unit, position: i64, nonce: &[u8]) -> Result<bo
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn after(
     unit: &mut Unit,
     position: i64,
@@ -86,12 +86,13 @@ pub async fn after(
     rows.iter().map(record).collect()
 }
 
-/// Removes deletions from before `before`, as many as one transaction should. The newest stays
-/// whatever its age: it is where those stand who have read all. Returns whether there may be more.
+/// Removes one batch of the deletions before `before`. The newest entry stays, whatever its age,
+/// because the cursors of readers that are up to date point to it. Returns whether there may be more
+/// to remove.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn prune(unit: &mut Unit, before: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let removed = unit
         .execute(

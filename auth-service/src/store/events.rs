@@ -1,12 +1,12 @@
-//! The table of events: added in the transaction of what they tell, read in the order of positions, made
-//! anonymous when their account is deleted, and removed by age and number.
+//! The table of events. An event is added in the transaction of the change that it describes, read in the
+//! order of positions, anonymised when its account is deleted, and removed by age and number.
 //!
-//! A reader must not pass over an event whose transaction commits after one with a higher position. On
-//! SQLite one transaction writes at a time, and positions are in the order of commits. On Postgres nobody
-//! waits: a transaction that writes an event first takes a shared advisory lock on the position that is
-//! to be given out next, and only then a position, which is that one or a later one. A reader asks for the
-//! newest position, then for the lowest of those locks, and stops before it: whoever took a lock later got
-//! a position after the newest. The locks end with their transactions, however those end.
+//! A reader must not skip an event whose transaction commits after one with a higher position. SQLite has
+//! one writer at a time, so positions are in commit order. On Postgres this works without waiting. A
+//! transaction that writes an event first takes a shared advisory lock on the next position that the
+//! sequence would return, and only then takes a position, which is that one or a later one. A reader queries
+//! the newest position, then the lowest of these locks, and stops before it: a writer that took its lock
+//! later has a position after the newest. The locks end with their transactions, on commit and on rollback.
 
 use chrono::{DateTime, Utc};
 use outbox::NewEntry;
@@ -21,36 +21,37 @@ use crate::{
     webhooks,
 };
 
-/// The highest 16 bits of the advisory locks that tell from which position on a transaction writes; the
-/// others are the position.
+/// The highest 16 bits of the advisory locks of writers. The other bits are the position from which the
+/// transaction writes.
 const LOCK_CLASS: i64 = 0x6c65;
-/// The advisory lock under which the sequence of positions is set (`latchevt` in ASCII).
+/// The advisory lock for setting the sequence of positions (`latchevt` in ASCII).
 const ALIGNMENT_LOCK: i64 = 0x6c61_7463_6865_7674;
-/// How many rows one statement of the pruning removes.
+/// How many rows one pruning statement removes.
 const PRUNE_BATCH: u32 = 10_000;
-/// How many events of an account one statement makes anonymous.
+/// How many events of an account one statement anonymises.
 const ERASE_BATCH: u32 = 10_000;
 
-/// An event as stored.
+/// A stored event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRecord {
-    /// Its place in the table, from 1.
+    /// Its position in the table, from 1.
     pub position: i64,
     /// Its id.
     pub id: Uuid,
-    /// Its name. Another version of the service may know others than this one.
+    /// Its name. Other versions of the service may write names that this one does not know.
     pub name: String,
     /// When it happened, by the database's clock.
     pub occurred_at: DateTime<Utc>,
-    /// Who did it.
+    /// Who caused it.
     pub actor: String,
-    /// To which account; nothing once that is deleted, and for what concerns no single one.
+    /// The account that it is about; `None` if the account was deleted, or if it is not about a single
+    /// account.
     pub account: Option<AccountId>,
-    /// From which network.
+    /// The network of the client.
     pub network: Option<String>,
-    /// By which request.
+    /// The request that caused it.
     pub request_id: Option<String>,
-    /// What else it tells.
+    /// Its other data.
     pub data: Map<String, Value>,
 }
 
@@ -71,13 +72,14 @@ fn event(row: &Row) -> Result<EventRecord, sqlx::Error> {
 }
 
 impl Store {
-    /// Writes an event in the transaction of what it tells, and its webhook where there are webhooks. A
-    /// transaction that writes an event of an account holds a lock on the account, or on something of it
-    /// that its deletion removes: else the event could come after the deletion, which would not see it.
+    /// Records an event in the transaction of the change that it describes, and queues its webhook if
+    /// webhooks are on. The transaction must hold a lock on the account, or on a row that the deletion of
+    /// the account removes. Otherwise the event could be added after the deletion, which would not anonymise
+    /// it.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn record(
         &self,
         unit: &mut Unit,
@@ -94,7 +96,7 @@ impl Store {
              INSERT INTO events (position, id, type, occurred_at, actor, account_id, network,
                                  request_id, data)
              SELECT nextval('events_position'), $2, $3, $4, $5, $6, $7, $8, $9 FROM begun",
-            // Of SQLite's placeholders none may be left out.
+            // SQLite requires all numbered placeholders to be used.
             "INSERT INTO events (id, type, occurred_at, actor, account_id, network, request_id, data)
              SELECT $2, $3, $4, $5, $6, $7, $8, $9 WHERE $1 <> 0",
         );
@@ -111,7 +113,7 @@ impl Store {
                 event.name(),
                 now,
                 &cause.actor.to_string(),
-                // An account that is gone is not named any more.
+                // The event of a deletion does not name the account.
                 account.filter(|_| !is_deletion).map(|account| account.0),
                 network.as_deref().filter(|_| !is_deletion),
                 request_id.filter(|_| !is_deletion),
@@ -141,12 +143,12 @@ impl Store {
         outbox.add(unit, &entry).await.map(drop)
     }
 
-    /// Makes the events of an account anonymous, those that webhooks have not told yet included, and
-    /// writes that it was deleted. Call it in the transaction of the deletion, after all else has gone.
+    /// Anonymises the events of an account, including those that wait to be sent as webhooks, and records
+    /// the deletion. Call it in the transaction of the deletion, after everything else has been removed.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn erase_events(
         &self,
         unit: &mut Unit,
@@ -156,7 +158,8 @@ impl Store {
         const EVENTS: &str = "UPDATE events
              SET account_id = NULL, network = NULL, request_id = NULL, data = '{}'
              WHERE account_id = $1";
-        // They are kept apart by the account until they are told: its deletion must come last.
+        // Pending webhooks keep the account in `order_key` until they are sent, because the webhook of its
+        // deletion must come last.
         const WEBHOOKS: Statement = Statement::per_engine(
             "UPDATE webhooks SET request_id = '', traceparent = '',
                  payload = convert_to(jsonb_set(convert_from(payload, 'UTF8')::jsonb, '{data}',
@@ -176,12 +179,12 @@ impl Store {
         self.record(unit, &Event::AccountDeleted, Some(account), cause).await
     }
 
-    /// Makes all but the newest events of an account anonymous, some in each transaction, so that
-    /// [`Store::erase_events`] has few to deal with, however many there are.
+    /// Anonymises all but the newest events of an account in several transactions, so that
+    /// [`Store::erase_events`] has little left to do.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn prepare_to_erase_events(&self, account: AccountId) -> Result<(), StoreError> {
         loop {
             let erased = write_one!(self, |unit| {
@@ -201,16 +204,16 @@ impl Store {
         }
     }
 
-    /// Sees to it that positions which are given out come after those that the table has: another program
-    /// may have filled it.
+    /// Sets the sequence of positions past the highest position in the table, because another program, such
+    /// as a restore, may have filled it.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn align_positions(&self) -> Result<(), StoreError> {
         const IS_BEHIND: Statement = Statement::per_engine(
             "SELECT 1 FROM events_position WHERE last_value < (SELECT max(position) FROM events)",
-            // SQLite sees to it itself.
+            // SQLite needs no sequence.
             "SELECT 1 WHERE 1 = 0",
         );
         let is_behind =
@@ -232,17 +235,17 @@ impl Store {
         .map(drop)
     }
 
-    /// Removes the events from before `before` and those past the newest `most` (0: any number), a bounded
-    /// number of rows in one transaction. The newest stays whatever its age: it is where those stand who
-    /// have read all. Returns how many are gone.
+    /// Removes the events before `before`, and all but the newest `most` (0 means no limit), in one
+    /// transaction with a limited number of rows. The newest event stays, whatever its age, because the
+    /// cursors of readers that are up to date point to it. Returns how many were removed.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn prune_events(&self, before: DateTime<Utc>, most: i64) -> Result<u64, StoreError> {
-        // Positions are dense but for transactions that failed, and times grow with them but for moments: so
-        // the oldest rows are the lowest ones, and no further index is needed. On Postgres by the physical
-        // place of rows: by their keys the server would read the whole table.
+        // Positions have few gaps, and times grow with them, apart from small deviations. So the oldest rows
+        // have the lowest positions, and no other index is needed. On Postgres, rows are selected by their
+        // physical location (ctid); by key, the server would read the whole table.
         const PRUNE: Statement = Statement::per_engine(
             "DELETE FROM events WHERE ctid = ANY(ARRAY(
                  SELECT oldest.place FROM (
@@ -274,11 +277,12 @@ impl Store {
 }
 
 impl Store {
-    /// How many events there are. Positions that were given out in vain count until what is older has gone.
+    /// The number of events. It includes positions that rolled-back transactions took, until older events
+    /// have been removed.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn count_events(&self) -> Result<i64, StoreError> {
         read!(self, |unit| {
             unit.fetch_one(
@@ -292,11 +296,11 @@ impl Store {
         .await
     }
 
-    /// Removes the webhooks that have expired, where nobody sends them any more.
+    /// Removes expired webhooks. Needed if webhooks were turned off, so that no worker removes them.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn remove_expired_webhooks(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
         write_one!(self, |unit| {
             unit.execute("DELETE FROM webhooks WHERE expires_at <= $1", values![now]).await
@@ -305,16 +309,17 @@ impl Store {
     }
 }
 
-/// Up to which position a reader may read now: all that is there up to it has been decided.
+/// The position up to which a reader may read now: all transactions up to it have committed or rolled back.
 ///
 /// # Errors
 ///
-/// Those of the database, as of all functions here.
+/// The errors of the database, as of all functions here.
 pub async fn horizon(unit: &mut Unit) -> Result<i64, sqlx::Error> {
     if !unit.is_postgres() {
         return Ok(i64::MAX);
     }
-    // The order matters: see above. A standby does not know the locks of its primary.
+    // The order of the two queries matters; see the module documentation. A standby does not know the locks
+    // of its primary.
     let newest = unit
         .fetch_one(
             "SELECT CASE WHEN pg_is_in_recovery() THEN 0 ELSE last_value END AS newest
@@ -336,12 +341,11 @@ pub async fn horizon(unit: &mut Unit) -> Result<i64, sqlx::Error> {
     Ok(oldest.map_or(newest, |oldest| newest.min(oldest - 1)))
 }
 
-/// The first `limit` events after a position and up to another, in their order; those of one account where
-/// one is given.
+/// The first `limit` events after one position and up to another, in order, optionally of one account.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn between(
     unit: &mut Unit,
     account: Option<AccountId>,
@@ -377,18 +381,18 @@ pub async fn between(
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn id_at(unit: &mut Unit, position: i64) -> Result<Option<Uuid>, sqlx::Error> {
     let row =
         unit.fetch_optional("SELECT id FROM events WHERE position = $1", values![position]).await?;
     row.map(|row| row.get("id")).transpose()
 }
 
-/// The lowest position that is there.
+/// The lowest existing position.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn oldest(unit: &mut Unit) -> Result<Option<i64>, sqlx::Error> {
     unit.fetch_one("SELECT min(position) AS oldest FROM events", values![]).await?.get("oldest")
 }

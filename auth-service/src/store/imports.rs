@@ -1,23 +1,23 @@
-//! Imports: accounts that come from elsewhere, and how far an import has come.
+//! Imported accounts, and the progress of imports.
 
 use sql_kit::{Unit, values};
 
 use crate::import::{Row, Summary};
 
-/// What keeps an account from being added.
+/// Why an account cannot be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conflict {
-    /// Its email has an account.
+    /// Its email already has an account.
     Email,
-    /// Its id has another one.
+    /// Its id already belongs to an account.
     Id,
 }
 
-/// Adds an account, unless something keeps it from that.
+/// Adds an account, unless there is a conflict, which is returned.
 ///
 /// # Errors
 ///
-/// Those of the database, as of all functions here.
+/// The errors of the database, as of all functions here.
 pub async fn insert(unit: &mut Unit, row: &Row) -> Result<Option<Conflict>, sqlx::Error> {
     let added = unit
         .execute(
@@ -42,11 +42,11 @@ pub async fn insert(unit: &mut Unit, row: &Row) -> Result<Option<Conflict>, sqlx
     }
 }
 
-/// What would keep an account from being added.
+/// The conflict that would prevent an account from being added.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn conflict(unit: &mut Unit, row: &Row) -> Result<Option<Conflict>, sqlx::Error> {
     let email = unit
         .fetch_optional("SELECT id FROM accounts WHERE email = $1", values![row.email.as_str()])
@@ -59,11 +59,11 @@ pub async fn conflict(unit: &mut Unit, row: &Row) -> Result<Option<Conflict>, sq
     Ok(id.map(|_| Conflict::Id))
 }
 
-/// How far the import of a file has come that was interrupted.
+/// The progress of an interrupted import of a file.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn find(unit: &mut Unit, digest: &[u8]) -> Result<Option<Summary>, sqlx::Error> {
     let row = unit
         .fetch_optional(
@@ -85,11 +85,11 @@ pub async fn find(unit: &mut Unit, digest: &[u8]) -> Result<Option<Summary>, sql
     }))
 }
 
-/// Notes how far an import has come.
+/// Stores the progress of an import.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn note(
     unit: &mut Unit,
     digest: &[u8],
@@ -115,11 +115,11 @@ pub async fn note(
     Ok(())
 }
 
-/// Forgets an import that is done.
+/// Removes the progress of a finished import.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn remove(unit: &mut Unit, digest: &[u8]) -> Result<(), sqlx::Error> {
     unit.execute("DELETE FROM imports WHERE digest = $1", values![digest]).await?;
     Ok(())

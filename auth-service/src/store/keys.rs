@@ -5,7 +5,7 @@ use sql_kit::{Row, StoreError, Unit, read, transaction, values, write_one};
 
 use super::{Store, secrets};
 
-/// A signing key as stored.
+/// A stored signing key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRecord {
     /// Its id.
@@ -14,13 +14,13 @@ pub struct KeyRecord {
     pub algorithm: String,
     /// The private key, encrypted.
     pub sealed_key: Vec<u8>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// From when on it signs.
+    /// The time from which it signs.
     pub activates_at: DateTime<Utc>,
 }
 
-/// Something sealed: its name, its form before and its form after it was sealed anew.
+/// An encrypted value: its name, the old ciphertext and the new one.
 pub type Resealed = (String, Vec<u8>, Vec<u8>);
 
 fn key(row: &Row) -> Result<KeyRecord, sqlx::Error> {
@@ -33,7 +33,7 @@ fn key(row: &Row) -> Result<KeyRecord, sqlx::Error> {
     })
 }
 
-/// One replica at a time changes keys; readers go on.
+/// Only one replica at a time can change keys. Readers are not blocked.
 async fn lock(unit: &mut Unit) -> Result<(), sqlx::Error> {
     if unit.is_postgres() {
         unit.execute("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE", values![]).await?;
@@ -46,7 +46,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of the database, as of all methods here.
+    /// The errors of the database, as of all methods here.
     pub async fn signing_keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
         read!(self, |unit| {
             let rows = unit
@@ -61,12 +61,12 @@ impl Store {
         .await
     }
 
-    /// Adds a signing key if `expected` is the one that is activated last at this moment, or there
-    /// is none and `expected` is absent. Returns whether it did.
+    /// Adds a signing key if the last key by activation is still `expected`, or if there is none and
+    /// `expected` is `None`. Returns whether it was added.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn add_signing_key(
         &self,
         key: &KeyRecord,
@@ -102,21 +102,21 @@ impl Store {
         .await
     }
 
-    /// The secrets that all replicas share, each as its name and its sealed form.
+    /// The secrets that all replicas share, as pairs of name and ciphertext.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn sealed_secrets(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         read!(self, |unit| secrets::all(unit).await).await
     }
 
-    /// Replaces the sealed form of all signing keys and secrets at once, if they are exactly those and
-    /// still have the form before. Returns whether it did.
+    /// Replaces the ciphertexts of all signing keys and secrets at once, if exactly these exist and
+    /// all still have the old ciphertext. Returns whether they were replaced.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn reseal(&self, keys: &[Resealed], shared: &[Resealed]) -> Result<bool, StoreError> {
         transaction!(self, |unit| {
             lock(unit).await?;
@@ -155,7 +155,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn remove_signing_key(&self, kid: &str) -> Result<(), StoreError> {
         write_one!(self, |unit| {
             unit.execute("DELETE FROM signing_keys WHERE kid = $1", values![kid]).await?;

@@ -1,4 +1,4 @@
-//! One-time links, and how many an address was sent.
+//! One-time links, and the number of links that each address was sent.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sql_kit::{Row, StoreError, Unit, values, write_one};
@@ -10,36 +10,37 @@ use crate::{
     throttle::Subject,
 };
 
-/// The time over which links to one address are counted.
+/// The window in which links to one address are counted.
 const QUOTA_WINDOW: TimeDelta = TimeDelta::hours(1);
-/// How many rows one statement of the pruning removes.
+/// How many rows one pruning statement removes.
 const PRUNE_BATCH: i64 = 10_000;
 
-/// What a link is for.
+/// The purpose of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
-    /// A new password for an account; without one, an account for an address with registrations.
+    /// To choose a new password for an account; with `None`, to create an account for an address that
+    /// has registrations.
     ResetPassword(Option<AccountId>),
     /// To confirm the address of an account.
     VerifyEmail(AccountId),
     /// To confirm the new address of an account.
     ChangeEmail(AccountId, Email),
-    /// To make a registration an account.
+    /// To turn a registration into an account.
     VerifyRegistration(Uuid),
 }
 
-/// A link as stored.
+/// A stored link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkRecord {
     /// The SHA-256 of its secret.
     pub digest: [u8; 32],
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// The email of the account when the link was made, or of the registration.
+    /// The email of the account when the link was created, or of the registration.
     pub email: Email,
-    /// The generation of the account when the link was made; 0 of a registration.
+    /// The generation of the account when the link was created; 0 for a registration.
     pub generation: i64,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -81,7 +82,7 @@ fn link(row: &Row) -> Result<LinkRecord, sqlx::Error> {
 ///
 /// # Errors
 ///
-/// Those of the database, as of all functions here.
+/// The errors of the database, as of all functions here.
 pub async fn insert(unit: &mut Unit, link: &LinkRecord) -> Result<(), sqlx::Error> {
     let (purpose, account, registration, new_email) = match &link.purpose {
         Purpose::ResetPassword(account) => ("reset_password", account.as_ref(), None, None),
@@ -114,7 +115,7 @@ pub async fn insert(unit: &mut Unit, link: &LinkRecord) -> Result<(), sqlx::Erro
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn by_digest(
     unit: &mut Unit,
     digest: &[u8; 32],
@@ -131,12 +132,12 @@ pub async fn by_digest(
     row.as_ref().map(link).transpose()
 }
 
-/// The newest link that is to confirm this as the new address of an account, while the account is as it
-/// was then.
+/// The newest link that confirms this as the new address of an account, if the account has not changed
+/// since the link was created.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn change_to(
     unit: &mut Unit,
     new_email: &Email,
@@ -156,11 +157,11 @@ pub async fn change_to(
     row.as_ref().map(link).transpose()
 }
 
-/// Uses a link up. Returns whether it was there: of two that use it at once one gets true.
+/// Uses up a link. Returns whether it existed; of two concurrent uses, only one gets `true`.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn remove(unit: &mut Unit, digest: &[u8; 32]) -> Result<bool, sqlx::Error> {
     Ok(unit.execute("DELETE FROM links WHERE digest = $1", values![&digest[..]]).await? == 1)
 }
@@ -169,17 +170,17 @@ pub async fn remove(unit: &mut Unit, digest: &[u8; 32]) -> Result<bool, sqlx::Er
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn remove_of(unit: &mut Unit, account: AccountId) -> Result<(), sqlx::Error> {
     unit.execute("DELETE FROM links WHERE account_id = $1", values![account.0]).await?;
     Ok(())
 }
 
-/// Removes the links of an account to change its address.
+/// Removes the links with which an account could change its address.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn remove_changes_of(unit: &mut Unit, account: AccountId) -> Result<(), sqlx::Error> {
     unit.execute(
         "DELETE FROM links WHERE account_id = $1 AND purpose = 'change_email'",
@@ -189,19 +190,19 @@ pub async fn remove_changes_of(unit: &mut Unit, account: AccountId) -> Result<()
     Ok(())
 }
 
-/// Counts a link to an address, if fewer than `quota` were sent in the running hour; 0: any number.
+/// Counts a link to an address if fewer than `quota` were sent in the current hour; 0 means no limit.
 /// Returns whether it may be sent.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn count(
     unit: &mut Unit,
     subject: &Subject,
     quota: u32,
     now: DateTime<Utc>,
 ) -> Result<bool, sqlx::Error> {
-    // One past the quota is enough to know, so that the number stays small.
+    // Counting stops at one above the quota, so that the number cannot overflow.
     let row = unit
         .fetch_one(
             "INSERT INTO link_quotas AS q (subject, sent, expires_at) VALUES ($1, 1, $2)
@@ -218,12 +219,12 @@ pub async fn count(
 }
 
 impl Store {
-    /// Removes the links, counts and registrations that have expired, a bounded number of rows in one
-    /// transaction.
+    /// Removes expired links, counts and registrations, in one transaction with a limited number of
+    /// rows.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn prune_links(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
         for statement in [
             "DELETE FROM links WHERE digest IN

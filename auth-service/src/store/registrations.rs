@@ -1,4 +1,4 @@
-//! Registrations that wait for their link, with `EMAIL_VERIFICATION=required`.
+//! Pending registrations, which exist with `EMAIL_VERIFICATION=required`.
 
 use chrono::{DateTime, Utc};
 use sql_kit::{Row, Unit, values};
@@ -10,10 +10,10 @@ use crate::{
     password::PasswordHash,
 };
 
-/// How many registrations for one email live side by side.
+/// How many registrations for one email are kept.
 const PER_EMAIL: i64 = 20;
 
-/// A registration as stored.
+/// A stored registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistrationRecord {
     /// Its id, which becomes that of the account.
@@ -22,14 +22,14 @@ pub struct RegistrationRecord {
     pub email: Email,
     /// The hash of its password.
     pub password_hash: PasswordHash,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// When it is forgotten.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
 }
 
 impl RegistrationRecord {
-    /// The account that this registration would be, not confirmed yet.
+    /// The unconfirmed account that this registration stands for.
     #[must_use]
     pub fn into_unverified(self) -> AccountRecord {
         AccountRecord {
@@ -56,11 +56,11 @@ fn registration(row: &Row) -> Result<RegistrationRecord, sqlx::Error> {
     })
 }
 
-/// Adds a registration. Of more than twenty for its email the oldest go.
+/// Adds a registration. If its email then has more than twenty, the oldest are removed.
 ///
 /// # Errors
 ///
-/// Those of the database, as of all functions here.
+/// The errors of the database, as of all functions here.
 pub async fn insert(unit: &mut Unit, new: &RegistrationRecord) -> Result<(), sqlx::Error> {
     lock(unit, &new.email).await?;
     unit.execute(
@@ -90,7 +90,7 @@ pub async fn insert(unit: &mut Unit, new: &RegistrationRecord) -> Result<(), sql
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn newest(
     unit: &mut Unit,
     email: &Email,
@@ -111,7 +111,7 @@ pub async fn newest(
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn by_id(
     unit: &mut Unit,
     id: Uuid,
@@ -127,15 +127,15 @@ pub async fn by_id(
     row.as_ref().map(registration).transpose()
 }
 
-/// Keeps others from ending the registrations for an email until the transaction ends. Whoever gives the
-/// email to an account takes this lock before the email and before links of registrations: of those who
-/// use several links for one email at once, each waits for the one before, and none for one behind.
+/// Locks the registrations for an email until the transaction ends. A transaction that gives an email to
+/// an account must take this lock before it locks the email and any links of registrations. This order
+/// prevents deadlocks if several links for one email are used at once.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn lock(unit: &mut Unit, email: &Email) -> Result<(), sqlx::Error> {
-    // On SQLite one transaction writes at a time.
+    // SQLite has one writer at a time.
     if unit.is_postgres() {
         let lock = "SELECT id FROM registrations WHERE email = $1 ORDER BY id FOR UPDATE";
         unit.fetch_all(lock, values![email.as_str()]).await?;
@@ -147,7 +147,7 @@ pub async fn lock(unit: &mut Unit, email: &Email) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn remove_all(unit: &mut Unit, email: &Email) -> Result<u64, sqlx::Error> {
     let removed =
         unit.execute("DELETE FROM registrations WHERE email = $1", values![email.as_str()]).await?;

@@ -1,5 +1,5 @@
-//! The revocation feed: what was revoked within one token lifetime and the longest leeway of a verifier, in
-//! the order of commits.
+//! The revocation feed, in commit order: everything that was revoked within the lifetime of a token plus
+//! the longest leeway of a verifier.
 
 use aws_lc_rs::rand;
 use chrono::{DateTime, Utc};
@@ -10,10 +10,10 @@ use uuid::Uuid;
 use super::Store;
 use crate::domain::AccountId;
 
-/// The advisory lock of Postgres under which entries are added (`latchrev` in ASCII).
+/// The Postgres advisory lock for adding entries (`latchrev` in ASCII).
 const LOCK: i64 = 0x6c61_7463_6872_6576;
 const NONCE_BYTES: usize = 8;
-/// How many rows one statement of the pruning removes.
+/// How many rows one pruning statement removes.
 const PRUNE_BATCH: i64 = 10_000;
 
 /// What is revoked.
@@ -25,18 +25,18 @@ pub enum Revoked {
     Account(AccountId, i64),
 }
 
-/// An entry of the feed as stored.
+/// A stored entry of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationRecord {
-    /// Its place in the feed, from 1.
+    /// Its position in the feed, from 1.
     pub position: i64,
-    /// Tells it from an entry that had its place before a backup was restored.
+    /// Distinguishes it from an entry that had the same position before a backup was restored.
     pub nonce: Vec<u8>,
     /// The digest of a session.
     pub session: Option<Vec<u8>>,
-    /// The digest of an account, and the first generation whose tokens count.
+    /// The digest of an account, and the first generation whose tokens are still valid.
     pub account: Option<(Vec<u8>, i64)>,
-    /// Until when it counts.
+    /// When it stops counting.
     pub until: DateTime<Utc>,
 }
 
@@ -52,13 +52,13 @@ fn record(row: &Row) -> Result<RevocationRecord, sqlx::Error> {
     })
 }
 
-/// Adds entries to the feed. Call this last in a transaction: from here to its end other transactions
-/// that revoke wait, so that the order of positions is the order of commits, and a reader that has seen
-/// a position has seen all before it.
+/// Adds entries to the feed. This must come last in a transaction: other transactions that revoke wait
+/// until it ends, so positions are in commit order, and a reader that has seen a position has seen all
+/// positions before it.
 ///
 /// # Errors
 ///
-/// Those of the database, as of all functions here.
+/// The errors of the database, as of all functions here.
 pub async fn add(
     unit: &mut Unit,
     revoked: &[Revoked],
@@ -99,7 +99,7 @@ pub async fn add(
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn installation(unit: &mut Unit) -> Result<Vec<u8>, sqlx::Error> {
     unit.fetch_one("SELECT id FROM installation", values![]).await?.get("id")
 }
@@ -108,7 +108,7 @@ pub async fn installation(unit: &mut Unit) -> Result<Vec<u8>, sqlx::Error> {
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn is_known(unit: &mut Unit, position: i64, nonce: &[u8]) -> Result<bool, sqlx::Error> {
     let row = unit
         .fetch_optional(
@@ -119,11 +119,11 @@ pub async fn is_known(unit: &mut Unit, position: i64, nonce: &[u8]) -> Result<bo
     Ok(row.is_some())
 }
 
-/// The entries after a position, in their order, also those that no longer count.
+/// The entries after a position, in order, including those that no longer count.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn after(
     unit: &mut Unit,
     position: i64,
@@ -143,7 +143,7 @@ pub async fn after(
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn newest(unit: &mut Unit) -> Result<Option<RevocationRecord>, sqlx::Error> {
     let row = unit
         .fetch_optional(
@@ -160,7 +160,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn count_revocations(&self) -> Result<i64, StoreError> {
         read!(self, |unit| {
             unit.fetch_one("SELECT count(*) AS n FROM revocations", values![]).await?.get("n")
@@ -168,12 +168,12 @@ impl Store {
         .await
     }
 
-    /// Removes the entries that end before `end`, a bounded number of rows in one transaction. The newest
-    /// entry stays: it is where those stand who have read all.
+    /// Removes the entries that end before `end`, in one transaction with a limited number of rows. The
+    /// newest entry stays, because the cursors of readers that are up to date point to it.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn prune_revocations(&self, end: DateTime<Utc>) -> Result<u64, StoreError> {
         let mut removed = 0;
         loop {

@@ -1,24 +1,24 @@
-//! Secrets that all replicas share, sealed.
+//! Encrypted secrets that all replicas share.
 
 use sql_kit::{Unit, values};
 
-/// The sealed secret of this name, if there is one.
+/// The encrypted secret with this name, if it exists.
 ///
 /// # Errors
 ///
-/// Those of the database, as of all functions here.
+/// The errors of the database, as of all functions here.
 pub async fn find(unit: &mut Unit, name: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
     let row =
         unit.fetch_optional("SELECT sealed FROM secrets WHERE name = $1", values![name]).await?;
     row.map(|row| row.get("sealed")).transpose()
 }
 
-/// The sealed secret of this name; `fresh` becomes it where there is none. Of several that bring a
-/// fresh one at once, all get the same.
+/// The encrypted secret with this name. If there is none, `fresh` is stored. All concurrent callers
+/// get the same one.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn get_or_insert(
     unit: &mut Unit,
     name: &str,
@@ -32,21 +32,21 @@ pub async fn get_or_insert(
     unit.fetch_one("SELECT sealed FROM secrets WHERE name = $1", values![name]).await?.get("sealed")
 }
 
-/// All names with what is sealed.
+/// All secrets, as pairs of name and ciphertext.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn all(unit: &mut Unit) -> Result<Vec<(String, Vec<u8>)>, sqlx::Error> {
     let rows = unit.fetch_all("SELECT name, sealed FROM secrets ORDER BY name", values![]).await?;
     rows.iter().map(|row| Ok((row.get("name")?, row.get("sealed")?))).collect()
 }
 
-/// Replaces the sealed form of a secret if it is still `before`. Returns whether it did.
+/// Replaces the ciphertext of a secret if it still is `before`. Returns whether it was replaced.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn reseal(
     unit: &mut Unit,
     name: &str,

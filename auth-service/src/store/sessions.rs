@@ -10,29 +10,29 @@ use crate::{
     sessions::{Consumption, Position},
 };
 
-/// How many rows one statement of the pruning removes.
+/// How many rows one pruning statement removes.
 const PRUNE_BATCH: i64 = 10_000;
-/// The longest that an access token can live.
+/// The longest lifetime of an access token.
 const MAX_TOKEN_TTL: TimeDelta = TimeDelta::hours(1);
 
-/// A session as stored.
+/// A stored session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {
     /// Its id: the `sid` of its access tokens.
     pub id: Uuid,
-    /// Whose it is.
+    /// The account that it belongs to.
     pub account: AccountId,
-    /// When it was begun.
+    /// When it was started.
     pub created_at: DateTime<Utc>,
-    /// When it was begun or last refreshed.
+    /// When it was started or last refreshed.
     pub last_used_at: DateTime<Utc>,
-    /// When it ends unless it is refreshed; never later than its absolute end.
+    /// When it expires unless it is refreshed; never later than the end of its lifetime.
     pub expires_at: DateTime<Utc>,
-    /// Which refresh token is good.
+    /// The state of its refresh tokens.
     pub position: Position,
-    /// The network from which it was begun, as the log has it.
+    /// The network from which it was started, in the format of the log.
     pub network: String,
-    /// The program that began it.
+    /// The program that started it.
     pub user_agent: String,
 }
 
@@ -53,7 +53,7 @@ fn session(row: &Row) -> Result<SessionRecord, sqlx::Error> {
     })
 }
 
-/// `number:microseconds;` for each, newest first.
+/// Encodes each consumption as `number:microseconds;`, the newest first.
 fn write_consumptions(consumptions: &[Consumption]) -> String {
     let write = |consumption: &Consumption| {
         format!("{}:{};", consumption.number, consumption.at.timestamp_micros())
@@ -74,7 +74,7 @@ fn read_consumptions(text: &str) -> Vec<Consumption> {
 ///
 /// # Errors
 ///
-/// Those of the database, as of all functions here.
+/// The errors of the database, as of all functions here.
 pub async fn insert(unit: &mut Unit, session: &SessionRecord) -> Result<(), sqlx::Error> {
     unit.execute(
         "INSERT INTO sessions (id, account_id, created_at, last_used_at, expires_at, current,
@@ -97,11 +97,11 @@ pub async fn insert(unit: &mut Unit, session: &SessionRecord) -> Result<(), sqlx
     Ok(())
 }
 
-/// Finds a session that has not expired, with its account, unless that is disabled.
+/// Finds a session that has not expired, with its account, unless the account is disabled.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn with_account(
     unit: &mut Unit,
     id: Uuid,
@@ -121,11 +121,11 @@ pub async fn with_account(
     row.map(|row| Ok((session(&row)?, super::accounts::account(&row)?))).transpose()
 }
 
-/// The sessions of an account that have not expired, the one that was used last first.
+/// The unexpired sessions of an account, the most recently used one first.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn of_account(
     unit: &mut Unit,
     account: AccountId,
@@ -143,23 +143,23 @@ pub async fn of_account(
     rows.iter().map(session).collect()
 }
 
-/// Whether a session has not been ended by anybody. One that has ended by its age alone lives on for its
-/// access tokens, which no list names, until they have expired.
+/// Whether a session was not ended explicitly. A session that merely expired still exists until its
+/// access tokens have expired, because the revocation feed does not list them.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn exists(unit: &mut Unit, id: Uuid) -> Result<bool, sqlx::Error> {
     let row = unit.fetch_optional("SELECT id FROM sessions WHERE id = $1", values![id]).await?;
     Ok(row.is_some())
 }
 
-/// Moves a session from the position `before` to that of `after`, if it is still there: of two that
-/// refresh at once one does. Returns whether it did.
+/// Moves a session from the position `before` to that of `after`, if it is still at `before`; of two
+/// concurrent refreshes, only one succeeds. Returns whether it was moved.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn advance(
     unit: &mut Unit,
     before: &Position,
@@ -185,12 +185,12 @@ pub async fn advance(
     Ok(moved == 1)
 }
 
-/// Ends a session of an account; of whichever account where none is given. Returns whose it was, if it
-/// lived.
+/// Ends a session, optionally only if it belongs to this account. Returns the account that it belonged
+/// to, if the session existed.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn delete(
     unit: &mut Unit,
     id: Uuid,
@@ -215,11 +215,11 @@ pub async fn delete(
     ended.map(|row| Ok(AccountId(row.get("account_id")?))).transpose()
 }
 
-/// Ends a session if it still is at this position. Returns whether it did.
+/// Ends a session if it is still at this position. Returns whether it was ended.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn delete_at(
     unit: &mut Unit,
     id: Uuid,
@@ -234,11 +234,11 @@ pub async fn delete_at(
     Ok(ended == 1)
 }
 
-/// Ends the sessions of an account, but for one where one is given. Returns those that have ended.
+/// Ends the sessions of an account, except for one if it is given. Returns the ended sessions.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn delete_of(
     unit: &mut Unit,
     account: AccountId,
@@ -253,12 +253,12 @@ pub async fn delete_of(
     rows.iter().map(|row| row.get("id")).collect()
 }
 
-/// Ends the sessions of an account that were unused for longest, so that `most` are left. Returns those
-/// that have ended.
+/// Ends the least recently used sessions of an account, so that `most` are left. Returns the ended
+/// sessions.
 ///
 /// # Errors
 ///
-/// Those of the database.
+/// The errors of the database.
 pub async fn delete_surplus(
     unit: &mut Unit,
     account: AccountId,
@@ -279,12 +279,12 @@ pub async fn delete_surplus(
 }
 
 impl Store {
-    /// How many sessions there are, those that have expired and are not removed yet included. On
-    /// Postgres this is an estimate once there are many.
+    /// The number of sessions, including expired ones that have not been removed yet. On Postgres this
+    /// is an estimate if there are many.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn count_sessions(&self) -> Result<i64, StoreError> {
         const COUNT: Statement = Statement::per_engine(
             "SELECT CASE WHEN c.reltuples > 100000 THEN c.reltuples::bigint
@@ -295,12 +295,12 @@ impl Store {
         sql_kit::read!(self, |unit| unit.fetch_one(COUNT, values![]).await?.get("n")).await
     }
 
-    /// Removes the sessions that have expired, and their access tokens too, a bounded number of rows in
-    /// one transaction.
+    /// Removes the sessions that have expired together with their access tokens, in one transaction with
+    /// a limited number of rows.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn prune_sessions(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
         const EXPIRED: Statement = Statement::per_engine(
             "DELETE FROM sessions WHERE ctid = ANY(ARRAY(

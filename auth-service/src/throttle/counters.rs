@@ -1,4 +1,4 @@
-//! The rule on failed attempts, as pure functions over what has been counted.
+//! The rule for failed attempts, as pure functions of the counters.
 
 use std::time::Duration;
 
@@ -6,77 +6,80 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Exhausted, policy};
 
-/// After this time an attempt that was never settled no longer counts: its process has died.
+/// A pending attempt stops counting after this time, because the process that should have settled it
+/// has died.
 const PENDING_FOR: TimeDelta = TimeDelta::seconds(60);
 
 /// The limits on failed attempts.
 #[derive(Debug, Clone, Copy)]
 pub struct FailureLimits {
-    /// Per account and network; 0 for none.
+    /// Per account and network; 0 means no limit.
     pub per_pair: u32,
-    /// Per account, from whatever network; 0 for none.
+    /// Per account, over all networks; 0 means no limit.
     pub per_account: u32,
-    /// The time over which they are counted. It starts with the first failure.
+    /// The window in which failures count. It starts with the first failure.
     pub window: Duration,
 }
 
 impl FailureLimits {
-    /// Whether nothing is limited.
+    /// Whether there is no limit at all.
     #[must_use]
     pub const fn are_off(&self) -> bool {
         self.per_pair == 0 && self.per_account == 0
     }
 }
 
-/// What has been counted in one place. All zeros, and the beginning of time, where nothing has.
+/// One counter. The default, with all values zero and the Unix epoch as times, means that nothing was
+/// counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counter {
     /// Failures in the window.
     pub failures: u32,
-    /// When the window ends; without failures, when the pending attempts no longer count.
+    /// When the window ends. If there are no failures, when the pending attempts stop counting.
     pub window_ends_at: DateTime<Utc>,
-    /// Attempts whose password is being looked at.
+    /// Attempts whose password is being checked.
     pub pending: u32,
-    /// Until when they count.
+    /// When they stop counting.
     pub pending_until: DateTime<Utc>,
 }
 
-/// What has been counted for an account.
+/// The counters of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
-    /// From the network of the attempt.
+    /// The counter for the network of the attempt.
     pub pair: Counter,
-    /// From all networks together.
+    /// The counter over all networks.
     pub account: Counter,
-    /// Whether a login from the network has succeeded lately. Such a network is spared the limit over
-    /// all networks, so that nobody can lock a person out by failing from everywhere else.
+    /// Whether a login from this network has succeeded recently. The limit over all networks does not
+    /// apply to a known network, so that an attacker cannot lock out the owner by failing from other
+    /// networks.
     pub is_known_network: bool,
 }
 
 /// Whether an attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// It may.
+    /// It may be made.
     Admitted,
-    /// Not yet: pending attempts may use up what is left.
+    /// It must wait: if all pending attempts fail, they exhaust the limit.
     Busy,
-    /// Not before the window ends.
+    /// It may not be made before the window ends.
     Refused(Exhausted),
 }
 
-/// How an attempt has ended.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The password was wrong.
     Failed,
-    /// The password was right: the pair starts afresh.
+    /// The password was right. The counter for this account and network is reset.
     Succeeded,
-    /// The password was not looked at: the attempt did not happen.
+    /// The password was not checked, so the attempt does not count.
     Abandoned,
 }
 
 impl Counter {
-    /// What still counts at `now`.
+    /// The counter at `now`, without what has expired.
     fn at(self, now: DateTime<Utc>) -> Self {
         let mut counter = self;
         if counter.window_ends_at <= now {
@@ -88,7 +91,8 @@ impl Counter {
         counter.normal()
     }
 
-    /// One form for each state, so that a counter that says nothing is the default one.
+    /// Normalises the counter, so that equal states are equal values and an empty counter is the
+    /// default.
     fn normal(mut self) -> Self {
         if self.pending == 0 {
             self.pending_until = DateTime::default();
@@ -159,13 +163,13 @@ impl Counters {
         )
     }
 
-    /// With one more pending attempt.
+    /// The counters with one more pending attempt.
     #[must_use]
     pub fn with_pending(self, limits: FailureLimits, now: DateTime<Utc>) -> Self {
         self.each(limits, now, |counter| counter.with_pending(now))
     }
 
-    /// After a pending attempt has ended.
+    /// The counters after a pending attempt has ended.
     #[must_use]
     pub fn settled(self, outcome: Outcome, limits: FailureLimits, now: DateTime<Utc>) -> Self {
         let mut settled =
@@ -176,8 +180,8 @@ impl Counters {
         settled
     }
 
-    /// The limits that a failure has just used up, and what they allow. `self` is what is counted after
-    /// it.
+    /// The limits that the last failure has just exhausted, and their quotas. `self` must already
+    /// include that failure.
     pub fn used_up(
         &self,
         limits: FailureLimits,
@@ -191,7 +195,7 @@ impl Counters {
         .map(|(_, policy, limit)| (policy, limit))
     }
 
-    /// How many failures count for the pair at `now`.
+    /// How many failures count for this account and network at `now`.
     #[must_use]
     pub fn failures_of_pair(&self, now: DateTime<Utc>) -> u32 {
         self.pair.at(now).failures
@@ -289,7 +293,8 @@ mod tests {
         let failed = fail(Counters::default(), 0);
         let pending = failed.with_pending(LIMITS, at(1));
         assert_eq!(pending.settled(Outcome::Abandoned, LIMITS, at(2)), failed);
-        // A success resets its pair; what failed from elsewhere still counts for the account.
+        // A success resets the counter of its network. Failures from other networks still count for the
+        // account.
         let succeeded = pending.settled(Outcome::Succeeded, LIMITS, at(2));
         assert_eq!((succeeded.pair, succeeded.account.failures), (Counter::default(), 1));
     }
@@ -307,7 +312,7 @@ mod tests {
     }
 
     proptest! {
-        /// However attempts begin and end, no more than the limit fail in a window.
+        /// At most `limit` attempts fail in a window, in whatever order attempts start and end.
         #[test]
         fn no_order_of_attempts_gets_more_tries(steps in prop::collection::vec(0_u8..4, 1..200)) {
             let (mut counters, mut under_way, mut failures) = (Counters::default(), 0, 0);

@@ -16,24 +16,26 @@ use crate::{
     store::{Store, StoreError, accounts, attempts},
 };
 
-/// How long an attempt waits before it asks again whether it may be made: at first, and at most.
+/// How long a waiting attempt pauses before it checks again: the initial and the longest interval
+/// (backoff).
 const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_BUSY_INTERVAL: Duration = Duration::from_millis(400);
 
-/// The guard before every check of a password.
+/// The guard before every password check.
 #[derive(Debug)]
 pub struct Throttle {
     store: Store,
     limits: FailureLimits,
     refusals: Refusals,
-    /// How long an attempt may wait for others.
+    /// How long an attempt may wait for pending ones.
     patience: Duration,
-    /// Known once the database has been seen.
+    /// Set once the database has been prepared.
     key: OnceLock<SubjectKey>,
 }
 
 impl Throttle {
-    /// A guard that keeps its counts in `store`. An attempt waits for others `patience` at most.
+    /// Creates a guard that stores its counters in `store`. An attempt waits for pending ones for at
+    /// most `patience`.
     #[must_use]
     pub fn new(
         store: Store,
@@ -44,27 +46,27 @@ impl Throttle {
         Self { store, limits, refusals, patience, key: OnceLock::new() }
     }
 
-    /// Takes up the key of the subjects. The first one stays.
+    /// Sets the key of the subjects. Only the first call has an effect.
     pub fn use_key(&self, key: SubjectKey) {
         let _ = self.key.set(key);
     }
 
-    /// The subject of an attempt with this email; nothing before [`Throttle::use_key`].
+    /// The subject of an attempt with this email.
     ///
     /// # Errors
     ///
-    /// [`Error::DatabaseUnavailable`] before the key is there.
+    /// [`Error::DatabaseUnavailable`] before [`Throttle::use_key`] was called.
     pub fn subject(&self, email: &str) -> Result<Subject, Error> {
         self.key.get().map(|key| key.subject(email)).ok_or(Error::DatabaseUnavailable)
     }
 
-    /// Admits an attempt, unless the account has had its share. While pending attempts may use up
-    /// what is left of it, this waits, and only reads. What the attempt needs to be carried out, such
-    /// as a slot of the hashing threads, comes from `slot`; an attempt that gets none is not counted.
+    /// Admits an attempt, unless the account has reached its limit. While pending attempts could
+    /// exhaust the limit, this waits and only reads. `slot` reserves what the attempt needs, such as a
+    /// slot of the hashing pool; if that fails, the attempt is not counted.
     ///
     /// # Errors
     ///
-    /// [`Error::TooManyAttempts`], those of `slot`, and those of the database.
+    /// [`Error::TooManyAttempts`], the errors of `slot`, and the errors of the database.
     pub async fn admit<S>(
         self: &Arc<Self>,
         subject: Subject,
@@ -102,12 +104,12 @@ impl Throttle {
         }
     }
 
-    /// Refuses where an attempt would be refused now, and counts none: for what is to be told before a
-    /// password is looked at.
+    /// Fails if an attempt would be refused now, without counting one. For requests that must report
+    /// the limit before the password is checked.
     ///
     /// # Errors
     ///
-    /// [`Error::TooManyAttempts`], and those of the database.
+    /// [`Error::TooManyAttempts`], and the errors of the database.
     pub async fn inspect(&self, subject: &Subject, network: Network) -> Result<(), Error> {
         if self.limits.are_off() {
             return Ok(());
@@ -125,7 +127,7 @@ impl Throttle {
         Ok(counted.decide(self.limits, now))
     }
 
-    /// Counts an attempt as pending, if it is admitted.
+    /// Counts an attempt as pending if it is admitted.
     async fn count(&self, subject: &Subject, network: Network) -> Result<Decision, StoreError> {
         transaction!(self.store, |unit| {
             attempts::lock(unit, subject).await?;
@@ -148,7 +150,7 @@ impl Throttle {
         Error::TooManyAttempts(exhausted)
     }
 
-    /// Settles an attempt on an account, or on none.
+    /// Settles an attempt, whether or not the account exists.
     async fn settle(
         &self,
         subject: &Subject,
@@ -190,8 +192,8 @@ impl Throttle {
         .await
     }
 
-    /// Notes the network of a right password where nothing is counted. Mostly it is known already, and
-    /// nothing is written.
+    /// Records the network of a successful login if no limits are set. Usually the network is already
+    /// known and nothing is written.
     async fn note(
         &self,
         subject: &Subject,
@@ -214,7 +216,7 @@ impl Throttle {
         .await
     }
 
-    /// Records what happened to an account, unless it has been deleted or is none yet.
+    /// Records an event of an account, unless it was deleted or is still a registration.
     async fn record(
         &self,
         unit: &mut Unit,
@@ -236,8 +238,8 @@ impl Throttle {
     }
 }
 
-/// An attempt that was admitted and has to be settled. Dropped before that, because the password was
-/// not looked at, it did not happen.
+/// An admitted attempt that must be settled. If it is dropped first, because the password was not
+/// checked, the attempt does not count.
 #[derive(Debug)]
 pub struct Permit {
     throttle: Arc<Throttle>,
@@ -248,13 +250,13 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Says how the attempt has ended: the password was that of the account that it named, if it named
-    /// one, or wrong. A wrong password that cannot be noted must not be answered as one: it would be a
-    /// free guess.
+    /// Settles the attempt: either the password belongs to the named account, or it is wrong. If a
+    /// wrong password cannot be recorded, this is an error, because otherwise the attacker would have
+    /// a free guess.
     ///
     /// # Errors
     ///
-    /// Those of the database, for a wrong password only.
+    /// The errors of the database, but only for a wrong password.
     pub async fn settle(
         mut self,
         account: Option<AccountId>,
@@ -271,7 +273,7 @@ impl Permit {
         };
         match done {
             Err(error) if is_right => {
-                // It costs the person one of their tries for a minute, not the login.
+                // The login still succeeds. The attempt only counts as pending for up to a minute.
                 tracing::warn!(%error, "cannot settle an attempt");
                 Ok(())
             }
@@ -282,13 +284,13 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // Without a runtime the process is ending, and the attempt with it.
+        // Without a runtime the process is ending, so nothing can be settled.
         let (true, Ok(runtime)) = (self.is_open, tokio::runtime::Handle::try_current()) else {
             return;
         };
         let (throttle, subject, by) = (Arc::clone(&self.throttle), self.subject, self.by.clone());
         runtime.spawn(async move {
-            // If this fails the attempt stops counting after a while.
+            // If this fails, the attempt stops counting when its time as pending is over.
             let _ = throttle.settle(&subject, &by, Outcome::Abandoned, None).await;
         });
     }

@@ -10,8 +10,8 @@ use service_kit::client_address::Network;
 
 use super::Exhausted;
 
-/// The most networks that are kept count of. Past it the oldest windows are forgotten first, which
-/// takes an attacker as many networks.
+/// The most networks that are tracked. Above that, the oldest windows are dropped first; to force
+/// this, an attacker needs as many networks.
 const MAX_NETWORKS: usize = 100_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -30,7 +30,7 @@ struct Window {
 }
 
 impl NetworkLimit {
-    /// A limit of `quota` requests a minute; 0 for none.
+    /// A limit of `quota` requests per minute; 0 means no limit.
     #[must_use]
     pub fn new(policy: &'static str, quota: u32) -> Self {
         Self { policy, quota, windows: Mutex::default() }
@@ -40,7 +40,7 @@ impl NetworkLimit {
     ///
     /// # Errors
     ///
-    /// Where the network has used its quota up.
+    /// If the network has exhausted its quota.
     pub fn admit(&self, network: Network, now: Instant) -> Result<(), Exhausted> {
         if self.quota == 0 {
             return Ok(());
@@ -66,7 +66,7 @@ impl NetworkLimit {
     }
 }
 
-/// Drops the windows that are over; if none is, the older half.
+/// Drops the expired windows or, if there are none, the older half.
 fn make_room(windows: &mut HashMap<Network, Window>, now: Instant) {
     windows.retain(|_, window| now.saturating_duration_since(window.started) < MINUTE);
     if windows.len() >= MAX_NETWORKS {

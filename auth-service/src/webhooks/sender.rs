@@ -12,11 +12,11 @@ use service_kit::{clock::Clock, http_client::HttpClient, metrics::Metrics};
 
 use super::signature::{SigningKey, signature};
 
-/// How long an attempt may take, from the name of the host to the head of the answer.
+/// The time limit of an attempt, from the name lookup to the headers of the response.
 pub const TIMEOUT: Duration = Duration::from_secs(15);
-/// The longest that a receiver may ask us to wait.
+/// The longest `Retry-After` of a receiver that is respected.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-/// How long to wait where the receiver says that it is gone.
+/// How long to wait after a 410 (Gone).
 const GONE_WAIT: Duration = Duration::from_secs(600);
 
 const SETTINGS: outbox::Settings = outbox::Settings {
@@ -35,7 +35,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender to `url`. Each of `keys` signs.
+    /// A sender to `url`. Every key in `keys` adds a signature.
     #[must_use]
     pub const fn new(client: HttpClient, url: Uri, keys: Vec<SigningKey>) -> Self {
         Self { client, url, keys }
@@ -59,7 +59,7 @@ impl Sender {
     }
 }
 
-/// Sends what is in the outbox, for ever.
+/// The worker that delivers the outbox, forever.
 #[must_use]
 pub fn worker(
     outbox: &Outbox,
@@ -72,7 +72,7 @@ pub fn worker(
     (Worker::new(outbox.clone(), backlog.clone(), SETTINGS, deliverer), backlog)
 }
 
-/// Makes the attempts to send.
+/// Makes the delivery attempts.
 #[derive(Debug)]
 pub struct Deliverer {
     sender: Sender,
@@ -81,7 +81,7 @@ pub struct Deliverer {
 
 impl Deliver for Deliverer {
     async fn deliver(&self, entry: &Entry) -> Outcome {
-        // Of this attempt, so that a receiver that refuses old ones takes one that had to wait.
+        // The timestamp of this attempt and not of the event, because receivers refuse old timestamps.
         let timestamp = self.clock.now().timestamp();
         let request = self.sender.request(&entry.id.to_string(), timestamp, &entry.payload);
         let Ok(request) = request else {
@@ -94,9 +94,9 @@ impl Deliver for Deliverer {
     }
 }
 
-/// What an answer means. Everything but success is tried again, since a receiver that is being replaced
-/// may answer anything for a while: also 410, by which Standard Webhooks has a receiver end its
-/// subscription. Ours is a setting, which the operator takes back.
+/// Interprets a response. Everything except success is retried, because a receiver that is being
+/// deployed may return anything for a while. That includes 410, with which a receiver ends its
+/// subscription in Standard Webhooks: here the subscription is a setting, which the operator removes.
 fn judge(status: StatusCode, headers: &HeaderMap) -> Outcome {
     if status.is_success() {
         return Outcome::Delivered;
@@ -116,7 +116,7 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Outcome {
     Outcome::Retry(Retry { reason, at_least, at_most: None })
 }
 
-/// `Retry-After` in seconds (RFC 9110, section 10.2.3); a date is not looked at.
+/// Parses `Retry-After` in seconds (RFC 9110, section 10.2.3). Dates are ignored.
 fn seconds(value: &HeaderValue) -> Option<Duration> {
     let seconds = value.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))

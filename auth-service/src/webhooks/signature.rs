@@ -5,12 +5,12 @@ use std::{fmt, str::FromStr};
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-/// How a secret begins.
+/// The prefix of a secret.
 const PREFIX: &str = "whsec_";
-/// How many bytes a secret has at least and at most.
+/// The permitted length of a secret, in bytes.
 const BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// What signs webhooks; its receiver has the same.
+/// The key that signs webhooks. The receiver has the same key.
 #[derive(Clone)]
 pub struct SigningKey(hmac::Key);
 
@@ -20,7 +20,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Reads `whsec_` and base64. Errors never quote the text.
+/// Parses `whsec_` and base64. Errors never quote the text.
 impl FromStr for SigningKey {
     type Err = String;
 
@@ -40,8 +40,8 @@ impl FromStr for SigningKey {
     }
 }
 
-/// The value of `webhook-signature`: one signature by each key, with a space between them. A receiver
-/// takes a webhook that one of them is right for, so that keys can be changed.
+/// The value of `webhook-signature`: one signature per key, separated by spaces. A receiver accepts a
+/// webhook if any signature is valid, so keys can be rotated.
 #[must_use]
 pub fn signature(keys: &[SigningKey], id: &str, timestamp: i64, body: &[u8]) -> String {
     let sign = |key: &SigningKey| {
@@ -57,7 +57,7 @@ pub fn signature(keys: &[SigningKey], id: &str, timestamp: i64, body: &[u8]) -> 
 mod tests {
     use super::*;
 
-    /// The example of the specification's own test suites.
+    /// The example from the test suites of the specification.
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
     const BODY: &[u8] = br#"{"test": 2432232314}"#;

@@ -1,9 +1,10 @@
-//! bcrypt's Blowfish, for several independent states in step.
+//! bcrypt's Blowfish, for several independent states in lockstep.
 //!
-//! Blowfish is a chain: the word that one of its rounds gives says where the next one looks. A core
-//! waits for each look-up and could do several times as much meanwhile. So all lanes take two rounds
-//! before any takes the next two. An array of lanes whose length is known when compiling becomes
-//! straight code with one base address, and an index of a byte needs no bounds check.
+//! Blowfish is a dependency chain: each round's result is the address of the next look-up. A core
+//! waits for every look-up, and could do several times as much work in that time. So all lanes
+//! compute two rounds before any lane computes the next two. An array of lanes with a length that is
+//! known at compile time becomes straight-line code with one base address, and indexing by a byte
+//! needs no bounds check.
 
 use std::array;
 
@@ -15,13 +16,13 @@ use crate::{Job, Output, pi};
 const MAGIC: [u32; 6] =
     [0x4f72_7068, 0x6561_6e42, 0x6568_6f6c, 0x6465_7253, 0x6372_7944, 0x6f75_6274];
 
-/// One bcrypt under way.
+/// A bcrypt computation in progress.
 pub(crate) struct Lane {
     s: [[u32; 256]; 4],
     p: [u32; 18],
     key: [u32; 18],
     salt: [u32; 4],
-    /// How many are still to be done.
+    /// How many rounds are left.
     pub(crate) rounds: u32,
 }
 
@@ -29,8 +30,8 @@ impl Lane {
     pub(crate) const FREE: Self =
         Self { s: [[0; 256]; 4], p: [0; 18], key: [0; 18], salt: [0; 4], rounds: 0 };
 
-    /// Does what comes before the rounds. Everything is written where it stays: a value that moves
-    /// would leave copies behind.
+    /// Does the setup before the rounds. All values are written in place, because moving a value
+    /// would leave a copy in memory.
     pub(crate) fn start(&mut self, job: &Job) {
         self.s = pi::S;
         self.p = pi::P;
@@ -48,7 +49,7 @@ impl Lane {
         });
     }
 
-    /// Does what comes after the rounds.
+    /// Does the final steps after the rounds.
     pub(crate) fn output(&mut self) -> Output {
         let lane = self.alone();
         let mut text = MAGIC;
@@ -65,7 +66,7 @@ impl Lane {
         output
     }
 
-    /// Takes over what `other` is doing.
+    /// Takes over the computation of `other`.
     pub(crate) fn copy_from(&mut self, other: &Self) {
         self.s = other.s;
         self.p = other.p;
@@ -74,7 +75,7 @@ impl Lane {
         self.rounds = other.rounds;
     }
 
-    /// Forgets everything.
+    /// Overwrites all state.
     pub(crate) fn wipe(&mut self) {
         self.s.zeroize();
         self.p.zeroize();
@@ -113,7 +114,7 @@ impl Drop for Lane {
     }
 }
 
-/// Does rounds of bcrypt in every lane. None may have fewer left.
+/// Computes rounds of bcrypt in every lane. Each lane must have at least this many left.
 pub(crate) fn advance<const N: usize>(lanes: &mut [Lane; N], rounds: u32) {
     for _ in 0..rounds {
         lanes.iter_mut().for_each(Lane::mix_key);
@@ -126,8 +127,8 @@ pub(crate) fn advance<const N: usize>(lanes: &mut [Lane; N], rounds: u32) {
     }
 }
 
-/// Replaces each state, two words at a time, by what it encrypts a block to; `mix` changes the
-/// blocks before they are encrypted.
+/// Replaces each state, two words at a time, with successive encryptions of a block; `mix` changes
+/// the blocks before they are encrypted.
 #[inline(always)]
 fn replace<const N: usize>(
     lanes: &mut [Lane; N],
@@ -156,8 +157,9 @@ fn replace<const N: usize>(
 
 /// Encrypts a block with each state.
 ///
-/// The halves are in two arrays because the compiler keeps a pair in one register and takes it apart
-/// each time. A word of `p` comes before the look-up because it can be there first.
+/// The halves are in two arrays, because the compiler would keep a pair in one register and split it
+/// each time. The word of `p` comes first in the expression, because it is available before the
+/// look-up.
 #[inline(always)]
 fn encrypt<const N: usize>(lanes: &[Lane; N], left: &mut [u32; N], right: &mut [u32; N]) {
     for k in 0..N {
@@ -180,7 +182,7 @@ fn encrypt<const N: usize>(lanes: &[Lane; N], left: &mut [u32; N], right: &mut [
 /// Blowfish's F.
 #[inline(always)]
 fn look_up(s: &[[u32; 256]; 4], word: u32) -> u32 {
-    // From the low byte up: in big endian the compiler swaps the bytes first.
+    // Little endian, because for big endian the compiler would swap the bytes first.
     let [d, c, b, a] = word.to_le_bytes().map(usize::from);
     (s[0][a].wrapping_add(s[1][b]) ^ s[2][c]).wrapping_add(s[3][d])
 }

@@ -1,36 +1,36 @@
-//! Which lane does what.
+//! The assignment of jobs to lanes.
 
 use std::{fmt, iter};
 
 use crate::{Job, Output, WIDTH, blowfish, blowfish::Lane};
 
-/// Rounds between two looks for new jobs in [`Lanes::run`]: a millisecond or so.
+/// How many rounds [`Lanes::run`] computes before it looks for new jobs: about a millisecond.
 const SLICE: u32 = 16;
 
-/// [`WIDTH`] lanes, each of which computes one bcrypt. A ticket goes with each job and comes back
-/// with its result.
+/// [`WIDTH`] lanes, each of which computes one bcrypt hash. A ticket is passed in with each job and
+/// returned with its result.
 ///
-/// What has been computed is wiped when a job ends and when this is dropped.
+/// The state is wiped when a job ends and when this is dropped.
 pub struct Lanes<T> {
-    /// Those under way come first, in the order of `tickets`. In a box: the values stay in place.
+    /// The busy lanes come first, in the order of `tickets`. Boxed, so that the values never move.
     lanes: Box<[Lane; WIDTH]>,
     tickets: Vec<T>,
 }
 
-/// A lane that is free. Ask for one before taking a job from a queue.
+/// A free lane. Ask for one before taking a job from a queue.
 pub struct Vacant<'a, T> {
     lane: &'a mut Lane,
     tickets: &'a mut Vec<T>,
 }
 
 impl<T> Lanes<T> {
-    /// Lanes that are all free. They take 17 KiB.
+    /// Creates free lanes. They take 17 KiB.
     #[must_use]
     pub fn new() -> Self {
         Self { lanes: Box::new([Lane::FREE; WIDTH]), tickets: Vec::with_capacity(WIDTH) }
     }
 
-    /// How many jobs are under way.
+    /// How many lanes are busy.
     #[must_use]
     pub fn busy(&self) -> usize {
         self.tickets.len()
@@ -42,10 +42,10 @@ impl<T> Lanes<T> {
         Some(Vacant { lane, tickets: &mut self.tickets })
     }
 
-    /// Goes on with all jobs under way: for so many rounds, or less if one of them ends, which it
-    /// then returns. A job of cost c has 2^c rounds.
+    /// Advances all running jobs by this many rounds, or by fewer if one of them ends, whose result
+    /// is then returned. A job of cost c has 2^c rounds.
     ///
-    /// The time between two calls is how long a new job waits for a free lane.
+    /// A new job may have to wait for a free lane for as long as the time between two calls.
     pub fn advance(&mut self, rounds: u32) -> Option<(T, Output)> {
         let busy = &mut self.lanes[..self.tickets.len()];
         let rounds = busy.iter().map(|lane| lane.rounds).min()?.min(rounds);
@@ -53,7 +53,7 @@ impl<T> Lanes<T> {
 
         let done = busy.iter().position(|lane| lane.rounds == 0)?;
         let output = busy[done].output();
-        // The last one moves to its place.
+        // The last busy lane moves into the freed place.
         if let Some((last, others)) = busy.split_last_mut() {
             if let Some(free) = others.get_mut(done) {
                 free.copy_from(last);
@@ -63,12 +63,12 @@ impl<T> Lanes<T> {
         Some((self.tickets.swap_remove(done), output))
     }
 
-    /// Does all jobs, and those already under way, and returns each result as soon as it is there.
+    /// Does all jobs, including those that are already running, and returns each result as soon as
+    /// it is ready.
     ///
-    /// A lane that becomes free asks `jobs` for the next one, and again each millisecond or so, also
-    /// after `None`. So `jobs` may be a look into a queue that others fill:
-    /// `iter::from_fn(|| queue.try_recv().ok())`. The results end when no job is under way and
-    /// `jobs` has none.
+    /// A free lane asks `jobs` for the next one, and asks again about every millisecond, even after
+    /// `None`. So `jobs` may poll a queue that other threads fill: `iter::from_fn(||
+    /// queue.try_recv().ok())`. The iterator ends when no job is running and `jobs` returns `None`.
     pub fn run(
         &mut self,
         jobs: impl IntoIterator<Item = (Job, T)>,
@@ -94,7 +94,7 @@ impl<T> Lanes<T> {
 }
 
 impl<T> Vacant<'_, T> {
-    /// Begins a job in this lane.
+    /// Starts a job in this lane.
     pub fn start(self, job: &Job, ticket: T) {
         self.lane.start(job);
         self.tickets.push(ticket);

@@ -8,9 +8,9 @@ mod pi;
 pub use crate::job::{Job, JobError};
 pub use crate::lanes::{Lanes, Vacant};
 
-/// How many hashes are computed at once. Measured: more than four gain little, and each of them
-/// would take longer.
+/// How many hashes are computed at once. In measurements, more than four gain little, while each
+/// hash takes longer.
 pub const WIDTH: usize = 4;
 
-/// A raw hash, as `bcrypt::bcrypt` returns it. The text form of a hash has the first 23 bytes.
+/// A raw hash, as `bcrypt::bcrypt` returns it. The text form of a hash uses the first 23 bytes.
 pub type Output = [u8; 24];

@@ -1,4 +1,4 @@
-//! Blowfish's first state: the digits of pi after the point, in binary.
+//! Blowfish's initial state: the binary fraction digits of pi.
 
 pub(crate) const P: [u32; 18] = [
     0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0x082efa98, 0xec4e6c89,
@@ -169,8 +169,8 @@ pub(crate) const S: [[u32; 256]; 4] = [
 mod tests {
     use super::*;
 
-    /// Words of a number below 16, the most significant first: one before the point, those of the
-    /// tables, and two for what rounding loses.
+    /// A fixed-point number below 16, most significant word first: one word before the point, those
+    /// of the tables, and two more to absorb rounding errors.
     type Fixed = [u32; 1 + 18 + 4 * 256 + 2];
 
     fn divide(number: &mut Fixed, by: u32) {
@@ -191,7 +191,7 @@ mod tests {
         });
     }
 
-    /// Adds `factor` times the arc tangent of 1/`x`, by its series.
+    /// Adds `factor` times the arc tangent of 1/`x`, computed by its series.
     fn add_arc_tangent(sum: &mut Fixed, factor: u32, x: u32, negative: bool) {
         let mut power = [0; size_of::<Fixed>() / 4];
         power[0] = factor;

@@ -1,4 +1,4 @@
-//! Connections to an address that was chosen before.
+//! Connections to an address that was already resolved.
 
 use std::{
     future::Future,
@@ -13,8 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// Connects to one address, whatever the URL says: the connector of an HTTP client or of a gRPC channel whose
-/// URL names the service and not the replica.
+/// Connects to one fixed address, ignoring the host in the URL. It is the connector of an HTTP client or a
+/// gRPC channel whose URL names the service, while the address is that of one replica.
 #[derive(Debug, Clone, Copy)]
 pub struct ToAddress(pub SocketAddr);
 

@@ -21,49 +21,49 @@ use crate::{
     url::{Name, ServiceUrl},
 };
 
-/// How long an answer of DNS counts at least, and at most.
+/// The limits within which the TTL of a DNS answer is respected.
 const MIN_TTL: Duration = Duration::from_secs(1);
 const MAX_TTL: Duration = Duration::from_secs(60);
 
-/// How long after a look-up that failed the next one comes.
+/// How long to wait after a failed look-up before the next one.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long a call waits for DNS where it may go to the addresses of the last answer instead.
+/// How long a call waits for DNS if it can use the addresses of the last answer instead.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// How long an address may take before the next one is tried beside it (RFC 8305 section 5); doubled for each
-/// further one, so that a service that is slow everywhere is not called by everybody many times over.
+/// How long to wait for an address before the next one is tried in parallel (RFC 8305 section 5). The delay
+/// doubles with each address, so that a service that is slow everywhere does not get many times the load.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// How an attempt at one address failed.
+/// How an attempt at one address has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure<E> {
-    /// The address is dead, or cannot answer now: another may.
+    /// The address is down or overloaded; another one may work.
     Address(E),
-    /// The service has answered: no other address would say anything else.
+    /// The service has answered, and every other address would answer the same.
     Answered(E),
 }
 
-/// Why a call has no answer.
+/// Why a call failed.
 #[derive(Debug, Error)]
 pub enum CallError<E> {
-    /// The service has no address that is known.
+    /// No address of the service is known.
     #[error(transparent)]
     Resolve(ResolveError),
-    /// The last attempt that failed.
+    /// All attempts failed; this is the last error.
     #[error(transparent)]
     Failed(E),
-    /// No address has answered in time.
+    /// No address answered in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
 }
 
 struct State<C> {
     members: Members<C>,
-    /// Until when what is known counts.
+    /// Until when the known addresses are fresh.
     fresh_until: Option<Instant>,
     looked_up: Option<Instant>,
-    /// Since when a look-up is under way.
+    /// When the running look-up was started, if there is one.
     looking_up_since: Option<Instant>,
     /// Why the last look-up failed.
     fault: Option<ResolveError>,
@@ -74,7 +74,7 @@ struct Shared<C> {
     resolver: Resolver,
     make: Box<dyn Fn(SocketAddr) -> C + Send + Sync>,
     state: Mutex<State<C>>,
-    /// How many look-ups have ended.
+    /// The number of finished look-ups. Waiting calls watch it.
     ended: watch::Sender<u64>,
 }
 
@@ -90,8 +90,8 @@ impl<C> Clone for Endpoints<C> {
 }
 
 impl<C: Clone + Send + Sync + 'static> Endpoints<C> {
-    /// The addresses of the service that `url` names, by `resolver`. `make` makes the client of an address, which
-    /// is kept for as long as the address is. Nothing is looked up yet.
+    /// The addresses of the service that `url` names, resolved by `resolver`. `make` creates the client for an
+    /// address, which is kept for as long as the address is known. The first call starts the first look-up.
     #[must_use]
     pub fn new(
         url: ServiceUrl,
@@ -119,18 +119,18 @@ impl<C: Clone + Send + Sync + 'static> Endpoints<C> {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The URL that this was made of.
+    /// The URL that was passed to `new`.
     #[must_use]
     pub fn url(&self) -> &ServiceUrl {
         &self.shared.url
     }
 
-    /// Calls the service: `attempt` at the address whose turn it is, then, where that fails or takes long, at the
-    /// others. The first answer counts.
+    /// Calls the service. `attempt` is made at the next address in turn and, if that fails or is slow, at the
+    /// others. The first response counts.
     ///
     /// # Errors
     ///
-    /// [`CallError`] where no address has answered `within` this time, name resolution included.
+    /// [`CallError`] if no address answered `within` this time, which includes name resolution.
     pub async fn call<A, E, F>(
         &self,
         within: Duration,
@@ -144,7 +144,7 @@ impl<C: Clone + Send + Sync + 'static> Endpoints<C> {
         let order = order.map_err(|_| CallError::Timeout(within))?.map_err(CallError::Resolve)?;
         let mut waiting = order.into_iter().peekable();
         let mut running = FuturesUnordered::new();
-        // The addresses that have not answered yet, in the order in which they were asked.
+        // The addresses that have not answered yet, in the order of their attempts.
         let mut open = Vec::new();
         let mut delay = ATTEMPT_DELAY;
         let mut next = Instant::now();
@@ -164,7 +164,8 @@ impl<C: Clone + Send + Sync + 'static> Endpoints<C> {
                     let asked = open.iter().position(|other| *other == address);
                     match outcome {
                         Ok(answer) => {
-                            // Those that were asked earlier have been slower than a whole delay and an answer.
+                            // Addresses that were tried earlier took longer than a full delay plus the time of
+                            // this response, so they count as failed.
                             self.shared.worked(address, open.get(..asked.unwrap_or(0)));
                             return Ok(answer);
                         }
@@ -191,7 +192,7 @@ impl<C: Clone + Send + Sync + 'static> Endpoints<C> {
         }
     }
 
-    /// The addresses in the order in which they are tried. Asks DNS where what it said no longer counts.
+    /// The addresses in the order in which to try them. Starts a look-up if the known ones are no longer fresh.
     async fn order(&self) -> Result<Vec<(SocketAddr, C)>, ResolveError> {
         let mut ended = self.shared.ended.subscribe();
         let (looking_up_since, is_empty) = {
@@ -201,7 +202,7 @@ impl<C: Clone + Send + Sync + 'static> Endpoints<C> {
             let is_fresh = is_fixed || state.fresh_until.is_some_and(|until| now < until);
             if !is_fresh && state.looking_up_since.is_none() {
                 state.looking_up_since = Some(now);
-                // A task of its own, since whoever called may go away before the answer arrives.
+                // A task of its own, because the caller may be cancelled before the answer arrives.
                 tokio::spawn(Arc::clone(&self.shared).look_up());
             }
             (state.looking_up_since.filter(|_| !is_fresh), state.members.is_empty())
@@ -210,7 +211,8 @@ impl<C: Clone + Send + Sync + 'static> Endpoints<C> {
             if is_empty {
                 let _ = ended.changed().await;
             } else {
-                // Counted from the beginning, so that one look-up does not hold up one call after the other.
+                // The wait is measured from the start of the look-up, so that one slow look-up does not delay
+                // every call.
                 let _ = timeout_at(since + PATIENCE, ended.changed()).await;
             }
         }
@@ -264,7 +266,7 @@ impl<C: Clone> Shared<C> {
         }
     }
 
-    /// Warns once for each outage. Where nothing is known yet, whoever called tells it.
+    /// Logs a warning once per outage. If no address is known yet, the caller reports the error instead.
     fn report(&self, error: &ResolveError, state: &State<C>) {
         let (name, known) = (&self.url.name, state.members.len());
         if known == 0 || state.fault.is_some() {
@@ -284,7 +286,7 @@ impl<C: Clone> Shared<C> {
         }
     }
 
-    /// Leaves the addresses out for a while, and has DNS asked again: they may have moved.
+    /// Excludes the addresses for a while, and triggers a new look-up, because the service may have moved.
     fn failed(&self, addresses: &[SocketAddr]) {
         let mut state = self.state();
         let now = Instant::now();

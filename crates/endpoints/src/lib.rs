@@ -1,19 +1,20 @@
-//! The addresses of a service: found by DNS, spread over, with the dead ones left out.
+//! Client-side discovery and load balancing: finds the addresses of a service by DNS, spreads calls over them, and
+//! excludes failing ones.
 //!
 //! A [`ServiceUrl`] names a service by an address, by a name with one or many addresses, or by an SRV name
-//! (RFC 2782) such as `srv+https://_jwks._tcp.auth.example/keys`. [`Endpoints`] keeps what DNS said of it:
+//! (RFC 2782) such as `srv+https://_jwks._tcp.auth.example/keys`. [`Endpoints`] keeps its addresses:
 //!
-//! - **Resolved anew** when the TTL of the answer is over, which counts as at least 1 s and at most 60 s, and as
-//!   soon as an address failed. `/etc/resolv.conf` and `/etc/hosts` are read each time.
-//! - **Kept** while DNS is away, has no records or does not know the name: none of that says that the service
-//!   is gone. Whoever has never got an answer is told why, and DNS is asked again after 1 s.
-//! - **Spread**: calls go to the addresses in turn, or in the proportions of the SRV records' weights, among those
-//!   of the lowest priority that work.
-//! - **Tried in turn**: an address that fails makes way for the next at once, one that does not answer after a quarter
-//!   of a second (RFC 8305 section 5): it is asked beside the next. Both are then left out for 1 s, growing to 30 s, unless
-//!   there is no other.
+//! - **Refreshed** when the TTL of the answer is over, which is limited to 1 s to 60 s, and as soon as an address
+//!   failed. Each look-up reads `/etc/resolv.conf` and `/etc/hosts` again.
+//! - **Kept** while DNS is unavailable, has no records or does not know the name, because none of that means that the
+//!   service is gone. If no answer has ever arrived, calls fail with the reason, and DNS is asked again after 1 s.
+//! - **Balanced**: calls take turns over the working addresses of the lowest priority number, evenly or in proportion
+//!   to the weights of the SRV records.
+//! - **Failover**: if an address fails, the next one is tried at once; if it has not answered after a quarter of a
+//!   second (RFC 8305 section 5), the next one is tried in parallel. Failing and slow addresses are excluded for 1 s,
+//!   growing to 30 s, unless there is no other.
 //!
-//! So what is called must bear being called twice.
+//! A call may therefore be sent more than once, so it must be idempotent.
 
 mod connector;
 mod endpoints;

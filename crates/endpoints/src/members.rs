@@ -1,4 +1,4 @@
-//! The addresses of a service that are known: whose turn it is, and which are left out.
+//! The known addresses of a service: their order, and which ones are excluded.
 
 use std::{
     cmp::Reverse, collections::hash_map::RandomState, hash::BuildHasher, net::SocketAddr,
@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use crate::resolver::{Answer, Found};
 
-/// How long an address is left out after it has failed; doubled for each further failure.
+/// How long an address is excluded after a failure. The time doubles with each further failure.
 const MIN_EJECTION: Duration = Duration::from_secs(1);
 const MAX_EJECTION: Duration = Duration::from_secs(30);
 
-/// An address, and what calls it.
+/// An address with its client.
 #[derive(Debug)]
 struct Member<C> {
     address: SocketAddr,
@@ -21,9 +21,9 @@ struct Member<C> {
     weight: i64,
     target: Option<Arc<str>>,
     client: C,
-    /// What it has been passed over for, in units of weight: the highest is next.
+    /// Its accumulated credit in units of weight; the address with the highest credit is next.
     credit: i64,
-    /// Failures in a row.
+    /// The number of failures in a row.
     failures: u32,
     out_until: Option<Instant>,
 }
@@ -57,21 +57,22 @@ impl<C: Clone> Members<C> {
         self.members.iter().map(|member| member.address).collect()
     }
 
-    /// Takes what DNS says now. An address that stays keeps its client and what is known of it; one that is gone
-    /// loses its client, and with that its connections. Returns whether an address came or went.
+    /// Replaces the addresses with those of a new DNS answer. An address that stays keeps its client and its
+    /// state; the client of a removed one is dropped, which closes its connections. Returns whether addresses
+    /// were added or removed.
     pub(crate) fn replace(&mut self, answer: Answer, make: impl Fn(SocketAddr) -> C) -> bool {
         let before = self.addresses();
         let mut old = std::mem::take(&mut self.members);
         for found in answer.found {
             self.add(found, &mut old, &make);
         }
-        // That a target's own name cannot be looked up now does not say that it is gone.
+        // If the look-up of a target failed, its addresses are kept: that does not mean that it is gone.
         old.retain(|member| {
             member.target.as_ref().is_some_and(|target| answer.missing.contains(target))
         });
         self.members.append(&mut old);
         if before.is_empty() {
-            // Replicas that start together do not all begin with the same address.
+            // A random start, so that replicas that start together do not all begin with the same address.
             for member in &mut self.members {
                 member.credit = random(member.weight);
             }
@@ -84,7 +85,8 @@ impl<C: Clone> Members<C> {
         let Found { address, priority, weight, target } = found;
         let weight = i64::from(weight);
         if let Some(known) = self.members.iter_mut().find(|member| member.address == address) {
-            // Two names of one address: it counts where it comes first, with all its weight.
+            // If two names have the same address, it counts once, with the lower priority and its whole weight
+            // there.
             match priority.cmp(&known.priority) {
                 std::cmp::Ordering::Less => {
                     known.priority = priority;
@@ -112,10 +114,11 @@ impl<C: Clone> Members<C> {
         self.members.push(member);
     }
 
-    /// All addresses in the order in which a call tries them, and takes the turn of the first.
+    /// All addresses in the order in which a call tries them. Counts the call for the first one.
     ///
-    /// Those that work come first, by priority. Among those of the first priority the turns are in proportion to
-    /// the weights (smooth weighted round robin): over any number of calls each has its share to within one.
+    /// Working addresses come first, by priority. Those of the lowest priority number take turns in proportion
+    /// to their weights (smooth weighted round robin), so that each gets its share of any number of calls to
+    /// within one.
     pub(crate) fn order(&mut self, now: Instant) -> Vec<(SocketAddr, C)> {
         let first = self
             .members
@@ -150,7 +153,7 @@ impl<C: Clone> Members<C> {
         }
     }
 
-    /// Leaves the address out for a while. Returns whether that is new.
+    /// Excludes the address for a while. Returns whether it was not excluded before.
     pub(crate) fn failed(&mut self, address: SocketAddr, now: Instant) -> bool {
         let Some(member) = self.members.iter_mut().find(|member| member.address == address) else {
             return false;
@@ -162,7 +165,7 @@ impl<C: Clone> Members<C> {
     }
 }
 
-/// From 0 to below `most`. Nobody gains by foreseeing it.
+/// A number from 0 to below `most`. It need not be unpredictable.
 fn random(most: i64) -> i64 {
     let random = RandomState::new().hash_one(0_u8);
     i64::try_from(random >> 1).unwrap_or_default() % most.max(1)
@@ -237,7 +240,7 @@ mod tests {
         members.failed(address(2), now);
         let second = shares(&mut members, 100, now);
         assert_eq!((second.get(&3), second.get(&4), second.len()), (Some(&50), Some(&50), 2));
-        // Those that are out are still the last resort.
+        // Excluded addresses come last, as a last resort.
         assert_eq!(order(&mut members, now).len(), 4);
         let later = now + Duration::from_secs(1);
         assert_eq!(shares(&mut members, 10, later).len(), 2);
@@ -262,7 +265,7 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
         members.worked(address(1));
         assert!(shares(&mut members, 4, now).contains_key(&1));
-        // Where all are out, all are tried.
+        // If all are excluded, all are tried.
         members.failed(address(1), now);
         members.failed(address(2), now);
         assert_eq!(order(&mut members, now).len(), 2);

@@ -1,4 +1,4 @@
-//! What DNS says of a name.
+//! DNS look-ups.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,19 +22,19 @@ use tokio::{net::lookup_host, time::timeout};
 
 use crate::url::Name as Service;
 
-/// How long one answer of a name server is waited for. The next try and the next server take as long again.
+/// The timeout of one query to a name server. The retry and the next server get the same time again.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a name is looked up in all, with every search domain and every target of an SRV name.
+/// The time limit of a look-up, including all search domains and all targets of an SRV name.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// For how long an answer of the system's own resolver or of `/etc/hosts` counts, which tell no TTL.
+/// How long an answer of the system's own resolver or of `/etc/hosts` counts. These have no TTL.
 const SYSTEM_TTL: Duration = Duration::from_secs(5);
 
-/// The most targets of an SRV name that are used, those of the lowest priority first.
+/// The most targets of an SRV name that are used. The lowest priority numbers come first.
 const MAX_TARGETS: usize = 64;
 
-/// Why the addresses of a name are not known; for the log.
+/// Why the addresses of a name are unknown. The text is meant for the log.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ResolveError {
@@ -44,12 +44,12 @@ pub enum ResolveError {
     /// The name has no address or no SRV record.
     #[error("the name {0} has no address in DNS")]
     Empty(String),
-    /// No name server answers, or none has an answer.
+    /// No name server answers, or all of them fail.
     #[error("DNS has no answer for the name {0}: {1}")]
     Away(String, String),
 }
 
-/// Who is asked for addresses.
+/// Where addresses are looked up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resolver {
     servers: Option<Arc<[SocketAddr]>>,
@@ -67,26 +67,26 @@ pub(crate) struct Found {
     pub(crate) target: Option<Arc<str>>,
 }
 
-/// What is known of a name.
+/// The result of a look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) found: Vec<Found>,
-    /// The targets whose addresses are not known now, although they may have some.
+    /// The targets whose look-up failed, so that they may have addresses all the same.
     pub(crate) missing: Vec<Arc<str>>,
     pub(crate) ttl: Duration,
 }
 
 impl Resolver {
-    /// The name servers, the search domains and the hosts of this machine: `/etc/resolv.conf` and `/etc/hosts`.
-    /// A host that DNS does not know is looked up by the system's own resolver too, which may have other sources
-    /// (nsswitch.conf); so is every host where there is no `/etc/resolv.conf`.
+    /// Uses the name servers, the search domains and the hosts of this machine: `/etc/resolv.conf` and
+    /// `/etc/hosts`. A host that DNS does not know is also looked up by the system's own resolver, which may
+    /// have other sources (nsswitch.conf). Without `/etc/resolv.conf`, all hosts are.
     #[must_use]
     pub fn system() -> Self {
         Self::default()
     }
 
-    /// These name servers in place of those of `/etc/resolv.conf`. Names are asked for as they stand, without a
-    /// search domain; `/etc/hosts` still counts.
+    /// Uses these name servers instead of those in `/etc/resolv.conf`. Names are looked up as they are, without
+    /// search domains; `/etc/hosts` still counts.
     #[must_use]
     pub fn of_servers(servers: impl Into<Arc<[SocketAddr]>>) -> Self {
         Self { servers: Some(servers.into()) }
@@ -106,7 +106,7 @@ impl Resolver {
     }
 
     async fn host(&self, host: &str, port: u16) -> Result<Answer, ResolveError> {
-        // Whom the machine's own file names is not asked for in DNS, which may be away.
+        // A host in `/etc/hosts` is not looked up in DNS, which may be unavailable.
         let own = hosts_file(host).into_iter().map(|address| SocketAddr::new(address, port));
         let own = Answer::of_addresses(own, SYSTEM_TTL);
         if !own.found.is_empty() {
@@ -127,7 +127,7 @@ impl Resolver {
             },
             Err(error) => ResolveError::Away(host.to_owned(), error.to_string()),
         };
-        // Where name servers are away, the system's resolver would only wait for the same ones.
+        // If the name servers do not answer, the system's resolver would only wait for the same ones.
         let may_know = client.is_err() || !matches!(fault, ResolveError::Away(..));
         if self.servers.is_none()
             && may_know
@@ -149,7 +149,7 @@ impl Resolver {
             .answers()
             .iter()
             .filter_map(|record| match &record.data {
-                // A target of "." says that there is no such service (RFC 2782).
+                // A target of "." means that the service does not exist (RFC 2782).
                 RData::SRV(srv) if !srv.target.is_root() => Some(srv),
                 _ => None,
             })
@@ -197,7 +197,7 @@ impl Resolver {
         Ok(answer)
     }
 
-    /// A client for one look-up, so that every one reads the files of this machine anew.
+    /// Creates a client for one look-up, so that every look-up reads the files of this machine again.
     fn client(&self) -> Result<TokioResolver, NetError> {
         let mut builder = match &self.servers {
             None => TokioResolver::builder_tokio()?,
@@ -211,7 +211,7 @@ impl Resolver {
         options.timeout = options.timeout.min(QUERY_TIMEOUT);
         options.attempts = options.attempts.min(2);
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        // What is known is kept here, with bounds of our own.
+        // [`Endpoints`](crate::Endpoints) caches answers with limits of its own.
         options.cache_size = 0;
         builder.build()
     }
@@ -232,8 +232,8 @@ impl Answer {
     }
 }
 
-/// What each address of a target gets of the target's weight. A weight of 0 stands for a very small share where
-/// other records have more (RFC 2782), and for an equal one where none has.
+/// Divides the weight of a target among its addresses. A weight of 0 means a very small share if other records
+/// have more (RFC 2782), and an equal share if none has.
 fn share(weight: u16, addresses: usize) -> u32 {
     let addresses = u32::try_from(addresses).unwrap_or(u32::MAX).max(1);
     (u32::from(weight) * 1000 / addresses).max(1)

@@ -8,41 +8,41 @@ use std::{
 use http::{Uri, uri::Authority};
 use thiserror::Error;
 
-/// What stands before the scheme of a URL whose host is an SRV name.
+/// The prefix of the scheme if the host is an SRV name.
 const SRV: &str = "srv+";
 
-/// Why a URL is refused. No message contains the URL, which may hold credentials.
+/// Why a URL is refused. No message contains the URL, because it may contain credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum UrlError {
     /// Not an absolute URL with a host (RFC 3986 section 4.3).
     #[error("not an absolute URL")]
     NotAUrl,
-    /// Another scheme than http or https, with or without `srv+`.
+    /// The scheme is neither http nor https, with or without `srv+`.
     #[error("the URL's scheme must be http, https, srv+http or srv+https")]
     Scheme,
-    /// A port that is no number up to 65535 (RFC 3986 section 3.2.3).
+    /// The port is not a number up to 65535 (RFC 3986 section 3.2.3).
     #[error("the URL's port must be a number up to 65535")]
     Port,
     /// A user name or password in the URL (RFC 3986 section 3.2.1).
     #[error("the URL must not contain a user name or password")]
     Credentials,
-    /// A port beside an SRV name, whose records have the ports.
+    /// The URL has both an SRV name and a port, but the SRV records contain the ports.
     #[error("the URL of an SRV name must not have a port: the SRV records have it")]
     SrvPort,
-    /// An address where an SRV name is expected, or a name of nothing but `_service._proto`.
+    /// The host of an SRV URL is an address, or a name without a domain after `_service._proto`.
     #[error("the URL's host must be an SRV name such as _http._tcp.auth.example")]
     SrvName,
 }
 
-/// Where a service is found.
+/// How to find the addresses of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Name {
-    /// At this address, without DNS.
+    /// This address, without DNS.
     Address(SocketAddr),
-    /// At every address of the host.
+    /// Every address of the host.
     Host(String, u16),
-    /// Where the SRV records of this name say.
+    /// The targets in the SRV records of this name.
     Srv(String),
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// The URL of something at a service: `http` or `https`, or with `srv+` before that, where the host is an SRV name.
+/// The URL of a resource of a service: `http` or `https`, with the prefix `srv+` if the host is an SRV name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceUrl {
     uri: Uri,
@@ -64,11 +64,11 @@ pub struct ServiceUrl {
 }
 
 impl ServiceUrl {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
     ///
-    /// [`UrlError`] where it is not one that can be used.
+    /// [`UrlError`] if it cannot be used.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let below = text
             .get(..SRV.len())
@@ -97,8 +97,8 @@ impl ServiceUrl {
         Ok(Self { uri, name })
     }
 
-    /// The service is called by the name that stands behind `_service._proto`: that, and not what DNS has made
-    /// of it, is what its certificate is for (RFC 9525 section 6.1).
+    /// The host of the request is the domain after `_service._proto`. A certificate must be for that name and not
+    /// for the targets that DNS returns (RFC 9525 section 6.1).
     fn srv(uri: Uri) -> Result<Self, UrlError> {
         let host = uri.host().unwrap_or_default();
         if uri.port().is_some() {
@@ -121,21 +121,21 @@ impl ServiceUrl {
         Ok(Self { uri, name })
     }
 
-    /// What is asked for, whichever replica answers: an `http` or `https` URL, whose host is the one that a
-    /// certificate must name.
+    /// The URI of a request, the same for all replicas: an `http` or `https` URL whose host is the name that a
+    /// certificate must have.
     #[must_use]
     pub const fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// Whether the service speaks TLS.
+    /// Whether the service uses TLS.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.uri.scheme_str() == Some("https")
     }
 }
 
-/// For the log: without the query, which may hold a secret.
+/// Omits the query, which may contain a secret.
 impl fmt::Display for ServiceUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.uri.scheme_str().unwrap_or_default();
@@ -162,8 +162,8 @@ fn named(host: &str, port: u16) -> Name {
     }
 }
 
-/// Whether an authority without user information (RFC 3986 section 3.2) names no port, or one up to
-/// 65535. The parser of the `http` crate takes any digits.
+/// Whether an authority without user information (RFC 3986 section 3.2) has no port, or one up to 65535. The parser
+/// of the `http` crate accepts any digits.
 #[must_use]
 pub fn has_valid_port(authority: &Authority) -> bool {
     let after_host = authority.as_str().get(authority.host().len()..).unwrap_or_default();

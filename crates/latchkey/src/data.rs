@@ -1,4 +1,4 @@
-//! The folder with everything that the stack keeps.
+//! The data directory, which contains everything that the two services store.
 
 use std::{
     fs::{DirBuilder, Permissions},
@@ -11,17 +11,17 @@ use aws_lc_rs::rand;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use service_kit::settings::read_text;
 
-/// The folder. A temporary one is deleted when this is dropped.
+/// The data directory. A temporary one is deleted when this is dropped.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
-    /// Whether what is missing in it is made.
+    /// Whether missing secrets are created.
     makes: bool,
     _temporary: Option<tempfile::TempDir>,
 }
 
 impl DataDir {
-    /// Opens `path`, which is made, for its owner alone, where it does not exist.
+    /// Opens `path`. If it does not exist, it is created so that only its owner can access it.
     pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
         if !path.exists() {
             DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
@@ -29,12 +29,12 @@ impl DataDir {
         Ok(Self { path, makes: true, _temporary: None })
     }
 
-    /// The folder at `path` as it is, for commands that only look: nothing is made in it.
+    /// The directory at `path` for commands that only read: nothing is created in it.
     pub(crate) const fn existing(path: PathBuf) -> Self {
         Self { path, makes: false, _temporary: None }
     }
 
-    /// Makes a temporary folder, for its owner alone.
+    /// Creates a temporary directory that only its owner can access.
     pub(crate) fn ephemeral() -> io::Result<Self> {
         let temporary = tempfile::Builder::new()
             .prefix("latchkey-")
@@ -51,13 +51,13 @@ impl DataDir {
     /// The URL of a SQLite file in the folder.
     pub(crate) fn database_url(&self, file: &str) -> String {
         let path = self.path.join(file).display().to_string();
-        // These mean something in a URL (RFC 3986, section 2.2).
+        // These characters have a meaning in a URL (RFC 3986, section 2.2).
         let path = path.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
         format!("sqlite://{path}")
     }
 
-    /// A secret in the folder: 32 random bytes in base64, made at the first start, readable by the
-    /// owner alone. `None` where it is not there and is not made.
+    /// A secret in the directory: 32 random bytes in base64, generated at the first start, readable
+    /// only by the owner. `None` if it does not exist and must not be created.
     pub(crate) fn secret(&self, file: &str) -> io::Result<Option<String>> {
         let path = self.path.join(file);
         if !self.makes && !path.exists() {
@@ -70,8 +70,8 @@ impl DataDir {
     }
 }
 
-/// Makes the secret, if it is not there. It comes into being whole: a crash leaves none, and of two
-/// that make it at once one wins.
+/// Creates the secret unless it exists. This is atomic: a crash leaves no partial file, and of two
+/// concurrent calls only one creates it.
 fn make_secret(folder: &Path, path: &Path) -> io::Result<()> {
     if path.exists() {
         return Ok(());

@@ -1,6 +1,6 @@
-//! `cargo run`: both services in one process, for development and single nodes. The same code as
-//! the two binaries, with settings that need no thought: loopback addresses, SQLite files and
-//! generated keys in one folder.
+//! The `latchkey` command: both services in one process, for development and single nodes. It runs the
+//! same code as the two binaries, with defaults that work without configuration: loopback addresses,
+//! SQLite files and generated keys in one directory.
 
 mod data;
 mod move_command;
@@ -43,7 +43,7 @@ fn flags() -> impl Iterator<Item = Flag> {
     Flag::of(OWN_GROUPS).chain(names::flags())
 }
 
-/// A subcommand that both services have is one here too, and does it for both.
+/// A subcommand that both services have exists here too, and runs for both.
 const OF_BOTH: [&str; 2] = ["migrate", "healthcheck"];
 
 fn command() -> Command {
@@ -86,8 +86,8 @@ async fn main() -> ExitCode {
     runtime::exit(run(&command().get_matches()).await)
 }
 
-/// What is done is on the heap: a debug build copies what it awaits from frame to frame, and the stack of
-/// the main thread is small.
+/// The futures are boxed: debug builds copy awaited futures from frame to frame, and the stack of the
+/// main thread is small.
 async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let mut source = Source::from_process(OWN_GROUPS, matches);
     let folder = OwnSettings::read(&mut source).data_dir;
@@ -105,7 +105,7 @@ async fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some((move_command::NAME, matches)) => Box::pin(move_command::run(matches)).await,
         Some(("auth", matches)) => Box::pin(one(AUTH, matches.subcommand(), folder)).await,
         Some(("user", matches)) => Box::pin(one(USER, matches.subcommand(), folder)).await,
-        // For both, also where the first one fails.
+        // The second service runs even if the first one fails.
         both => {
             let auth = Box::pin(one(AUTH, both, folder.clone())).await;
             let user = Box::pin(one(USER, both, folder)).await;

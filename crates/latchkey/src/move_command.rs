@@ -1,4 +1,4 @@
-//! `latchkey move`: the databases of one or both services into other ones.
+//! `latchkey move`: copies the databases of one or both services into other ones.
 
 use std::{
     io::{IsTerminal as _, stderr},
@@ -36,10 +36,10 @@ service_kit::settings! {
 /// The name of the subcommand.
 pub(crate) const NAME: &str = "move";
 
-/// How often a log that nobody sees a bar in is told how far it is.
+/// The interval of progress lines in the log if there is no terminal for a progress bar.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The settings of the subcommand alone.
+/// The settings that only this subcommand has.
 pub(crate) const GROUPS: &[Group] = &[MoveSettings::GROUP];
 
 /// The subcommand.
@@ -55,7 +55,7 @@ pub(crate) fn command() -> Command {
     settings::with_flags(command, GROUPS)
 }
 
-/// The databases of one service.
+/// The source and the target database of one service.
 struct Pair {
     service: &'static str,
     application: &'static str,
@@ -65,11 +65,11 @@ struct Pair {
     to: Database,
 }
 
-/// Moves what `flags` say.
+/// Moves the databases that `flags` name.
 #[expect(clippy::print_stdout, reason = "it is what the command was called for")]
 pub(crate) async fn run(flags: &ArgMatches) -> Result<(), Failure> {
     let pairs = read(&mut Source::from_process(GROUPS, flags))?;
-    // All are looked at before anything is changed.
+    // All databases are checked before any is changed.
     let mut transfers = Vec::new();
     for pair in &pairs {
         let prepared = Transfer::prepare(pair.application, &pair.from, &pair.to, pair.migrations);
@@ -129,7 +129,7 @@ fn read(source: &mut Source) -> Result<Vec<Pair>, Failure> {
 }
 
 impl Pair {
-    /// An error of this service's move, with the setting that is meant.
+    /// Prefixes an error with the setting that it concerns.
     fn told(&self, error: &str) -> String {
         let [from, to] = self.settings;
         let meant = if error.starts_with("the source,") { from.var } else { to.var };
@@ -148,7 +148,7 @@ impl Pair {
     }
 }
 
-/// What is seen of a move while it goes on: a bar on a terminal, a line now and then elsewhere.
+/// The progress display: a bar on a terminal, otherwise a log line from time to time.
 struct Shown {
     service: &'static str,
     bar: Option<ProgressBar>,

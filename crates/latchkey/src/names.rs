@@ -1,6 +1,6 @@
-//! What the settings of the two services are called here. One that only one of them has keeps its
-//! name. One that both have is called `AUTH_…` and `USER_…`, and the name without a prefix counts for
-//! both, except where it could not: two listeners cannot share an address.
+//! The names of the settings of the two services in this command. A setting that only one service has
+//! keeps its name. One that both have is named `AUTH_…` and `USER_…`; the name without a prefix sets
+//! both, unless they must differ, as two listeners cannot share an address.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use service_kit::{
     settings::{Flag, Group, Names, Setting},
 };
 
-/// What `--help` says of the names.
+/// The explanation of the names in `--help`.
 pub(crate) const HELP: &str = "\
 A setting that both services have counts for both; with AUTH_ or USER_ before it, it counts for one alone: \
 AUTH_SHUTDOWN_GRACE, --user-tls-cert-file. Addresses and DATABASE_URL have no form for both, and LOG_FORMAT \
@@ -18,11 +18,11 @@ and LOG_LEVEL none for one.";
 /// One of the two services.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Service {
-    /// What precedes its settings.
+    /// The prefix of its settings.
     pub(crate) prefix: &'static str,
-    /// What it is called in the help.
+    /// Its name in the help.
     title: &'static str,
-    /// The file of its database.
+    /// The file name of its database.
     pub(crate) database: &'static str,
     /// Its settings.
     pub(crate) groups: &'static [Group],
@@ -47,14 +47,14 @@ pub(crate) const USER: Service = Service {
     others: auth_service::config::GROUPS,
 };
 
-/// Who a setting is for.
+/// Which services a setting applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
-    /// One service alone has it, or the process has one log.
+    /// Only one service has it, or it belongs to the process, such as the log.
     Plain,
-    /// Both have it, and may have the same value.
+    /// Both services have it and may share a value.
     Shared,
-    /// Both have it, with a value of their own.
+    /// Both services have it, but with different values.
     Separate,
 }
 
@@ -69,7 +69,7 @@ impl Service {
         match others.find(|other| other.var == setting.var) {
             Some(_) if of_process => Scope::Plain,
             None => Scope::Plain,
-            // A default each, since the two cannot be the same.
+            // Different defaults mean that the values cannot be the same.
             Some(other) => match (setting.default, other.default) {
                 (Some(one), Some(other)) if one != other => Scope::Separate,
                 _ => Scope::Shared,
@@ -96,19 +96,19 @@ impl Service {
         names
     }
 
-    /// What counts here where nothing is given, for a setting that has another default here.
+    /// The default of a setting here, if it differs from that of the service.
     pub(crate) fn default(&self, setting: &Setting) -> Option<String> {
         let default = setting.default.filter(|_| self.scope(setting) == Scope::Separate)?;
         default.strip_prefix("0.0.0.0:").map(|port| format!("127.0.0.1:{port}"))
     }
 
-    /// The settings that have another default here.
+    /// The settings whose default differs here.
     pub(crate) fn defaults(&self) -> impl Iterator<Item = (&'static Setting, String)> {
         self.settings()
             .filter_map(|(_, setting)| self.default(setting).map(|default| (setting, default)))
     }
 
-    /// The flags that are of this service alone.
+    /// The flags that only this service has.
     fn flags(&self, scope: Scope) -> impl Iterator<Item = Flag> {
         self.settings().filter(move |(_, one)| self.scope(one) == scope).map(move |(group, one)| {
             let is_database = one.var == "DATABASE_URL";
@@ -121,20 +121,21 @@ impl Service {
                 name: if scope == Scope::Plain { one.var.to_owned() } else { self.prefixed(one) },
                 setting: *one,
                 default: file.or_else(|| self.default(one)),
-                // Shown under its name without a prefix.
+                // It is shown under its name without a prefix.
                 hidden: scope == Scope::Shared,
             }
         })
     }
 }
 
-/// The settings that each service has with a value of its own.
+/// The settings for which each service has a value of its own.
 pub(crate) fn separate() -> impl Iterator<Item = Flag> {
     let of = |service: Service| service.flags(Scope::Separate).collect::<Vec<_>>();
     of(AUTH).into_iter().chain(of(USER))
 }
 
-/// The flags of both services: those of each alone, those of both, and those of both for one alone.
+/// The flags of both services: those that only one has, those that both share, and those that set a
+/// shared one for a single service.
 pub(crate) fn flags() -> Vec<Flag> {
     let mut seen = BTreeSet::new();
     let plain = [AUTH, USER].into_iter().flat_map(|service| {
@@ -151,7 +152,7 @@ pub(crate) fn flags() -> Vec<Flag> {
     separate().chain(plain).chain(alone).filter(|flag| seen.insert(flag.name.clone())).collect()
 }
 
-/// Variables that are not read here, and what is read instead.
+/// Variables that are not read here, each with the one to use instead.
 pub(crate) fn elsewhere() -> BTreeMap<String, String> {
     let mut elsewhere = BTreeMap::new();
     for service in [AUTH, USER] {

@@ -1,4 +1,5 @@
-//! `docs/configuration.md` and `docs/errors.md` are made of the same tables as `--help` and the answers.
+//! Generates `docs/configuration.md` and `docs/errors.md` from the tables that `--help` and error
+//! responses use.
 
 use service_kit::{
     catalogue::{self, Catalogue},
@@ -40,7 +41,7 @@ fn document() -> String {
     )
 }
 
-/// Compares a file of `docs/` with what it should be, or writes it with `UPDATE_DOCS=1`.
+/// Compares a file of `docs/` with its generated content, or writes it with `UPDATE_DOCS=1`.
 #[expect(clippy::disallowed_methods, reason = "not a setting of the program")]
 fn check(file: &str, document: &str) {
     let path = format!("{}/../../docs/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -61,7 +62,7 @@ fn the_reference_of_the_errors_is_the_one_in_the_code() {
     check("errors.md", &catalogue::markdown(SERVICES));
 }
 
-/// A generated client can tell every code from every other, whichever service it comes from.
+/// Codes are unique over both services, so that a generated client can distinguish all of them.
 #[test]
 fn codes_are_unique_and_in_snake_case() {
     let codes = catalogue::codes(SERVICES).into_iter().map(|code| code.as_str());

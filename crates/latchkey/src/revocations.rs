@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use auth_service::service::Service;
 use token_verifier::{RevocationFeed, RevocationPage, RevocationSource};
 
-/// The list of an auth service in this process.
+/// Reads the revocations of an auth service in the same process.
 struct Own(Arc<Service>);
 
 #[async_trait]
@@ -19,7 +19,7 @@ impl RevocationSource for Own {
     }
 }
 
-/// Follows the list of this auth service.
+/// The revocation feed of this auth service.
 pub(crate) fn feed(auth: &auth_service::App) -> RevocationFeed {
     RevocationFeed::from_source(Arc::new(Own(Arc::clone(auth.service()))))
 }

@@ -1,5 +1,5 @@
-//! The settings of the two services when they run side by side: each knows where the other is, and
-//! what nobody gave is made in the data folder.
+//! The settings of the two services when they run together: each gets the address of the other, and
+//! missing secrets are generated in the data directory.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
     names::{AUTH, Service, USER},
 };
 
-/// What a command fails with.
+/// The error of a command.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
-/// The settings of both.
+/// The settings of both services.
 #[derive(Debug)]
 pub(crate) struct Stack<'a> {
     flags: &'a ArgMatches,
@@ -38,7 +38,7 @@ impl<'a> Stack<'a> {
         source
     }
 
-    /// What is given to the auth service.
+    /// The settings of the auth service.
     pub(crate) fn auth(&self) -> Result<Source, Failure> {
         use auth_service::config;
 
@@ -53,18 +53,19 @@ impl<'a> Stack<'a> {
                 source.set(&setting, secret);
             }
         }
-        // Without a mail server, mail is in files that the log names.
+        // Without a mail server, mail is written to files, and the log names them.
         source.set(&config::MAIL_DIR, self.data.path("mail").display().to_string());
         Ok(source)
     }
 
-    /// What is given to the user service, if the auth service listens on these addresses.
+    /// The settings of the user service, given the addresses on which the auth service listens.
     pub(crate) fn user(&self, http: SocketAddr, grpc: SocketAddr) -> Result<Source, Failure> {
         use user_service::config;
 
         let auth = self.auth()?;
         let mut source = self.source(USER, &config::DATABASE_URL);
-        // Both have these, and what the one writes the other must read.
+        // Both services have these settings, and their values must be the same, because one verifies
+        // what the other signs.
         for setting in [
             auth_service::config::SERVICE_TOKEN,
             auth_service::config::JWT_ISSUER,
@@ -75,7 +76,7 @@ impl<'a> Stack<'a> {
                 source.set_default(&setting, value);
             }
         }
-        // The certificate has to name this address too, then.
+        // The certificate must then be valid for this address too.
         let scheme = if auth.is_set(&TLS_CERT_FILE) { "https" } else { "http" };
         source.set_default(&config::AUTH_GRPC_URL, format!("{scheme}://{grpc}"));
         let given = [config::JWKS_URL, config::JWT_SECRET, config::JWT_PUBLIC_KEY_FILE];
@@ -89,8 +90,8 @@ impl<'a> Stack<'a> {
         Ok(source)
     }
 
-    /// Whether the user service takes the tokens of this auth service, and nobody says where else their
-    /// revocations are listed.
+    /// Whether the user service accepts the tokens of this auth service, and no setting names another
+    /// list of revocations.
     pub(crate) fn follows_own_revocations(&self) -> bool {
         use user_service::config;
 
@@ -99,18 +100,18 @@ impl<'a> Stack<'a> {
         others.iter().all(|setting| !source.is_set(setting))
     }
 
-    /// What is given to the user service, if the auth service listens where its settings say.
+    /// The settings of the user service, given the addresses in the settings of the auth service.
     pub(crate) fn user_beside_auth(&self) -> Result<Source, Failure> {
         let mut auth = self.auth()?;
         let addresses = auth_service::config::ListenerSettings::read(&mut auth);
         self.user(addresses.http, addresses.grpc)
     }
 
-    /// The settings of the auth service, and the longer grace of the two, if those of both are
-    /// without a fault, each of which is told once.
+    /// Reads and validates the settings of both services. Returns those of the auth service and the
+    /// longer of the two grace periods. A fault of a setting that both have is reported once.
     pub(crate) fn read(&self) -> Result<(auth_service::config::Settings, Duration), Failure> {
         let auth = auth_service::config::Settings::read(&mut self.auth()?);
-        // Read for its faults alone: the real addresses are known when the auth service listens.
+        // Read only to find faults. The actual addresses are known once the auth service listens.
         let user = user_service::config::Settings::read(&mut self.user_beside_auth()?);
         Ok(match (auth, user) {
             (Ok(auth), Ok(user)) => {

@@ -1,4 +1,4 @@
-//! The state of an outbox for metrics: how much waits, and since when.
+//! The state of an outbox for metrics: the number of entries and the age of the oldest.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,26 +10,26 @@ use service_kit::metrics::{Counts, Metrics, Unit};
 
 use crate::{Outbox, worker::OUTCOMES};
 
-/// How often the outbox is looked at.
+/// The interval at which the outbox is queried.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How many expired entries are removed in one statement.
+/// The batch size for the removal of expired entries.
 const EXPIRED_AT_ONCE: u32 = 100;
 
 /// How many entries there are, and when the oldest was added.
 type Seen = (i64, Option<DateTime<Utc>>);
 
-/// Looks at an outbox regularly, with or without a worker: keeps its metrics, and removes what has
-/// expired.
+/// Queries an outbox regularly, with or without a worker: updates its metrics and removes expired
+/// entries.
 #[derive(Debug, Clone)]
 pub struct Backlog {
     outbox: Outbox,
-    /// What the last look has shown; nothing where it failed.
+    /// The result of the last query; `None` if it failed.
     seen: Arc<Mutex<Option<Seen>>>,
     pub(crate) attempts: Counts,
 }
 
 impl Backlog {
-    /// Shows depth, age and attempts of `outbox` in `metrics`.
+    /// Publishes the depth, age and attempts of `outbox` in `metrics`.
     #[must_use]
     pub fn new(outbox: Outbox, metrics: &Metrics) -> Self {
         let seen: Arc<Mutex<Option<Seen>>> = Arc::default();
@@ -48,7 +48,7 @@ impl Backlog {
         Self { outbox, seen, attempts }
     }
 
-    /// Looks again and again, for ever. It may be dropped at any time.
+    /// Queries forever. The future may be dropped at any time.
     pub async fn watch(&self) {
         loop {
             self.look().await;
@@ -56,9 +56,9 @@ impl Backlog {
         }
     }
 
-    /// Looks once. After a failure, which has been logged, depth and age are not known.
+    /// Queries once. A failure is logged; depth and age are then unknown.
     pub async fn look(&self) {
-        // The clock of the leases must not depend on who else asks for the time.
+        // Keep the clock of the leases current, even if nothing else pings the database.
         let _ = self.outbox.sql.ping().await;
         self.remove_expired().await;
         let seen = self.outbox.backlog().await.ok();
@@ -66,7 +66,7 @@ impl Backlog {
     }
 
     async fn remove_expired(&self) {
-        // A failure has been logged; the next look may do better.
+        // A failure has been logged, and the next round will try again.
         while let Ok(expired) = self.outbox.expire(EXPIRED_AT_ONCE).await {
             for entry in &expired {
                 self.attempts.count("expired");

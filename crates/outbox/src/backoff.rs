@@ -1,25 +1,25 @@
-//! How long to wait between two attempts.
+//! Backoff between two attempts.
 
 use std::time::Duration;
 
-/// The wait before another attempt: it doubles with each, from `first` up to `most`. Half of it is
-/// by chance, so that entries that failed together do not come back together.
+/// Exponential backoff with jitter: the delay doubles with each attempt, from `first` up to `most`.
+/// Half of it is random, so that entries that failed together are not retried together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// The wait after the first attempt.
+    /// The delay after the first attempt.
     pub first: Duration,
-    /// The longest wait.
+    /// The longest delay.
     pub most: Duration,
 }
 
 impl Backoff {
-    /// The wait after so many attempts that have failed.
+    /// The delay after this many failed attempts.
     #[must_use]
     pub fn delay(self, attempts: i64) -> Duration {
         self.delay_by(attempts, chance())
     }
 
-    /// The wait after so many attempts; `chance` is from 0 to 1.
+    /// The delay after this many failed attempts; `chance` is from 0 to 1.
     fn delay_by(self, attempts: i64, chance: f64) -> Duration {
         let doublings = attempts.saturating_sub(1).clamp(0, 20).unsigned_abs();
         let full = self.first.saturating_mul(1 << doublings).min(self.most);
@@ -30,7 +30,7 @@ impl Backoff {
 /// A random number from 0 to 1.
 fn chance() -> f64 {
     let mut byte = [0];
-    // Without randomness waits are equal, which is no reason to fail.
+    // If there is no randomness, all delays are equal, which is acceptable.
     let _ = aws_lc_rs::rand::fill(&mut byte);
     f64::from(byte[0]) / f64::from(u8::MAX)
 }

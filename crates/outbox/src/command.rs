@@ -1,4 +1,4 @@
-//! `outbox list | retry | discard`: a look at what waits, and a hand on it.
+//! The subcommands `outbox list | retry | discard`, with which operators manage the entries.
 
 use chrono::SecondsFormat;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -8,16 +8,16 @@ use uuid::Uuid;
 
 use crate::{Entry, Outbox};
 
-/// How many entries are listed where the flag says nothing.
+/// How many entries are listed by default.
 const LISTED: &str = "1000";
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// Of the database.
+    /// The database failed.
     #[error("DATABASE_URL: {0}")]
     Store(#[from] StoreError),
-    /// These ids are not in the outbox. The others have been dealt with.
+    /// These ids are not in the outbox. The command was carried out for the others.
     #[error("not in the outbox: {0}")]
     Unknown(String),
 }
@@ -68,14 +68,14 @@ pub fn command(name: &'static str, about: &'static str) -> Command {
         )
 }
 
-/// Runs one of them. The database has been found to be migrated.
+/// Runs one of these subcommands. The database must have been checked to be migrated.
 ///
 /// # Errors
 ///
-/// Where the database is away, or an id is not in the outbox.
+/// If the database is unavailable, or an id is not in the outbox.
 #[expect(clippy::print_stdout, reason = "the answer of a command")]
 pub async fn run(outbox: &Outbox, matches: &ArgMatches) -> Result<(), CommandError> {
-    // What is due now is so by the database's clock.
+    // The ping sets the clock, by which entries are due.
     match outbox.sql.ping().await {
         Ok(()) | Err(StoreError::ReadOnly) => {}
         Err(error) => return Err(error.into()),

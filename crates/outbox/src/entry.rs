@@ -1,4 +1,4 @@
-//! What the outbox holds.
+//! The entries of an outbox.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 use sql_kit::Row;
 use uuid::Uuid;
 
-/// The request that an entry comes from.
+/// The request that caused an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// Its id.
     pub request_id: String,
-    /// Its trace (W3C Trace Context); empty if that is not known.
+    /// Its trace (W3C Trace Context); empty if unknown.
     pub traceparent: String,
 }
 
@@ -26,15 +26,15 @@ impl Origin {
 /// An entry to add.
 #[derive(Debug, Clone, Copy)]
 pub struct NewEntry<'a> {
-    /// Its id, chosen by whoever adds it.
+    /// Its id, chosen by the caller.
     pub id: Uuid,
-    /// Entries of one key are delivered in their order.
+    /// Entries with the same key are delivered in order.
     pub order_key: Option<&'a str>,
-    /// What is to be delivered.
+    /// The content to deliver.
     pub payload: &'a [u8],
-    /// The request that adds it.
+    /// The request that caused it.
     pub origin: &'a Origin,
-    /// When it is given up; `None`: never.
+    /// When it expires; `None` means never.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -43,21 +43,21 @@ pub struct NewEntry<'a> {
 pub struct Entry {
     /// Its id.
     pub id: Uuid,
-    /// Entries of one key are delivered in their order.
+    /// Entries with the same key are delivered in order.
     pub order_key: Option<String>,
-    /// What is to be delivered.
+    /// The content to deliver.
     pub payload: Vec<u8>,
-    /// The request that added it.
+    /// The request that caused it.
     pub origin: Origin,
     /// When it was added.
     pub created_at: DateTime<Utc>,
-    /// How many attempts there have been, the one that is being made included.
+    /// How many attempts there have been, including the present one.
     pub attempts: i64,
     /// When the next attempt is due.
     pub due_at: DateTime<Utc>,
-    /// Until when it belongs to the worker that has taken it.
+    /// Until when a worker has a lease on it.
     pub leased_until: Option<DateTime<Utc>>,
-    /// When it is given up.
+    /// When it expires.
     pub expires_at: Option<DateTime<Utc>>,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
@@ -83,7 +83,7 @@ impl Entry {
     }
 }
 
-/// The payload may be anything, a person's mail for instance: it does not print.
+/// Omits the payload, which may contain personal data, such as a mail.
 impl fmt::Debug for Entry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter

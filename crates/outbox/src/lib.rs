@@ -1,39 +1,41 @@
-//! An outbox: a table of entries that a worker delivers, each at least once. An entry is written in
-//! the transaction of what it tells, so neither can be there without the other; a crash, or an
-//! outage of the receiver, only delays it. The crate knows neither what is delivered nor to whom.
+//! A transactional outbox: a table of entries that a worker delivers, each at least once. An entry is
+//! written in the transaction of the change that it reports, so neither can exist without the other. A crash
+//! or an outage of the receiver only delays its delivery. The crate knows neither the content nor the
+//! receiver.
 //!
-//! A service that has one
+//! To have an outbox, a service
 //!
-//! 1. makes its table in a migration (see below),
+//! 1. creates its table in a migration (see below),
 //! 2. names it: `pub static MAILS: outbox::Table = outbox::table!(table: "mails", id: "id",
 //!    metrics: "auth.mail", event: "mail", what: "mails");`,
-//! 3. makes an [`Outbox`] of the table and its [`sql_kit::Sql`], and calls [`Outbox::add`] inside
+//! 3. creates an [`Outbox`] from the table and its [`sql_kit::Sql`], and calls [`Outbox::add`] inside
 //!    [`sql_kit::transaction!`] and [`Outbox::wake`] after it,
 //! 4. implements [`Deliver`] and runs a [`Worker`],
-//! 5. shows depth and age with [`Backlog`], which also removes what has expired, and
+//! 5. publishes depth and age with [`Backlog`], which also removes expired entries, and
 //! 6. adds [`command::command`] to its command line, so that operators can list, retry and discard.
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! - **Leases.** A worker takes an entry for four seconds, and renews that each second while it delivers
-//!   the entry. Only after that another one may take it, so what a killed process held is delivered
-//!   within seconds, however long an attempt may take. A worker that stops
-//!   in order gives back what it holds ([`Worker::release`]). A result that comes after the lease has
-//!   gone to another worker changes nothing, unless it is a delivery: that removes the entry.
-//!   While the database is away nothing can be renewed: an entry that is being delivered then may be
-//!   delivered by another worker too.
-//! - **Time** is that of [`sql_kit::Sql::clock`], which on Postgres follows the server's: replicas
-//!   with different clocks agree.
-//! - **Retries** wait longer after each attempt, up to a limit ([`Backoff`]); half of the wait is by chance.
+//! - **Leases.** A worker takes a lease of four seconds on an entry, and renews it every second while it
+//!   delivers the entry. Another worker can take the entry only after the lease has expired. So the
+//!   entries of a killed process are delivered within seconds, however long an attempt may take. A
+//!   worker that shuts down releases its leases ([`Worker::release`]). If another worker has taken the
+//!   entry in the meantime, the late result of an attempt is ignored, unless it was a success, which
+//!   removes the entry. While the database is unavailable, leases cannot be renewed, so an entry may
+//!   be delivered by two workers.
+//! - **Time** is that of [`sql_kit::Sql::clock`], which on Postgres follows the server's clock, so
+//!   that replicas agree although their own clocks differ.
+//! - **Retries** use exponential backoff with a limit ([`Backoff`]); half of each delay is random (jitter).
 //! - **Order.** Entries with the same `order_key` are delivered one after the other, in the order in
-//!   which they were added, provided that transactions that add entries of one key exclude each other
-//!   (as those that lock one account's row do). Entries without a key are delivered in any order.
+//!   which they were added. For this, transactions that add entries with the same key must exclude
+//!   each other, for example by a lock on the account's row. Entries without a key are delivered in
+//!   any order.
 //! - **Expiry.** An entry past its `expires_at` is removed without a further attempt.
 //! - **Metrics.** `<metrics>.depth`, `<metrics>.age` and `<metrics>.attempts` by `outcome`. Depth and
-//!   age are absent while they are not known.
+//!   age are absent while they are unknown.
 //! - **Log.** `<event>.delivered`, `<event>.failed`, `<event>.discarded`, `<event>.expired`, with the
-//!   entry's id, the request's id and the trace. The payload is never logged; a reason is, so it must
-//!   hold nothing secret.
+//!   entry's id, the request's id and the trace. The payload is never logged. Reasons are, so they
+//!   must not contain secrets.
 //!
 //! # The table
 //!
@@ -76,7 +78,7 @@ pub use self::{
     worker::{Deliver, Outcome, Retry, Settings, Worker},
 };
 
-/// The entries of one table. Clones share the wake-up.
+/// The outbox in one table. Clones share the signal that wakes the worker.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     sql: Sql,
@@ -91,12 +93,12 @@ impl Outbox {
         Self { sql, table, added: Arc::default() }
     }
 
-    /// Adds an entry, due at once, in the transaction of `unit`. Returns whether it did: an id that is
-    /// there already is left as it is.
+    /// Adds an entry, due at once, in the transaction of `unit`. Returns whether it was added; an existing
+    /// entry with the same id is left unchanged.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn add(&self, unit: &mut Unit, entry: &NewEntry<'_>) -> Result<bool, sqlx::Error> {
         let added = unit
             .execute(
@@ -115,27 +117,25 @@ impl Outbox {
         Ok(added == 1)
     }
 
-    /// Has the worker of this process look at once. Call it when the transaction of [`Outbox::add`]
-    /// is committed.
+    /// Wakes the worker of this process. Call it after the transaction of [`Outbox::add`] is committed.
     pub fn wake(&self) {
         self.added.notify_one();
     }
 
-    /// Removes an entry in the transaction of `unit`: what it would tell is no longer so, or known
-    /// already. Returns whether it was there.
+    /// Removes an entry in the transaction of `unit`, because it is obsolete. Returns whether it existed.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn remove(&self, unit: &mut Unit, id: Uuid) -> Result<bool, sqlx::Error> {
         Ok(unit.execute(self.table.remove, values![id]).await? == 1)
     }
 
-    /// The first `limit` entries, the oldest first.
+    /// The oldest `limit` entries.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn list(&self, limit: u32) -> Result<Vec<Entry>, StoreError> {
         sql_kit::read!(self.sql, |unit| {
             let rows = unit.fetch_all(self.table.list, values![limit]).await?;
@@ -144,11 +144,11 @@ impl Outbox {
         .await
     }
 
-    /// How many entries there are, and when the oldest was added.
+    /// The number of entries, and when the oldest was added.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn backlog(&self) -> Result<(i64, Option<DateTime<Utc>>), StoreError> {
         sql_kit::read!(self.sql, |unit| {
             let row = unit.fetch_one(self.table.backlog, &[]).await?;
@@ -157,22 +157,22 @@ impl Outbox {
         .await
     }
 
-    /// Makes all entries due now. What a worker holds stays with it. Returns how many waited.
+    /// Makes all entries due now, except those that a worker holds a lease on. Returns how many these are.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn retry_all(&self) -> Result<u64, StoreError> {
         let now = self.now();
         sql_kit::write_one!(self.sql, |unit| unit.execute(self.table.retry_all, values![now]).await)
             .await
     }
 
-    /// Makes an entry due now. Returns whether it is there.
+    /// Makes an entry due now. Returns whether it exists.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn retry(&self, id: Uuid) -> Result<bool, StoreError> {
         let (text, now) = (self.table.retry, self.now());
         let done = sql_kit::write_one!(self.sql, |unit| unit.execute(text, values![id, now]).await)
@@ -180,30 +180,30 @@ impl Outbox {
         Ok(done == 1)
     }
 
-    /// Removes an entry undelivered. A worker that has just taken it may deliver it all the same.
-    /// Returns whether it was there.
+    /// Removes an entry without delivering it. A worker that holds a lease on it may still deliver it.
+    /// Returns whether it existed.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn discard(&self, id: Uuid) -> Result<bool, StoreError> {
         sql_kit::write_one!(self.sql, |unit| self.remove(unit, id).await).await
     }
 
-    /// Removes all entries undelivered, as [`Outbox::discard`] does. Returns how many.
+    /// Removes all entries without delivering them, as [`Outbox::discard`] does. Returns how many.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn discard_all(&self) -> Result<u64, StoreError> {
         sql_kit::write_one!(self.sql, |unit| unit.execute(self.table.remove_all, &[]).await).await
     }
 
-    /// Takes up to `limit` entries that are due, the longest due first, for the time of a `lease`.
+    /// Takes a lease on up to `limit` due entries, those that have been due for longest first.
     async fn take(&self, lease: TimeDelta, limit: u32) -> Result<Vec<Entry>, StoreError> {
         let now = self.now();
-        // Most looks find nothing; they must neither make writers wait nor fail where the database
-        // takes no writes.
+        // Most polls find nothing. They only read, so they neither block writers nor fail on a read-only
+        // database.
         let is_due = sql_kit::read!(self.sql, |unit| unit
             .fetch_optional(self.table.is_due, values![now])
             .await)
@@ -219,8 +219,8 @@ impl Outbox {
         .await
     }
 
-    /// Extends the lease of an entry to `lease` from now, unless it has ended in a result or another
-    /// worker has taken the entry since.
+    /// Extends the lease of an entry to `lease` from now, unless the attempt has ended or another worker has
+    /// taken the entry.
     async fn renew(&self, id: Uuid, attempts: i64, lease: TimeDelta) -> Result<(), StoreError> {
         let text = self.table.renew;
         sql_kit::write_one!(self.sql, |unit| {
@@ -231,7 +231,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Makes an entry due at `due_at`, unless another worker has taken it since.
+    /// Makes an entry due at `due_at`, unless another worker has taken it.
     async fn postpone(
         &self,
         entry: &Entry,
@@ -246,7 +246,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Ends the lease of an entry, unless another worker has taken it since.
+    /// Releases the lease of an entry, unless another worker has taken it.
     async fn release(&self, id: Uuid, attempts: i64) -> Result<(), StoreError> {
         let text = self.table.release;
         sql_kit::write_one!(self.sql, |unit| unit.execute(text, values![id, attempts]).await)
@@ -254,7 +254,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Removes up to `limit` entries that have expired.
+    /// Removes up to `limit` expired entries.
     async fn expire(&self, limit: u32) -> Result<Vec<Entry>, StoreError> {
         let now = self.now();
         let is_any = sql_kit::read!(self.sql, |unit| unit

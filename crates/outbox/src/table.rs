@@ -1,8 +1,8 @@
-//! The statements of an outbox, made for a table's name when the service is compiled.
+//! The statements of an outbox, which are generated at compile time from the name of its table.
 
 use sql_kit::Statement;
 
-/// The names of an outbox and its statements. Made by [`table!`](crate::table).
+/// The names and the statements of an outbox. Created by [`table!`](crate::table).
 #[derive(Debug)]
 pub struct Table {
     #[doc(hidden)]
@@ -37,7 +37,7 @@ pub struct Table {
     pub expire: Statement,
 }
 
-/// What metrics, events and commands say.
+/// The names that metrics, log events and commands use.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Names {
@@ -54,9 +54,9 @@ pub struct Names {
     pub expired: &'static str,
 }
 
-/// Makes the [`Table`] of an outbox. `table` and `id` are the names of the table and of its primary
-/// key, `metrics` the first part of the metrics' names, `event` the first part of the names of
-/// events in the log, and `what` says in the plural what the entries are.
+/// Creates the [`Table`] of an outbox. `table` and `id` are the names of the table and its primary
+/// key, `metrics` is the prefix of its metrics, `event` is the prefix of its log events, and `what`
+/// is the plural noun for its entries.
 ///
 /// ```
 /// static MAILS: outbox::Table = outbox::table!(
@@ -83,7 +83,8 @@ macro_rules! table {
                 discarded: concat!($event, ".discarded"),
                 expired: concat!($event, ".expired"),
             },
-            // Later than every entry of its key, even where the clock has gone back.
+            // The new entry must sort after every entry of its key, even if the clock has gone
+            // back.
             add: $crate::Statement::per_engine(
                 concat!(
                     "INSERT INTO ", $table, " (", $id, ", order_key, payload, request_id, traceparent,
@@ -125,12 +126,13 @@ macro_rules! table {
                    AND (expires_at IS NULL OR expires_at > $1)
                  LIMIT 1"
             ),
-            // Rows that another replica is just taking are skipped, not waited for.
+            // Rows that another replica is taking at the moment are locked. They are skipped
+            // instead of waited for.
             take: $crate::Statement::per_engine(
                 $crate::table!(@take $table, $id, "FOR UPDATE SKIP LOCKED"),
                 $crate::table!(@take $table, $id, ""),
             ),
-            // An attempt whose result has just been written down holds no lease any more.
+            // An attempt whose result was already stored has no lease to renew.
             renew: $crate::table!(@both
                 "UPDATE ", $table, " SET leased_until = $3
                  WHERE ", $id, " = $1 AND attempts = $2 AND leased_until IS NOT NULL"

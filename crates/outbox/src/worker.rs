@@ -1,4 +1,4 @@
-//! The worker: takes what is due and has it delivered.
+//! The worker, which takes leases on due entries and delivers them.
 
 use std::{
     pin::pin,
@@ -12,106 +12,105 @@ use uuid::Uuid;
 
 use crate::{Backlog, Backoff, Entry, Outbox};
 
-/// How long an entry belongs to the worker that has taken or renewed it: as long as others have to wait
-/// for the entries of a process that was killed.
+/// The duration of a lease. If a process is killed, others have to wait this long for its entries.
 const LEASE: TimeDelta = TimeDelta::seconds(4);
-/// How often the leases of what is being delivered are renewed. Three may fail in a row.
+/// How often the leases of running attempts are renewed. Three renewals may fail in a row.
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The values of the label `outcome`.
 pub(crate) const OUTCOMES: [&str; 4] = ["delivered", "retried", "discarded", "expired"];
 
-/// Delivers entries to whomever they are for.
+/// Delivers entries to their receiver.
 pub trait Deliver: Send + Sync {
-    /// Makes one attempt. It may be dropped half-way, and the entry may have been delivered before:
-    /// the receiver must take it twice without harm.
+    /// Makes one attempt. The future may be dropped before it ends, and the entry may have been
+    /// delivered before, so the receiver must tolerate duplicates.
     fn deliver(&self, entry: &Entry) -> impl Future<Output = Outcome> + Send;
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has arrived. The entry is removed.
+    /// The entry was delivered and is removed.
     Delivered,
-    /// It has not arrived, and may do so later.
+    /// The entry was not delivered, but a retry may succeed.
     Retry(Retry),
-    /// It will never arrive, for this reason. The entry is removed.
+    /// The entry can never be delivered, for this reason, and is removed.
     Discard(String),
 }
 
 impl Outcome {
-    /// It has not arrived, for this reason. The reason is logged and shown to operators.
+    /// The entry was not delivered, for this reason, which is logged and shown to operators.
     #[must_use]
     pub fn retry(reason: impl Into<String>) -> Self {
         Self::Retry(Retry { reason: reason.into(), at_least: Duration::ZERO, at_most: None })
     }
 }
 
-/// Why and when to try again.
+/// Why and when to retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
-    /// Why the attempt failed, without anything secret.
+    /// Why the attempt failed. It must not contain secrets.
     pub reason: String,
-    /// The receiver has asked to wait so long, as `Retry-After` does.
+    /// The least delay, if the receiver has asked for one, as with `Retry-After`.
     pub at_least: Duration,
-    /// The longest wait for this kind of failure, where it is another than that of the worker.
+    /// The longest delay for this kind of failure, if it differs from that of the worker.
     pub at_most: Option<Duration>,
 }
 
-/// How a worker goes about it.
+/// The settings of a worker.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// How many entries are being delivered at a time.
+    /// How many attempts run at the same time.
     pub concurrency: u32,
-    /// How long an attempt may take.
+    /// The timeout of an attempt.
     pub delivery_timeout: Duration,
-    /// How often the outbox is looked at when nothing wakes the worker: another replica may have
-    /// added an entry, or one is due again.
+    /// The polling interval if nothing wakes the worker. Polling finds entries that another replica has
+    /// added, or that are due for a retry.
     pub poll_interval: Duration,
-    /// How long to wait after an attempt that failed.
+    /// The backoff after a failed attempt.
     pub backoff: Backoff,
 }
 
-/// Delivers the entries of an outbox. Any number of replicas may run one.
+/// Delivers the entries of an outbox. Any number of replicas may run a worker.
 #[derive(Debug)]
 pub struct Worker<D> {
     outbox: Outbox,
     backlog: Backlog,
     settings: Settings,
     deliver: D,
-    /// Id and attempts of what is being delivered.
+    /// The id and the attempt number of each entry that is being delivered.
     held: Mutex<Vec<(Uuid, i64)>>,
 }
 
 impl<D: Deliver> Worker<D> {
-    /// A worker that counts its attempts in `backlog`.
+    /// Creates a worker that counts its attempts in `backlog`.
     pub fn new(outbox: Outbox, backlog: Backlog, settings: Settings, deliver: D) -> Self {
         Self { outbox, backlog, settings, deliver, held: Mutex::default() }
     }
 
-    /// Works for ever. It may be dropped at any time: what it has taken is due again when its lease
-    /// ends, or at once after [`Worker::release`].
+    /// Works forever. The future may be dropped at any time: the entries that it holds are due again
+    /// when their leases end, or at once after [`Worker::release`].
     pub async fn run(&self) {
-        // Leases are by the database's clock.
+        // The ping sets the clock, by which leases are taken.
         let _ = self.outbox.sql.ping().await;
         tokio::join!(self.work(), self.renew());
     }
 
-    /// Renews the leases of what is being delivered, for ever.
+    /// Renews the leases of running attempts, forever.
     async fn renew(&self) {
         loop {
             tokio::time::sleep(RENEW_INTERVAL).await;
             let held = self.held().clone();
             for (id, attempts) in held {
                 if self.outbox.renew(id, attempts, LEASE).await.is_err() {
-                    // The others would fail as well. It has been logged.
+                    // The other renewals would fail as well. The failure has been logged.
                     break;
                 }
             }
         }
     }
 
-    /// Takes what is due and has it delivered, for ever.
+    /// Takes due entries and delivers them, forever.
     async fn work(&self) {
         let slots = usize::try_from(self.settings.concurrency.max(1)).unwrap_or(usize::MAX);
         let mut under_way = FuturesUnordered::new();
@@ -121,8 +120,8 @@ impl<D: Deliver> Worker<D> {
             if pace.may_be_more && free > 0 {
                 pace.may_be_more = false;
                 let mut take = pin!(self.take(free));
-                // The attempts go on meanwhile: one that has begun to write and stands still would
-                // keep this from writing.
+                // Keep polling the running attempts: one that holds the write lock and is not polled
+                // would block this statement.
                 let taken = loop {
                     tokio::select! {
                         Some(attempt) = under_way.next(), if !under_way.is_empty() => {
@@ -146,13 +145,13 @@ impl<D: Deliver> Worker<D> {
         }
     }
 
-    /// Gives back what the worker held when [`Worker::run`] was dropped, so that nobody has to wait
-    /// for the end of a lease.
+    /// Releases the leases that the worker held when [`Worker::run`] was dropped, so that no other
+    /// worker has to wait for their end.
     pub async fn release(&self) {
         let held = std::mem::take(&mut *self.held());
         for (id, attempts) in held {
             if self.outbox.release(id, attempts).await.is_err() {
-                // Without the database the leases end by themselves.
+                // The database is unavailable, so the leases have to expire.
                 return;
             }
         }
@@ -160,7 +159,7 @@ impl<D: Deliver> Worker<D> {
 
     async fn take(&self, free: usize) -> Vec<Entry> {
         let limit = u32::try_from(free).unwrap_or(u32::MAX);
-        // A failure has been logged; the next look may do better.
+        // A failure has been logged, and the next poll will try again.
         let taken = self.outbox.take(LEASE, limit).await.unwrap_or_default();
         self.held().extend(taken.iter().map(|entry| (entry.id, entry.attempts)));
         taken
@@ -182,7 +181,7 @@ impl<D: Deliver> Worker<D> {
                     event = names.delivered,
                     entry = %id, request_id, trace_id, attempts, lag_ms, "delivered from the outbox"
                 );
-                // If this fails it is delivered once more.
+                // If this fails, the entry is delivered again.
                 let removed = self.outbox.discard(id).await.is_ok();
                 Attempt { has_failed: !removed, frees_another: removed && is_ordered }
             }
@@ -208,7 +207,7 @@ impl<D: Deliver> Worker<D> {
                     .ok()
                     .and_then(|delay| self.outbox.now().checked_add_signed(delay))
                     .unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC);
-                // If this fails it is due when the lease ends.
+                // If this fails, the entry is due when its lease ends.
                 let _ = self.outbox.postpone(&entry, due_at, &reason).await;
                 Attempt { has_failed: true, frees_another: false }
             }
@@ -222,11 +221,11 @@ impl<D: Deliver> Worker<D> {
     }
 }
 
-/// When to look for more.
+/// When to poll again.
 struct Pace {
     slots: usize,
-    /// How many attempts in a row have failed. Where all do, the receiver is probably away: the
-    /// entries are then tried one round at each interval, not as fast as they fail.
+    /// The number of failed attempts in a row. If all fail, the receiver is probably down. Then the
+    /// entries are tried once per interval, and not as fast as they fail.
     failed: usize,
     may_be_more: bool,
 }
@@ -241,6 +240,6 @@ impl Pace {
 
 struct Attempt {
     has_failed: bool,
-    /// Whether the next entry of its key is due now.
+    /// Whether the next entry with the same key has become due.
     frees_another: bool,
 }

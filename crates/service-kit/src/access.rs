@@ -1,5 +1,5 @@
-//! The access log: one line for each request, on both edges. It says who (`account`), from where
-//! (`network`) and, of a refusal, why (`code`).
+//! The access log: one line for each request, on both edges. It contains the account (`account`),
+//! the client's network (`network`) and, for a refused request, the reason (`code`).
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -22,7 +22,7 @@ tokio::task_local! {
     static NOTES: Notes;
 }
 
-/// What becomes known of a request while it is answered. Clones share it.
+/// What is learnt about a request while it is processed. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Notes(Arc<Mutex<Noted>>);
 
@@ -33,7 +33,7 @@ struct Noted {
 }
 
 impl Notes {
-    /// Answers a request whose notes these are.
+    /// Processes a request to which these notes belong.
     pub(crate) async fn during<T>(self, answer: impl Future<Output = T>) -> T {
         NOTES.scope(self, answer).await
     }
@@ -43,8 +43,8 @@ impl Notes {
     }
 }
 
-/// Notes for the access line whose request the present task answers: the account that it comes from
-/// or that it tries to log in to.
+/// Records the account that the present request comes from, or tries to log in to, for its access
+/// line.
 pub fn note_account(id: impl std::fmt::Display) {
     let _ = NOTES.try_with(|notes| {
         let mut noted = notes.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +52,7 @@ pub fn note_account(id: impl std::fmt::Display) {
     });
 }
 
-/// The account that was noted, for other lines of the same request.
+/// The recorded account, for other log lines of the same request.
 #[must_use]
 pub fn noted_account() -> Option<String> {
     let noted = NOTES
@@ -60,12 +60,12 @@ pub fn noted_account() -> Option<String> {
     noted.ok().flatten()
 }
 
-/// Notes the code of an error that a gRPC call is answered with.
+/// Records the error code of a gRPC response.
 pub(crate) fn note_code(code: &'static str) {
     let _ = NOTES.try_with(|notes| notes.code(code));
 }
 
-/// One request under way.
+/// A request in progress.
 #[derive(Debug)]
 pub(crate) struct Access {
     metrics: Metrics,
@@ -74,7 +74,7 @@ pub(crate) struct Access {
     method: &'static str,
     network: Network,
     notes: Notes,
-    /// Taken when the request has ended.
+    /// `None` once the request has ended.
     span: Option<RequestSpan>,
 }
 
@@ -83,12 +83,12 @@ pub(crate) struct Access {
 pub(crate) enum Ending {
     Http(StatusCode),
     Grpc(tonic::Code),
-    /// The client left before the answer.
+    /// The client disconnected before the response.
     Cancelled,
 }
 
 impl Ending {
-    /// By the names of OpenTelemetry's semantic conventions.
+    /// Names attributes by OpenTelemetry's semantic conventions.
     fn attributes(self, endpoint: &str) -> SpanEnd {
         let method = endpoint.trim_start_matches('/');
         match self {
@@ -129,12 +129,12 @@ impl Access {
         Self { metrics, started, endpoint, method, network, notes, span: Some(span) }
     }
 
-    /// What becomes known of the request.
+    /// What is learnt about the request.
     pub(crate) fn notes(&self) -> Notes {
         self.notes.clone()
     }
 
-    /// Writes the line and counts the request.
+    /// Writes the access line and counts the request.
     pub(crate) fn end(mut self, ending: Ending) {
         self.write(ending);
     }
@@ -162,7 +162,7 @@ impl Access {
         let is_refused = status >= 400 || grpc_status.is_some_and(|status| status != "OK");
         let (account, code) = (noted.account, noted.code.filter(|_| is_refused));
         let network = tracing::field::display(self.network);
-        // A level must be known to the macro, hence the branches.
+        // The macro needs a constant level, hence the branches.
         macro_rules! line {
             ($level:expr) => {
                 tracing::event!(
@@ -180,28 +180,28 @@ impl Access {
         }
     }
 
-    /// Names of methods that do not exist are the client's invention; the log's and the metrics'
-    /// must stay few.
+    /// Replaces the name of a method that does not exist. Clients can make up any number of such
+    /// names, but logs and metrics need a bounded number.
     pub(crate) fn unmatched(mut self) -> Self {
         UNMATCHED.clone_into(&mut self.endpoint);
         self
     }
 }
 
-/// What proxies log for a client that has left; no registered status says it.
+/// The status that proxies log if a client disconnects. No registered status means this.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// The method of all gRPC calls.
 pub(crate) const GRPC: &str = "GRPC";
 /// The endpoint of a request that no route matches.
 pub(crate) const UNMATCHED: &str = "unmatched";
 
-/// Whether an endpoint is one that machines ask every few seconds.
+/// Whether an endpoint is a probe, which is polled every few seconds.
 fn is_probe(endpoint: &str) -> bool {
     matches!(endpoint, "/livez" | "/readyz" | "/health" | "/metrics")
         || endpoint.starts_with("/grpc.health.v1.Health/")
 }
 
-/// Whether a status tells of a fault of the service.
+/// Whether a status means that the service failed.
 fn is_fault(status: tonic::Code) -> bool {
     use tonic::Code;
 
@@ -209,15 +209,15 @@ fn is_fault(status: tonic::Code) -> bool {
 }
 
 impl Drop for Access {
-    /// A client that leaves before the answer takes its request's future with it.
+    /// If a client disconnects before the response, the future of its request is dropped.
     fn drop(&mut self) {
         let is_grpc = self.method == GRPC;
         self.write(if is_grpc { Ending::Grpc(tonic::Code::Cancelled) } else { Ending::Cancelled });
     }
 }
 
-/// The span that puts `service`, `request_id` and `trace_id` on every log line of a request. Of the
-/// highest level, so that it is there whichever lines are logged.
+/// The span that adds `service`, `request_id` and `trace_id` to every log line of a request. It has
+/// the highest level, so that the filter never removes it.
 pub(crate) fn span(service: &'static str, context: &RequestContext) -> Span {
     tracing::error_span!(
         "request",

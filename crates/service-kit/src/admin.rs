@@ -1,5 +1,5 @@
-//! The listener for operators, `ADMIN_ADDR`: metrics and probes, on an address of their own, so that
-//! no public client can take their place.
+//! The listener for operators (`ADMIN_ADDR`), which serves metrics and probes. It has a separate
+//! address and separate limits, so that public clients cannot use up its connections.
 
 use std::net::SocketAddr;
 
@@ -7,11 +7,11 @@ use axum::Router;
 
 use crate::{edge::Edge, health::Health, metrics::Metrics, rest};
 
-/// Reads `ADMIN_ADDR`: an address, or nothing, or `off`, for no such listener.
+/// Parses `ADMIN_ADDR`: an address, or an empty text or `off` to disable the listener.
 ///
 /// # Errors
 ///
-/// Where it is something else.
+/// If it is something else.
 pub fn address(text: &str) -> Result<Option<SocketAddr>, String> {
     match text {
         "" | "off" => Ok(None),
@@ -19,8 +19,8 @@ pub fn address(text: &str) -> Result<Option<SocketAddr>, String> {
     }
 }
 
-/// `/metrics`, `/livez`, `/readyz` and `/health`. This listener speaks plaintext, and no page of
-/// another origin may read it.
+/// The routes `/metrics`, `/livez`, `/readyz` and `/health`. This listener uses plaintext and allows
+/// no cross-origin requests.
 pub(crate) fn router(shared: &Edge, metrics: &Metrics, health: &Health) -> Router {
     let edge = Edge { allowed_origins: Vec::new(), tls: false, ..shared.clone() };
     rest::with_answers(&edge, metrics.router().merge(health.routes()))

@@ -1,5 +1,5 @@
-//! The description of a service's REST edge: `GET /openapi.json`, and `GET /docs`, a page that shows
-//! it and tries its requests, to which `GET /` leads. Everything that the page loads is in the binary.
+//! The documentation of a service's REST edge: `GET /openapi.json`, and the page `GET /docs`, which shows
+//! it and can send requests. `GET /` redirects to the page. All its files are in the binary.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -14,8 +14,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::{code, error::ApiError};
 
-/// What the page may do: load its own files and send requests to its own service. Nothing inline,
-/// nothing evaluated, no frame around it. The style sheet has its icons in `data:` URLs.
+/// The page may load its own files and send requests to its own service. Inline code, evaluated code and
+/// frames are forbidden. The style sheet contains icons as `data:` URLs.
 const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -34,19 +34,18 @@ const UI: Asset =
     Asset::gzip(JAVASCRIPT, include_bytes!("../assets/swagger-ui/swagger-ui-bundle.js.gz"));
 const STYLE: Asset = Asset::gzip(CSS, include_bytes!("../assets/swagger-ui/swagger-ui.css.gz"));
 
-/// What the page has to know beside the document.
+/// The configuration of the page.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Where people get an access token for this service, if it issues none itself: the address of the
-    /// page of the service that does.
+    /// The page on which people can get an access token, if this service does not issue tokens itself.
     token_page: Option<String>,
 }
 
 impl Page {
-    /// The page of a service whose tokens are issued by `issuer`. By convention an issuer is the address
-    /// of the service (RFC 8414, section 2); one that is not has no page to lead to.
+    /// The configuration for tokens that are issued by `issuer`. By convention the issuer is the URL of
+    /// its service (RFC 8414, section 2); otherwise there is no page to link to.
     ///
-    /// The page only leads there. If it took passwords itself, a service that never sees one would ask for
+    /// The page only links there. It does not accept passwords itself, because this service must never see
     /// them.
     #[must_use]
     pub fn of_tokens_from(issuer: Option<&str>) -> Self {
@@ -61,7 +60,7 @@ impl Page {
     }
 }
 
-/// The routes of `openapi`, an OpenAPI document in JSON. They need no token.
+/// The routes for `openapi`, an OpenAPI document in JSON. They need no token.
 pub fn routes(openapi: &'static str, page_settings: Page) -> Router {
     let document = Asset::plain("application/json", openapi.as_bytes());
     Router::new()
@@ -87,7 +86,7 @@ async fn file(
     name: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Response {
-    // What cannot be decoded is no file either.
+    // A path that cannot be decoded is not the name of a file.
     let asset = match name.as_deref().map(String::as_str) {
         Ok("start.js") => START,
         Ok("access.js") => ACCESS,
@@ -106,7 +105,7 @@ async fn file(
     asset.answer(&headers)
 }
 
-/// A file in the binary.
+/// An embedded file.
 #[derive(Clone, Copy)]
 struct Asset {
     content_type: &'static str,
@@ -119,7 +118,7 @@ impl Asset {
         Self { content_type, gzip: false, bytes }
     }
 
-    /// A file that is kept, and always sent, compressed: every browser reads it.
+    /// A file that is stored and sent compressed, which every browser supports.
     const fn gzip(content_type: &'static str, bytes: &'static [u8]) -> Self {
         Self { content_type, gzip: true, bytes }
     }
@@ -135,7 +134,8 @@ impl Asset {
     }
 }
 
-/// What was asked for, or 304 to who has it. Caches ask each time, so that an update is seen at once.
+/// The content, or 304 if the client already has it. Caches must revalidate each time, so that updates are
+/// visible at once.
 fn answer(request: &HeaderMap, content_type: &'static str, bytes: Bytes) -> Response {
     let etag = etag(&bytes);
     let known = request
@@ -153,8 +153,8 @@ fn answer(request: &HeaderMap, content_type: &'static str, bytes: Bytes) -> Resp
     (caching, [(header::CONTENT_TYPE, content_type)], bytes).into_response()
 }
 
-/// Who could choose the bytes could choose the page, so a fast hash is good enough. It may change from one
-/// version of the compiler to the next, which costs one more download.
+/// A non-cryptographic hash is sufficient, because nobody can choose the bytes without choosing the whole
+/// page. It may differ between compiler versions, which only costs another download.
 fn etag(bytes: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! A request's body that tells whether it was read to its end.
+//! A request body that records whether it was read to its end.
 
 use std::{
     pin::Pin,
@@ -13,7 +13,7 @@ use axum::{body::Body, extract::Request};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-/// Tells whether a part of a body was left unread.
+/// Tells whether a part of the body was not read.
 pub(crate) struct Unread(Option<Arc<AtomicBool>>);
 
 impl Unread {
@@ -22,7 +22,7 @@ impl Unread {
     }
 }
 
-/// Watches the body of a request, if it has one.
+/// Wraps the body of a request, if it has one.
 pub(crate) fn watched(request: Request) -> (Request, Unread) {
     if http_body::Body::is_end_stream(request.body()) {
         return (request, Unread(None));

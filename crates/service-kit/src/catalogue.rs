@@ -1,7 +1,9 @@
-//! Errors as a catalogue: what a code is, and how those of the kit and of a service are put together.
+//! The catalogue of errors: the description of a code, and the combined codes of the kit and the
+//! services.
 //!
-//! Codes that any service may answer with are in [`crate::code`] and [`crate::field_code`]. Each service
-//! adds its own by the macros [`codes!`](crate::codes) and [`field_codes!`](crate::field_codes).
+//! The codes that every service may return are in [`crate::code`] and [`crate::field_code`]. Each
+//! service adds its own with the macros [`codes!`](crate::codes) and
+//! [`field_codes!`](crate::field_codes).
 
 use std::fmt::{self, Write as _};
 
@@ -9,11 +11,11 @@ use http::StatusCode;
 
 use crate::{code, field_code};
 
-/// The stable code of an error. A client may rely on [`Code::as_str`]; texts may change.
+/// The stable code of an error. Clients may rely on [`Code::as_str`]; texts may change.
 #[derive(Clone, Copy)]
 pub struct Code(&'static Entry);
 
-/// What the catalogue says of a code.
+/// The description of a code.
 #[derive(Debug)]
 pub struct Entry {
     /// The code as clients see it: in `code` on REST, and as the reason of `ErrorInfo` on gRPC.
@@ -22,7 +24,7 @@ pub struct Entry {
     pub http: StatusCode,
     /// The gRPC status code.
     pub grpc: tonic::Code,
-    /// A short summary that does not change from one occurrence to the next (RFC 9457, section 3.1.3).
+    /// A short summary that is the same for every occurrence (RFC 9457, section 3.1.3).
     pub title: &'static str,
     /// What the error means.
     pub meaning: &'static str,
@@ -88,8 +90,8 @@ impl fmt::Debug for Code {
     }
 }
 
-/// The code of a single fault of the input, as it stands in `errors` of a problem document and as a
-/// reason of `BadRequest`.
+/// The code of a single fault of the input. It is in `errors` of a problem document, and a reason in
+/// `BadRequest`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FieldCode {
     /// The code, stable and in snake_case.
@@ -120,7 +122,7 @@ macro_rules! codes {
     };
 }
 
-/// Defines codes of single faults as constants, and `FIELD_CODES` with all of them.
+/// Defines codes of field faults as constants, and `FIELD_CODES` with all of them.
 #[macro_export]
 macro_rules! field_codes {
     ($($name:ident = $code:literal, $rule:literal;)*) => {
@@ -138,14 +140,14 @@ macro_rules! field_codes {
 /// The codes that a service adds to those of the kit.
 #[derive(Debug, Clone, Copy)]
 pub struct Catalogue {
-    /// Of errors.
+    /// The codes of errors.
     pub codes: &'static [Code],
-    /// Of single faults of the input.
+    /// The codes of single faults of the input.
     pub field_codes: &'static [FieldCode],
 }
 
 impl Catalogue {
-    /// Nothing beside the codes of the kit.
+    /// No codes in addition to those of the kit.
     pub const NONE: Self = Self { codes: &[], field_codes: &[] };
 }
 
@@ -158,7 +160,7 @@ pub fn codes(services: &[Catalogue]) -> Vec<Code> {
     codes
 }
 
-/// Every code of single faults of the kit and of `services`.
+/// Every field code of the kit and of `services`.
 #[must_use]
 pub fn field_codes(services: &[Catalogue]) -> Vec<FieldCode> {
     let own = services.iter().flat_map(|service| service.field_codes);

@@ -1,5 +1,5 @@
-//! Which client a request comes from, for limits per network: the socket's peer, or what trusted
-//! proxies say of it.
+//! Determines the client of a request, for limits per network: the peer of the socket, or the address that
+//! trusted proxies report.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -14,8 +14,8 @@ use crate::listen::Peer;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The network of a client: one IPv4 address, or an IPv6 prefix of 64 bits, which is what one
-/// customer of a provider has to himself.
+/// The network of a client: one IPv4 address, or an IPv6 prefix of 64 bits, which providers usually assign to
+/// one customer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Network(IpAddr);
 
@@ -33,7 +33,7 @@ impl Network {
     }
 }
 
-/// The network that a request has come from, which both edges put into its extensions.
+/// The network of a request, which both edges store in its extensions.
 #[must_use]
 pub fn network(extensions: &Extensions) -> Network {
     let network = extensions.get::<Network>().copied();
@@ -46,21 +46,21 @@ impl std::fmt::Display for Network {
     }
 }
 
-/// The proxies whose word on the client's address counts (`TRUSTED_PROXIES`).
+/// The proxies that are trusted to report the client's address (`TRUSTED_PROXIES`).
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
-    /// When it was last noted that somebody else has sent such a field.
+    /// When a header from an untrusted peer was last logged.
     noted: Arc<Mutex<Option<Instant>>>,
 }
 
-/// How often a field from somebody who is not trusted is noted at most.
+/// The minimum interval between two log lines about untrusted headers.
 const NOTE_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl std::str::FromStr for TrustedProxies {
     type Err = String;
 
-    /// Reads networks in CIDR notation or single addresses, separated by commas.
+    /// Parses networks in CIDR notation or single addresses, separated by commas.
     fn from_str(text: &str) -> Result<Self, String> {
         text.split(',')
             .map(str::trim)
@@ -80,13 +80,15 @@ impl TrustedProxies {
         self.networks.iter().any(|network| network.contains(&address))
     }
 
-    /// The network of the client that sent a request. `X-Forwarded-For` and `Forwarded` (RFC 7239)
-    /// count only if the socket's peer is trusted, and then from the right up to the first address
-    /// that is not: what stands further left is the client's own word. Where both are given and
-    /// differ, one of them is made up, and the peer itself counts. So it does where the address that
-    /// counts cannot be read, or stands in a malformed field: an unfinished quoted string, `for` twice in
-    /// an element. A field that names no address, such as a `Forwarded` without `for`, says nothing, and
-    /// so contradicts nothing.
+    /// The network of the client that sent a request.
+    ///
+    /// `X-Forwarded-For` and `Forwarded` (RFC 7239) count only if the peer of the socket is trusted.
+    /// Addresses are then read from the right, up to the first one that is not a trusted proxy; anything
+    /// further left may have been made up by the client. The peer itself counts in these cases: both headers
+    /// are present and differ, so that one of them is forged; or the address that would count cannot be
+    /// parsed, or is in a malformed header (an unterminated quoted string, or a repeated `for` in one
+    /// element). A header without an address, such as a `Forwarded` without `for`, is ignored and so
+    /// contradicts nothing.
     #[must_use]
     pub fn client(&self, headers: &HeaderMap, extensions: &Extensions) -> Network {
         let peer = extensions
@@ -106,8 +108,8 @@ impl TrustedProxies {
         Network::of(client)
     }
 
-    /// A field that is not believed may be an attack, and may be a proxy that is missing from the
-    /// setting, behind which all clients are one. Once an hour it is noted.
+    /// Logs an ignored header once per hour. It may be an attack, or a proxy that is missing in the setting,
+    /// so that all its clients count as one.
     fn note_untrusted(&self, headers: &HeaderMap, peer: IpAddr) {
         let fields = [X_FORWARDED_FOR, FORWARDED];
         let Some(field) = fields.iter().find(|name| headers.contains_key(*name)) else {
@@ -126,40 +128,42 @@ impl TrustedProxies {
         }
     }
 
-    /// From the right, the first address that is no trusted proxy's. One that cannot be read ends
-    /// the search: nothing left of it can be believed. The outer `None`: there is no address at all.
+    /// The first address from the right that is not a trusted proxy. An address that cannot be parsed ends
+    /// the search, because anything left of it is unreliable. The outer `None` means that there is no
+    /// address.
     fn last_untrusted(&self, addresses: Vec<Option<IpAddr>>) -> Option<Option<IpAddr>> {
         let is_client = |address: &Option<IpAddr>| address.is_none_or(|one| !self.contains(one));
         (!addresses.is_empty()).then(|| addresses.into_iter().rev().find(is_client).flatten())
     }
 }
 
-/// The addresses in `X-Forwarded-For`, from left to right; `None` for one that cannot be read.
+/// The addresses in `X-Forwarded-For`, from left to right; `None` for one that cannot be parsed.
 fn addresses_of_list(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     lines(headers, &X_FORWARDED_FOR)
         .flat_map(|line| line.split(','))
         .map(str::trim)
-        // An empty element of a list is none (RFC 9110, section 5.6.1).
+        // Empty list elements are ignored (RFC 9110, section 5.6.1).
         .filter(|element| !element.is_empty())
         .map(address)
         .collect()
 }
 
-/// The addresses in `Forwarded`. Every parameter is optional (RFC 7239, section 4): an element
-/// without `for` says nothing of an address. One that is malformed is an address that cannot be read.
+/// The addresses in `Forwarded`. Every parameter is optional (RFC 7239, section 4): an element without `for`
+/// contains no address. A malformed element counts as an address that cannot be parsed.
 fn addresses_of_standard(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     lines(headers, &FORWARDED)
         .flat_map(|line| match outside_quotes(line, ',') {
             Some(elements) => elements.into_iter().filter_map(address_of_element).collect(),
-            // Where the quoted string begins that has no end may be the word of anybody.
+            // An unterminated quoted string may have been injected anywhere, so the whole header is
+            // unreliable.
             None => vec![None],
         })
         .collect()
 }
 
-/// The address that an element of `Forwarded` names, if it names one; `Some(None)` for one that cannot be
-/// read. A parameter must not occur twice in an element (RFC 7239, section 4): of two a reader that takes the
-/// first and one that takes the last would believe different clients.
+/// The address in an element of `Forwarded`, if it has one; `Some(None)` if it cannot be parsed. A repeated
+/// parameter is malformed (RFC 7239, section 4): readers that take the first and readers that take the last
+/// one would see different clients.
 fn address_of_element(element: &str) -> Option<Option<IpAddr>> {
     let pairs = outside_quotes(element, ';')?;
     let mut named = pairs.iter().filter_map(|pair| {
@@ -174,13 +178,13 @@ fn address_of_element(element: &str) -> Option<Option<IpAddr>> {
     Some(if second.is_some() { None } else { unquoted().and_then(address) })
 }
 
-/// All lines of a field. One that is not text is an address that cannot be read.
+/// All lines of a header. A line that is not text counts as an address that cannot be parsed.
 fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
     headers.get_all(name).into_iter().map(|line| line.to_str().unwrap_or("for=?"))
 }
 
-/// Splits a text, but not inside quoted strings (RFC 9110, section 5.6.4): whoever chooses the Host
-/// of a request may have chosen what stands in them. `None` where one of them has no end.
+/// Splits a text outside of quoted strings (RFC 9110, section 5.6.4), whose content a client may control, for
+/// example with its Host header. `None` if a quoted string is not terminated.
 fn outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let parts = text
@@ -197,7 +201,7 @@ fn outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
     (!is_quoted).then_some(parts)
 }
 
-/// An address, with or without a port, IPv6 with or without brackets.
+/// Parses an address, with or without a port, IPv6 with or without brackets.
 fn address(text: &str) -> Option<IpAddr> {
     text.parse()
         .ok()
@@ -256,7 +260,7 @@ mod tests {
             let fields = [("x-forwarded-for", silent), standard];
             assert_eq!(client("10.0.0.0/8", "10.0.0.1", &fields), "203.0.113.7", "{silent}");
         }
-        // The last one that says something counts, and one that hides its address is not silent.
+        // The last element with an address counts. An element with a hidden address counts as one.
         let of = |value| client("10.0.0.1", "10.0.0.1", &[("forwarded", value)]);
         assert_eq!(of("for=1.2.3.4, proto=https"), "1.2.3.4");
         assert_eq!(of("for=1.2.3.4, for=_hidden"), "10.0.0.1");
@@ -295,7 +299,7 @@ mod tests {
             };
             assert_eq!(with("9.9.9.9"), "10.0.0.1", "{malformed}");
         }
-        // Only what counts is judged: left of it stands the word of others.
+        // Only the element that counts must be valid. The client may have sent anything left of it.
         assert_eq!(of("for=9.9.9.9;for=8.8.8.8, for=1.2.3.4"), "1.2.3.4");
         let two = [("forwarded", "for=\"9.9.9.9"), ("forwarded", "for=1.2.3.4")];
         assert_eq!(client("10.0.0.1", "10.0.0.1", &two), "1.2.3.4");

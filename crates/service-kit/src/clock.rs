@@ -1,5 +1,5 @@
-//! The clock, passed to whoever needs the time, so that replicas with different clocks agree and
-//! tests need not sleep.
+//! The clock. It is injected wherever the time is needed, so that replicas agree on the time and tests need
+//! not sleep.
 
 use std::sync::{
     Arc,
@@ -8,20 +8,19 @@ use std::sync::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// The time of the machine, moved by an offset. A service on Postgres sets the offset to the
-/// difference between the database's clock and its own: replicas whose clocks differ then agree.
-/// Clones share the offset.
+/// The machine's clock plus an offset. A service on Postgres sets the offset to the difference between the
+/// database's clock and its own, so that all replicas agree. Clones share the offset.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
-    /// How far the clock that is followed is ahead, in microseconds.
+    /// How far the followed clock is ahead, in microseconds.
     offset: Arc<AtomicI64>,
-    /// How far a test has moved it, in microseconds.
+    /// How far a test has moved the clock, in microseconds.
     advanced: Arc<AtomicI64>,
 }
 
 impl Clock {
-    /// The present time in the precision that both database engines keep, microseconds: what is
-    /// stored is then exactly what was answered.
+    /// The present time in microseconds, the precision of both database engines, so that stored times equal
+    /// those in responses.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         let offset = self.offset.load(Relaxed).saturating_add(self.advanced.load(Relaxed));
@@ -29,26 +28,26 @@ impl Clock {
         DateTime::from_timestamp_micros(now).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    /// Follows another clock, which is `ahead` of the machine's.
+    /// Follows another clock, which is `ahead` of the machine's clock.
     pub fn set_offset(&self, ahead: TimeDelta) {
         self.offset.store(ahead.num_microseconds().unwrap_or_default(), Relaxed);
     }
 
-    /// Moves the clock, forwards or backwards, beside what it follows. For tests that would otherwise
-    /// have to wait.
+    /// Moves the clock forwards or backwards, in addition to the offset. For tests that would otherwise have
+    /// to wait.
     pub fn advance(&self, by: TimeDelta) {
         self.advanced.fetch_add(by.num_microseconds().unwrap_or(i64::MAX / 4), Relaxed);
     }
 
-    /// How far the clock that is followed is ahead of the machine's.
+    /// How far the followed clock is ahead of the machine's clock.
     #[must_use]
     pub fn offset(&self) -> TimeDelta {
         TimeDelta::microseconds(self.offset.load(Relaxed))
     }
 }
 
-/// What the machine's own clock says, in microseconds: for logs, traces and tests. What is stored or decided
-/// follows a [`Clock`].
+/// The time of the machine's clock, in microseconds, for logs, traces and tests. Everything that is stored
+/// or decided must use a [`Clock`].
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "everybody else reads the time here")]
 pub fn machine_time() -> DateTime<Utc> {

@@ -1,23 +1,23 @@
-//! What identifies a request across services and log lines: its id and its trace.
+//! The identity of a request across services and log lines: its id and its trace.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-/// The header field, and gRPC metadata key, of the request id.
+/// The header, and gRPC metadata key, of the request id.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The header field of the trace context (W3C Trace Context, section 3.2).
+/// The header of the trace context (W3C Trace Context, section 3.2).
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// What other vendors note beside it (W3C Trace Context, section 3.3).
+/// The header of other vendors' trace data (W3C Trace Context, section 3.3).
 pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The identity of one request. It is in the extensions of every request that an edge passes on.
+/// The identity of one request. It is in the extensions of every request that an edge processes.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
-    /// The caller's request id if it sent a good one, else a new UUID.
+    /// The request id of the caller if it is valid, else a new UUID.
     pub request_id: String,
     /// The trace's id: 32 lower-case hexadecimal digits.
     pub trace_id: String,
-    /// The span that calls to others are made from: the request's own where it has one, else the
+    /// The parent span of outgoing calls: the request's own span if there is one, else the
     /// caller's.
     pub(crate) span_id: u64,
     /// The flags of the trace, such as whether it is sampled.
@@ -27,8 +27,9 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// Reads the identity from a request's header fields. A request id that is not 1 to 128 of
-    /// `[A-Za-z0-9._:+/=-]`, or is given twice, is replaced; an invalid `traceparent` is ignored.
+    /// Reads the identity from the headers of a request. A request id is replaced if it is not 1 to
+    /// 128 characters of `[A-Za-z0-9._:+/=-]` or is sent twice. An invalid `traceparent` is
+    /// ignored.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let request_id = single(headers, &X_REQUEST_ID)
@@ -50,13 +51,13 @@ impl RequestContext {
         }
     }
 
-    /// The `traceparent` of calls that are made because of this request.
+    /// The `traceparent` of outgoing calls that this request causes.
     #[must_use]
     pub fn traceparent(&self) -> String {
         format!("00-{}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
     }
 
-    /// The request id as the value of a header field.
+    /// The request id as a header value.
     #[must_use]
     pub fn request_id_value(&self) -> HeaderValue {
         HeaderValue::from_str(&self.request_id).unwrap_or_else(|_| HeaderValue::from_static("-"))
@@ -77,7 +78,7 @@ fn is_request_id(id: &str) -> bool {
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:+/=-".contains(&b))
 }
 
-/// A valid `traceparent`.
+/// A parsed `traceparent`.
 pub(crate) struct Traceparent<'a> {
     pub(crate) trace_id: &'a str,
     pub(crate) parent: u64,
@@ -104,13 +105,14 @@ impl<'a> Traceparent<'a> {
             && nonzero(parent)
             && flags.len() == 2
             && hex(flags)
-            // Version 00 has exactly four parts; a later one may have more.
+            // Version 00 has exactly four parts; later versions may have more.
             && (version != "00" || parts.next().is_none());
         if !well_formed {
             return None;
         }
         let parent = u64::from_str_radix(parent, 16).ok()?;
-        // The only flag that is known (section 3.2.2.5.1); others must not be passed on.
+        // Keep only the flag that is defined (section 3.2.2.5.1); unknown flags must not be
+        // propagated.
         let flags = u8::from_str_radix(flags, 16).ok()? & 1;
         Some(Self { trace_id, parent, flags })
     }

@@ -1,4 +1,4 @@
-//! What both edges of a service share.
+//! What both edges of a service have in common.
 
 use http::{HeaderName, HeaderValue, Method, header};
 use tokio_util::sync::CancellationToken;
@@ -8,28 +8,28 @@ use crate::{client_address::TrustedProxies, metrics::Metrics, trace::Traces};
 
 const PREFLIGHT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// The identity of a service towards its edges.
+/// The context of a service's edges.
 #[derive(Debug, Clone)]
 pub struct Edge {
     /// The service's name in logs.
     pub service: &'static str,
-    /// Where requests are counted.
+    /// Counts requests.
     pub metrics: Metrics,
-    /// Where the spans of requests go.
+    /// Records the spans of requests.
     pub traces: Traces,
-    /// The proxies whose word on the client's address counts.
+    /// The proxies that are trusted to report the client's address.
     pub trusted_proxies: TrustedProxies,
     /// The origins whose pages may call the REST edge.
     pub allowed_origins: Vec<HeaderValue>,
-    /// Whether the edges speak TLS themselves.
+    /// Whether the edges use TLS themselves.
     pub tls: bool,
-    /// Cancelled when the service accepts no more and its streams end.
+    /// Cancelled when the service stops accepting connections and ends its streams.
     pub draining: CancellationToken,
 }
 
 impl Edge {
-    /// Lets pages of the allowed origins call (Fetch standard, CORS protocol). Tokens travel in the
-    /// Authorization field, so no credentials of the browser are allowed.
+    /// Allows cross-origin requests from the allowed origins (Fetch standard, CORS protocol).
+    /// Tokens are sent in the Authorization header, so browser credentials are not allowed.
     pub(crate) fn cors(&self) -> CorsLayer {
         let exposed = [
             header::ETAG,
@@ -58,11 +58,11 @@ impl Edge {
     }
 }
 
-/// Reads `CORS_ALLOWED_ORIGINS`: origins as a browser sends them (RFC 6454, section 6.2).
+/// Parses `CORS_ALLOWED_ORIGINS`: origins as browsers send them (RFC 6454, section 6.2).
 ///
 /// # Errors
 ///
-/// Where one is none.
+/// If one of them is not an origin.
 pub fn origins(text: &str) -> Result<Vec<HeaderValue>, String> {
     text.split(',')
         .map(str::trim)

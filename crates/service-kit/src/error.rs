@@ -1,4 +1,4 @@
-//! The error that every edge answers with: a code, a text, and what goes with it.
+//! The error response of both edges: a code, a text, and optional headers and faults.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -20,16 +20,16 @@ pub const ERROR_DOMAIN: &str = "latchkey";
 /// One fault of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where: a JSON pointer (RFC 6901) into the body, or `/name` for a query parameter.
+    /// The location: a JSON pointer (RFC 6901) into the body, or `/name` for a query parameter.
     pub pointer: String,
-    /// Which rule is broken.
+    /// The rule that is broken.
     pub code: FieldCode,
     /// The rule in words, without the value.
     pub detail: Cow<'static, str>,
 }
 
-/// An error as a client may see it. What is not meant for clients (causes, texts of the database)
-/// has been logged before and is not in here.
+/// An error that is safe to show to a client. Internal details (causes, database messages) were
+/// logged before and are not included.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     code: Code,
@@ -54,7 +54,7 @@ impl ApiError {
         }
     }
 
-    /// Input that breaks rules, with all its faults.
+    /// A validation error with all faults of the input.
     #[must_use]
     pub fn validation(faults: Vec<Fault>) -> Self {
         let mut error = Self::new(code::VALIDATION_FAILED, "the input breaks one or more rules");
@@ -62,21 +62,22 @@ impl ApiError {
         error
     }
 
-    /// Says when another try may succeed. Sent in whole seconds, rounded up, at least 1.
+    /// Says when a retry may succeed. Sent in whole seconds, rounded up, at least 1.
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(Duration::from_secs(whole_seconds(delay)));
         self
     }
 
-    /// The same code for a caller who is known and may not do this: 403, and 7 on gRPC.
+    /// Changes the status to 403 (7 on gRPC), for a caller who is authenticated but not allowed to
+    /// do this. The code stays.
     #[must_use]
     pub const fn forbidden(mut self) -> Self {
         self.is_forbidden = true;
         self
     }
 
-    /// Adds a header field to the REST answer and, as metadata, to the gRPC answer.
+    /// Adds a header to the REST response and, as metadata, to the gRPC response.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
@@ -102,13 +103,14 @@ impl ApiError {
     }
 }
 
-/// Rounds up to whole seconds, at least 1: what `Retry-After` can say (RFC 9110, section 10.2.3).
+/// Rounds up to whole seconds, at least 1, as `Retry-After` requires (RFC 9110, section 10.2.3).
 #[must_use]
 pub fn whole_seconds(delay: Duration) -> u64 {
     (delay.as_secs() + u64::from(delay.subsec_nanos() > 0)).max(1)
 }
 
-/// The body is left empty here: [`crate::rest`] writes it, since only there the request id is known.
+/// The body stays empty here. [`crate::rest`] writes it, because only that module knows the request
+/// id.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
@@ -140,7 +142,7 @@ impl From<ApiError> for tonic::Status {
                 .faults
                 .iter()
                 .map(|fault| {
-                    // The path of a field in proto notation, where REST has a JSON pointer.
+                    // gRPC uses the field's path in proto notation instead of a JSON pointer.
                     let field = fault.pointer.trim_start_matches('/').replace('/', ".");
                     FieldViolation {
                         reason: fault.code.code.to_owned(),

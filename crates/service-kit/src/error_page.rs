@@ -1,5 +1,5 @@
-//! `GET /errors`: the catalogue of errors for people, with an anchor for each code. `type` of a problem
-//! document points into it.
+//! `GET /errors`: the catalogue of errors as a page, with an anchor for each code. The `type` of a
+//! problem document links to it.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ use http::{HeaderValue, header};
 
 use crate::catalogue::{Catalogue, FieldCode, codes, field_codes, grpc_name};
 
-/// What the page may do: load its style sheet.
+/// The page may only load its style sheet.
 const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'",
@@ -30,7 +30,7 @@ const HEAD: &str = "<!doctype html>
 <h1>Errors</h1>
 ";
 
-/// The page of a service with these codes. Its style sheet is among the files of `/docs`.
+/// The page of a service with these codes. Its style sheet is served among the files of `/docs`.
 pub(crate) fn routes(own: Catalogue) -> Router {
     let html = Bytes::from(html(own));
     Router::new().route("/errors", get(move || async { page(html) }))
@@ -44,7 +44,7 @@ fn page(html: Bytes) -> Response {
     (headers, html).into_response()
 }
 
-/// Writing to a `String` cannot fail.
+/// Renders the page. Writing to a `String` cannot fail.
 fn html(own: Catalogue) -> String {
     let mut text = String::from(HEAD);
     let _ = writeln!(
@@ -80,7 +80,7 @@ fn html(own: Catalogue) -> String {
     text
 }
 
-/// A text of the catalogue in HTML: what is between backticks is code.
+/// Converts a text of the catalogue to HTML. Text between backticks is code.
 fn prose(text: &str) -> String {
     let mut html = String::new();
     for (number, part) in text.split('`').enumerate() {

@@ -1,5 +1,5 @@
-//! What every gRPC answer has in common: the request id, the deadline, the status of what tonic
-//! itself refuses, the access line, and streams that end when the service stops.
+//! What all gRPC responses have in common: the request id, the deadline, corrected statuses of
+//! tonic's own refusals, the access line, and streams that end when the service stops.
 
 mod admission;
 mod answer;
@@ -43,12 +43,12 @@ use crate::{
     trace::SpanStart,
 };
 
-/// The one call that lives as long as its client wants.
+/// The only call without a maximum duration: its client decides how long it lasts.
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_DETAILS: &str = "grpc-status-details-bin";
 
-/// Completes the gRPC routes of a service. Streams end with UNAVAILABLE when the service stops.
+/// Completes the gRPC routes of a service. Its streams end with UNAVAILABLE when the service stops.
 pub fn finish(shared: &Edge, routes: tonic::service::Routes) -> Router {
     routes
         .prepare()
@@ -60,7 +60,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
     let Edge { service, metrics, traces, trusted_proxies, draining, .. } = shared;
     let mut context = RequestContext::from_headers(request.headers());
     let path = request.uri().path().to_owned();
-    // Whether there is such a method is known at the end; until then the path may be anything.
+    // Whether the method exists is only known at the end. Until then the path may be anything.
     let trace = traces.begin(&mut context, request.headers(), || SpanStart {
         name: UNMATCHED.to_owned(),
         attributes: vec![KeyValue::new("rpc.system.name", "grpc")],
@@ -88,7 +88,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
             Err(error) => (refusal.or_else(|| Some(refuse(error))), None),
         };
         if let Some(response) = refusal {
-            // A request that is no call at all has no status of gRPC.
+            // A request that is not a gRPC call has no gRPC status.
             let status = status_of(response.headers()).unwrap_or(GrpcCode::Unimplemented);
             log(access, status);
             return with_request_id(response, &context);
@@ -116,7 +116,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
             log(access, status);
             return response;
         }
-        // The status comes after the messages: log it then.
+        // The status is in the trailers, after the messages, so it is logged then.
         let (parts, body) = response.into_parts();
         let body = AnswerBody {
             inner: body,
@@ -135,7 +135,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
     }
 }
 
-/// Nothing but the service itself would end streams when it stops.
+/// Whether the path is that of a stream. Only the service itself can end streams when it stops.
 fn is_streaming(path: &str) -> bool {
     path == WATCH || path.starts_with("/grpc.reflection.")
 }
@@ -163,16 +163,17 @@ fn refuse_status(status: Status) -> Response {
     status.into_http::<Body>().into_response()
 }
 
-/// Gives tonic's own refusals the status that the contract has for them. Ours carry details.
+/// Replaces the status of tonic's own refusals by the one that the API documents. Our own refusals
+/// are recognised by their details.
 fn correct(response: Response) -> Response {
     let headers = response.headers();
     if headers.contains_key(GRPC_DETAILS) {
         return response;
     }
     match status_of(headers) {
-        // A message over the limit.
+        // A message exceeds tonic's limit.
         Some(GrpcCode::OutOfRange) => refuse(messages::too_large()),
-        // A message that is not what its type says.
+        // A message does not match its type.
         Some(GrpcCode::Internal) => {
             refuse(ApiError::new(code::MALFORMED_REQUEST, "the message cannot be decoded"))
         }

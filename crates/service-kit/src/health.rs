@@ -1,4 +1,4 @@
-//! Health: one state, measured in the background, that the probes of both edges report.
+//! Health: a single state, which is measured in the background and reported by the probes of both edges.
 
 mod grpc;
 mod probes;
@@ -21,21 +21,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Metrics, Unit};
 
-/// How often everything is checked.
+/// The interval of the checks.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How often before the first success: a start should be noticed when it happens.
+/// The interval before the first success. It is short, so that the service is ready as soon as possible.
 const START_INTERVAL: Duration = Duration::from_millis(25);
 /// How long one check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(1500);
-/// After how many failures in a row something is said not to work. One failure may be a moment's
-/// load, and all replicas have such moments together. With the times above, what hangs is noticed
-/// within 7.5 seconds and what refuses within 3.
+/// After how many failures in a row a check counts as failed. A single failure may be a short load peak,
+/// which often affects all replicas at the same time. With the times above, a hanging dependency is noticed
+/// within 7.5 seconds, and a failing one within 3.
 const FAILURES: u32 = 3;
 
 type Note = Box<dyn Fn() -> Option<&'static str> + Send + Sync>;
 type Probe = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
-/// Something the service cannot work without.
+/// A check of something that the service cannot work without.
 pub struct Check {
     name: &'static str,
     probe: Probe,
@@ -43,7 +43,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// `probe` says whether it works at this moment. It may hang: it is given up after 1.5 s.
+    /// `probe` returns whether it works at present. It is aborted if it takes more than 1.5 s.
     pub fn new<F, P>(name: &'static str, probe: P) -> Self
     where
         P: Fn() -> F + Send + Sync + 'static,
@@ -52,7 +52,7 @@ impl Check {
         Self { name, probe: Box::new(move || Box::pin(probe())), note: None }
     }
 
-    /// `note` says what whoever looks should know although it works.
+    /// `note` returns a remark to report although the check passes.
     #[must_use]
     pub fn with_note(
         self,
@@ -74,7 +74,7 @@ impl fmt::Debug for Check {
 pub enum Status {
     /// It works.
     Ok,
-    /// It does not, or has not been checked yet, or the service is stopping.
+    /// It does not work, has not been checked yet, or the service is stopping.
     Unavailable,
 }
 
@@ -87,24 +87,24 @@ impl From<bool> for Status {
 /// The body of `/health` and `/readyz`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Whether the service can do its work.
+    /// Whether the service is ready.
     pub status: Status,
     /// The service's name.
     pub service: &'static str,
     /// The service's version.
     pub version: &'static str,
-    /// Each check by name.
+    /// The checks by name.
     pub checks: BTreeMap<&'static str, CheckReport>,
 }
 
-/// What is known of one check.
+/// The result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CheckReport {
-    /// Whether it works: the last result, or, after a success, what the last three say.
+    /// Whether it works: the last result or, if it worked before, the combination of the last three.
     pub status: Status,
-    /// How long it took the last time, in milliseconds.
+    /// The duration of the last check, in milliseconds.
     pub latency_ms: f64,
-    /// What is to be known although it works.
+    /// A remark, although the check passes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<&'static str>,
 }
@@ -130,8 +130,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Starts to check: often until everything works, then every second, and at once where something is
-    /// said not to work but a success is noted. From `shutdown` on the service is not ready.
+    /// Starts the checks: frequently until all pass, then every second, and immediately if a success is
+    /// recorded while a check counts as failed. After `shutdown` the service is not ready.
     #[must_use]
     pub fn start(
         service: &'static str,
@@ -154,7 +154,7 @@ impl Health {
                 shutdown.cancelled().await;
                 sender.send_modify(|results| {
                     results.report.status = Status::Unavailable;
-                    // Nothing more is to be waited for.
+                    // No further results will follow.
                     results.round = u64::MAX;
                 });
             };
@@ -163,45 +163,45 @@ impl Health {
                 () = draining => {}
                 () = check_forever(service, &checks, &sender, &noted) => {}
             }
-            // Keeps the last report readable until nobody is left to read it.
+            // Keep the last report readable for as long as there are readers.
             sender.closed().await;
         });
         Self { results, successes }
     }
 
-    /// The present state.
+    /// The current state.
     #[must_use]
     pub fn report(&self) -> Report {
         self.results.borrow().report.clone()
     }
 
-    /// The state for a probe. Where it is not ready, but something has succeeded since that was found, this
-    /// waits for the checks that follow: 1.5 s at most, and milliseconds where they pass.
+    /// The state for a probe. If the service is not ready but something has succeeded since, this waits for
+    /// the next checks: at most 1.5 s, and only milliseconds if they pass.
     pub async fn current(&self) -> Report {
         let mut results = self.results.clone();
         if !results.borrow().is_ok()
             && let Some(round) = self.successes.awaited_round()
         {
             let known = results.wait_for(|results| results.is_ok() || results.round >= round);
-            // What is known then counts, whatever has come of the wait.
+            // After the wait, or its timeout, the latest state counts.
             let _ = tokio::time::timeout(CHECK_TIMEOUT, known).await;
         }
         self.report()
     }
 
-    /// Whether the service can do its work.
+    /// Whether the service is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.results.borrow().is_ok()
     }
 
-    /// Waits until the service can do its work.
+    /// Waits until the service is ready.
     pub async fn ready(&self) {
-        // An error means that checking has ended, which it only does with the process.
+        // An error means that the checks have ended, which only happens at the end of the process.
         let _ = self.results.clone().wait_for(Results::is_ok).await;
     }
 
-    /// Shows the checks in `metrics`.
+    /// Publishes the checks in `metrics`.
     pub(crate) fn observe(&self, metrics: &Metrics) {
         let health = self.clone();
         metrics.gauge_by(
@@ -230,7 +230,7 @@ async fn check_forever(
         let (round, follows_success) = successes.begin_round();
         let all = futures_util::future::join_all(checks.iter().map(run));
         let was_ready = sender.borrow().is_ok();
-        // A check that hangs where something else has succeeded meanwhile is begun anew, once.
+        // If a check hangs but something else has succeeded in the meantime, the checks are restarted once.
         let results = tokio::select! {
             results = all => results,
             () = successes.wait(), if !was_ready && !follows_success => continue,
@@ -240,7 +240,7 @@ async fn check_forever(
             for ((name, result), failures) in results.into_iter().zip(&mut failures) {
                 *failures = if result.status == Status::Ok { 0 } else { *failures + 1 };
                 let before = report.checks.get(name).map(|check| check.status);
-                // What has worked is believed to work until it has failed several times in a row.
+                // A check that has worked counts as working until it has failed several times in a row.
                 let doubted = before == Some(Status::Ok) && *failures < FAILURES;
                 let status = if doubted { Status::Ok } else { result.status };
                 report.checks.insert(name, CheckReport { status, ..result });
@@ -347,7 +347,7 @@ mod tests {
         let round = Arc::new(AtomicU32::new(0));
         let rounds = Arc::clone(&round);
         let check = Check::new("database", move || {
-            // Of three checks one succeeds.
+            // One of three checks succeeds.
             let works = rounds.fetch_add(1, Ordering::Relaxed).is_multiple_of(3);
             async move { works }
         });
@@ -363,7 +363,8 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(60), looks).await.unwrap();
     }
 
-    /// Whether a check passes, and a health of it that said yes and says no since it does not.
+    /// Returns a switch for the result of a check, and a health state that was ready and is not any more,
+    /// because the check fails.
     async fn failed() -> (Arc<AtomicBool>, Successes, Health) {
         let works = Arc::new(AtomicBool::new(true));
         let probe = Arc::clone(&works);
@@ -389,7 +390,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_has_had_a_success_is_not_told_that_there_can_be_none() {
-        // At any moment between two rounds of checks and within one.
+        // Try times both between two rounds of checks and within one.
         for wait in (0..3000).step_by(50) {
             let (works, successes, health) = failed().await;
             tokio::time::sleep(Duration::from_millis(wait)).await;

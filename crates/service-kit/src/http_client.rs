@@ -1,5 +1,5 @@
-//! Calls over HTTP that a service makes itself: bounded in time and in size. A redirect is an answer like
-//! any other and is not followed, since it would move the trust in one host to another.
+//! An HTTP client with limits on time and size. Redirects are not followed, because that would extend the
+//! trust in one host to another.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -17,29 +17,30 @@ use thiserror::Error;
 
 use crate::tls::system_roots;
 
-/// How long a connection waits for another request. One that has waited for minutes may turn out dead.
+/// How long an idle connection is kept. After minutes it may be dead.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long the body of an answer may take that nobody looks at.
+/// The time limit for reading a body whose content is not used.
 const REST: Duration = Duration::from_millis(500);
 
-/// Why a call has no answer; for the log. No text has the URL, which may hold a secret.
+/// Why a call failed. The text is meant for the log and does not contain the URL, which may contain a
+/// secret.
 #[derive(Debug, Error)]
 pub enum CallError {
-    /// It took too long.
+    /// The timeout has passed.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
-    /// No connection could be made, or it was lost.
+    /// No connection could be opened, or it was lost.
     #[error("cannot connect: {0}")]
     Connect(String),
     /// The body ended early.
     #[error("the body of the answer cannot be read")]
     Body,
-    /// The body has more bytes than are read.
+    /// The body exceeds the size limit.
     #[error("the body of the answer is over {0} bytes")]
     TooLarge(usize),
 }
 
-/// A client for HTTP/1.1, with or without TLS. Clones share their connections.
+/// A client for HTTP/1.1, with or without TLS. Clones share its connections.
 #[derive(Clone)]
 pub struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -54,22 +55,22 @@ impl fmt::Debug for HttpClient {
 }
 
 impl HttpClient {
-    /// A client that trusts the authorities of the system. `timeout` is for everything: the name, the
-    /// connection, TLS and the whole body, of which `body_bytes` are read at most.
+    /// A client that trusts the authorities of the system. `timeout` is for the whole call: name
+    /// resolution, the connection, TLS and the body, of which at most `body_bytes` are read.
     ///
     /// # Errors
     ///
-    /// Where TLS cannot be set up.
+    /// If TLS cannot be set up.
     pub fn new(timeout: Duration, body_bytes: usize) -> Result<Self, rustls::Error> {
-        // A container without root certificates must be able to use plain HTTP.
+        // A container without root certificates must still be able to use plain HTTP.
         Self::trusting(system_roots(), timeout, body_bytes)
     }
 
-    /// A client that trusts `roots` alone; see [`HttpClient::new`].
+    /// A client that only trusts `roots`; see [`HttpClient::new`].
     ///
     /// # Errors
     ///
-    /// Where TLS cannot be set up.
+    /// If TLS cannot be set up.
     pub fn trusting(
         roots: RootCertStore,
         timeout: Duration,
@@ -91,29 +92,29 @@ impl HttpClient {
         Ok(Self { client, timeout, body_bytes })
     }
 
-    /// Sends a request and reads the whole answer, whatever its status.
+    /// Sends a request and reads the whole response, whatever its status.
     ///
     /// # Errors
     ///
-    /// Why there is none.
+    /// If there is no complete response.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, CallError> {
         tokio::time::timeout(self.timeout, self.exchange(request))
             .await
             .unwrap_or(Err(CallError::Timeout(self.timeout)))
     }
 
-    /// Sends a request whose answer is told by its head alone. The body, whatever it is, makes nothing of
-    /// that a failure.
+    /// Sends a request of which only the head of the response matters. The body is ignored and cannot make
+    /// the call fail.
     ///
     /// # Errors
     ///
-    /// Why there is no answer.
+    /// If there is no response.
     pub async fn send_for_head(&self, request: Request<Bytes>) -> Result<Parts, CallError> {
         let answer = tokio::time::timeout(self.timeout, self.begin(request));
         let (head, body) =
             answer.await.unwrap_or(Err(CallError::Timeout(self.timeout)))?.into_parts();
-        // A connection can be used again once the body has been read. One that is long or slow is not worth
-        // that.
+        // The connection can only be reused after the body has been read. A long or slow body is not worth
+        // it.
         let rest = Limited::new(body, self.body_bytes).collect();
         let _ = tokio::time::timeout(REST, rest).await;
         Ok(head)
@@ -121,7 +122,7 @@ impl HttpClient {
 
     async fn begin(&self, request: Request<Bytes>) -> Result<Response<Incoming>, CallError> {
         self.client.request(request.map(Full::new)).await.map_err(|error| {
-            // The outer error only says that connecting failed; the cause says why.
+            // The outer error only says that connecting failed; its source says why.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             CallError::Connect(cause.unwrap_or_else(|| error.to_string()))
         })
@@ -140,12 +141,11 @@ impl HttpClient {
     }
 }
 
-/// Reads the URL of a server that is called over the network: https, or http to this machine alone, where
-/// nobody is in between.
+/// Parses the URL of a server: https, or http only to this machine, where nobody can intercept it.
 ///
 /// # Errors
 ///
-/// What is wrong with it, without the URL, which may hold a secret.
+/// What is wrong with it. The URL is not quoted, because it may contain a secret.
 pub fn https_or_loopback(text: &str) -> Result<Uri, String> {
     let url: Uri = text.parse().map_err(|_| "is not an absolute URL".to_owned())?;
     let Some(authority) = url.authority().filter(|authority| !authority.host().is_empty()) else {

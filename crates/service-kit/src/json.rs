@@ -1,5 +1,5 @@
-//! JSON bodies, read strictly: one object in UTF-8 (RFC 8259) with no member twice (RFC 7493,
-//! section 2.3) and no NUL in a string; all faults of its members reported at once.
+//! Strict JSON bodies: a single object in UTF-8 (RFC 8259) without duplicate members (RFC 7493, section 2.3)
+//! and without NUL in strings. All faults of its members are reported at once.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -21,15 +21,15 @@ use crate::{
     field_code,
 };
 
-/// The largest body that is read, in bytes.
+/// The largest body that is accepted, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// How much of an oversize body is read and thrown away, so that the client, still sending, gets
-/// to see the answer instead of a reset connection.
+/// How much of an oversized body is read and discarded, so that the client, which is still sending, receives
+/// the response instead of a connection reset.
 const MAX_DISCARDED: usize = 8 * 1024 * 1024;
 
-/// Reads a request's body as a JSON object of one of the media types `accepted`.
+/// Reads a request body as a JSON object. Its media type must be one of `accepted`.
 ///
 /// # Errors
 ///
@@ -60,8 +60,8 @@ fn is_accepted(headers: &HeaderMap, accepted: &[&str]) -> bool {
     accepted.contains(&media_type.as_str()) && is_utf8 && is_plain
 }
 
-/// Whether a body is too large by its own word, and reading it would serve nobody: its sender waits
-/// for our word, or it is larger than we would throw away.
+/// Whether a body need not be read at all: its Content-Length is too large, and its sender waits for our
+/// response or would send more than we discard.
 fn is_refused_unread(headers: &HeaderMap) -> bool {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let most = if headers.contains_key(EXPECT) { MAX_BODY } else { MAX_DISCARDED };
@@ -80,7 +80,7 @@ async fn collect(mut body: axum::body::Body) -> Result<Bytes, ApiError> {
         let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
             Ok(Some(frame)) => frame,
             Ok(None) => break,
-            // Known to be too large, it need not come to its end to be told so.
+            // The body is already known to be too large, so it need not be complete.
             Err(_) if discarded > 0 => break,
             Err(_) => {
                 let text = "the body did not arrive in time";
@@ -107,8 +107,8 @@ async fn collect(mut body: axum::body::Body) -> Result<Bytes, ApiError> {
     Ok(kept.freeze())
 }
 
-/// The members of a body's object. Take each member that the endpoint knows, then call
-/// [`Fields::finish`], which adds a fault for each one left.
+/// The members of a body. Take each member that the endpoint knows, then call [`Fields::finish`], which adds
+/// a fault for each remaining one.
 #[derive(Debug)]
 pub struct Fields {
     members: Map<String, Value>,
@@ -119,7 +119,7 @@ impl Fields {
     ///
     /// # Errors
     ///
-    /// `malformed_json` where it is not exactly one JSON object.
+    /// `malformed_json` if it is not exactly one JSON object.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let malformed = |detail: Cow<'static, str>| ApiError::new(code::MALFORMED_JSON, detail);
         if std::str::from_utf8(body).is_err() {
@@ -144,7 +144,7 @@ impl Fields {
         }
     }
 
-    /// Takes a member that must be there and be a string.
+    /// Takes a required member, which must be a string.
     pub fn required_string(&mut self, name: &str, faults: &mut Vec<Fault>) -> Option<String> {
         match self.members.remove(name) {
             Some(Value::String(text)) => Some(text),
@@ -159,7 +159,7 @@ impl Fields {
         }
     }
 
-    /// Takes a member that may be there and then is a boolean.
+    /// Takes an optional member, which must be a boolean.
     pub fn optional_bool(&mut self, name: &str, faults: &mut Vec<Fault>) -> Option<bool> {
         match self.members.remove(name)? {
             Value::Bool(value) => Some(value),
@@ -170,12 +170,12 @@ impl Fields {
         }
     }
 
-    /// Takes a member, whatever it is.
+    /// Takes a member of any type.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name)
     }
 
-    /// Adds a fault for each member that nobody took.
+    /// Adds a fault for each member that was not taken.
     pub fn finish(self, faults: &mut Vec<Fault>) {
         for name in self.members.keys() {
             faults.push(fault(name, field_code::UNKNOWN_MEMBER, "is not a member of this object"));
@@ -186,12 +186,12 @@ impl Fields {
 /// A fault of the member `name` of the body.
 #[must_use]
 pub fn fault(name: &str, code: FieldCode, detail: impl Into<Cow<'static, str>>) -> Fault {
-    // RFC 6901, section 3.
+    // The escapes of JSON pointers (RFC 6901, section 3).
     let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
     Fault { pointer, code, detail: detail.into() }
 }
 
-/// Any JSON value, but with no member twice and no NUL in a string.
+/// A JSON value without duplicate members and without NUL in strings.
 struct Strict;
 
 impl<'de> DeserializeSeed<'de> for Strict {
@@ -203,7 +203,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
 }
 
 fn text<E: de::Error>(text: String) -> Result<String, E> {
-    // Postgres cannot store it, and no text of ours needs it.
+    // Postgres cannot store NUL, and no field needs it.
     if text.contains('\0') { Err(E::custom("NUL in a string")) } else { Ok(text) }
 }
 
@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    /// Without serde_json's feature `float_roundtrip` the last digit of this one is another when it is read.
+    /// Without serde_json's feature `float_roundtrip` the last digit of this number would change.
     #[test]
     fn a_number_is_read_as_it_is_written() {
         let body = b"{\"a\":1.681563223214655e54}";
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(fault("a/b~c", field_code::REQUIRED, "y").pointer, "/a~1b~0c");
     }
 
-    /// Values of every kind, with the characters that JSON and pointers escape.
+    /// Values of every type, including characters that need escapes in JSON and in pointers.
     fn value() -> impl Strategy<Value = Value> {
         let text = || "[a-c\"\\\\/~\u{1}\u{e9}\u{1f600}]{0,4}";
         let leaf = prop_oneof![
@@ -374,7 +374,7 @@ mod tests {
             prop_assert_eq!(escaped.replace("~1", "/").replace("~0", "~"), name);
         }
 
-        /// Nearly JSON: one byte of an object is another one.
+        /// Almost valid JSON: one byte of an object is changed.
         #[test]
         fn what_is_read_can_be_written_and_read_again(
             value in value(), place in any::<prop::sample::Index>(), byte in any::<u8>(),

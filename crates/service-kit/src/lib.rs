@@ -1,6 +1,6 @@
-//! What any service of ours needs and no service owns: settings, telemetry, the request's identity,
-//! errors for both edges, strict JSON, health, listeners, shutdown. It knows no message of `proto/`,
-//! no SQL and no domain type.
+//! What all services need and none owns: settings, telemetry, request identity, errors for both
+//! edges, strict JSON, health, listeners, shutdown. It does not depend on messages of `proto/`, SQL
+//! or domain types.
 
 pub mod access;
 pub mod admin;

@@ -1,4 +1,4 @@
-//! Listeners: one loop for both edges, with the limits that a public port needs.
+//! Listeners: the same accept loop for both edges, with the limits that a public port needs.
 
 mod answers;
 mod bodies;
@@ -31,59 +31,59 @@ use self::{
 };
 use crate::tls::ServerTls;
 
-/// How long the header section of a request may take; also how long an idle HTTP/1.1 connection is
-/// kept.
+/// The time limit for receiving the headers of a request. An idle HTTP/1.1 connection is kept for as
+/// long.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(28);
-/// How long connections are still accepted when the service stops: until none has come for the first
-/// time, for the second time at most.
+/// How long connections are still accepted when the service stops: until none has arrived for the
+/// first of these times, and for the second one at most.
 const QUIET: Duration = Duration::from_millis(100);
 const DRAIN: Duration = Duration::from_secs(1);
-/// How often an HTTP/2 peer that is silent is asked for a sign of life, and how long it has.
+/// The interval of HTTP/2 pings to a silent peer, and the time that it has to answer.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest header section, in bytes.
 const MAX_HEADERS: usize = 32 * 1024;
 const MAX_STREAMS: u32 = 256;
-/// How much of the bodies on one HTTP/2 connection may be on their way before anybody reads them, in
-/// bytes: as much as the largest body. RFC 9113 begins with this window too.
+/// The HTTP/2 receive window of a connection, in bytes: how much of request bodies may be sent
+/// before it is read. It is as much as the largest body, and also the initial value of RFC 9113.
 const RECEIVE_WINDOW: u32 = 65_535;
-/// How much of one answer waits inside the connection to be written, in bytes.
+/// How much of a response is buffered in the connection before it is written, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How long to wait before looking again for a slot, where every connection is busy.
+/// How long to wait before looking for a free slot again if all connections are busy.
 const SLOT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Which protocol a listener speaks.
+/// The protocol of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1 and, with prior knowledge, HTTP/2.
     Rest,
-    /// HTTP/2 alone.
+    /// Only HTTP/2.
     Grpc,
 }
 
-/// The address of the socket's other end. In the extensions of every request.
+/// The peer address of the socket. It is in the extensions of every request.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// How many connections a listener holds, and what they may use.
+/// The limits of a listener's connections.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The most at a time.
+    /// The most connections at a time.
     pub connections: usize,
-    /// The most of one client network.
+    /// The limit of connections per client network.
     pub network: NetworkLimit,
-    /// The memory that all of them share.
+    /// The memory budget that all connections share.
     pub memory: Arc<Memory>,
 }
 
 impl Limits {
-    /// Those of a public listener.
+    /// The limits of a public listener.
     #[must_use]
     pub fn public(network: NetworkLimit, memory: Arc<Memory>) -> Self {
         Self { connections: files::max_public_connections(), network, memory }
     }
 
-    /// Those of the listener for operators, which has places of its own.
+    /// The limits of the listener for operators, which has separate slots.
     #[must_use]
     pub fn admin() -> Self {
         Self {
@@ -94,7 +94,7 @@ impl Limits {
     }
 }
 
-/// A bound socket that does not accept yet.
+/// A bound socket that does not accept connections yet.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
@@ -105,31 +105,31 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `address`; port 0 takes a free one.
+    /// Binds `address`. Port 0 selects a free port.
     ///
     /// # Errors
     ///
-    /// Those of the operating system, such as an address in use.
+    /// The errors of the operating system, for example if the address is in use.
     pub async fn bind(address: SocketAddr, protocol: Protocol, limits: Limits) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let address = socket.local_addr()?;
         Ok(Self { socket, address, protocol, tls: None, limits })
     }
 
-    /// Speaks TLS, if there is any.
+    /// Enables TLS, if it is configured.
     #[must_use]
     pub fn with_tls(self, tls: Option<ServerTls>) -> Self {
         Self { tls, ..self }
     }
 
-    /// The address that was bound, with the real port.
+    /// The bound address with the actual port.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves `router` until `shutdown`; then accepts no more, lets accepted requests finish, and
-    /// returns.
+    /// Serves `router` until `shutdown`. Then it accepts no more connections, finishes accepted
+    /// requests, and returns.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) {
         let builder = self.builder();
         let slots = Slots::new(self.limits.connections, self.limits.network);
@@ -137,7 +137,7 @@ impl Listener {
         let tasks = TaskTracker::new();
         let closing = CancellationToken::new();
         let serve = |(stream, peer, slot, usage): Accepted| {
-            // Answers are small and wait for nobody; a failure here only costs latency.
+            // Responses are small and should be sent at once. A failure only costs latency.
             let _ = stream.set_nodelay(true);
             let connection = Connection {
                 builder: builder.clone(),
@@ -159,15 +159,16 @@ impl Listener {
         while let Some(accepted) = shutdown.run_until_cancelled(accept.next()).await {
             serve(accepted);
         }
-        // Who has got a connection is not to be sent away: what is sent may not be sent again by a
-        // proxy. So for a moment those still come in who do not know yet that we stop.
+        // Clients that have just connected must not be rejected, because a proxy may not be allowed
+        // to repeat their requests. So connections of clients that do not know of the stop yet are
+        // accepted for a moment.
         let end = Instant::now() + DRAIN;
         let patience = || end.min(Instant::now() + QUIET);
         while let Ok(accepted) = tokio::time::timeout_at(patience(), accept.next()).await {
             serve(accepted);
         }
         drop(accept);
-        // hyper would end those at once that have not said yet which version they speak.
+        // hyper would close connections at once on which the HTTP version is not known yet.
         tokio::time::sleep(QUIET).await;
         closing.cancel();
         tasks.close();
@@ -198,7 +199,7 @@ impl Listener {
     }
 }
 
-/// A connection, its other end, and its slot.
+/// A connection with its peer address, its slot and its usage.
 type Accepted = (TcpStream, SocketAddr, Slot, Arc<ConnectionUsage>);
 
 struct Acceptor {
@@ -208,8 +209,8 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// The next connection that there is a slot for. One that there is none for is closed, if its
-    /// network has too many; if all have, it waits in the kernel's queue.
+    /// The next connection that gets a slot. If there is no slot because its network has too many
+    /// connections, it is closed. If the whole listener is full, it waits in the kernel's queue.
     async fn next(&self) -> Accepted {
         loop {
             while !self.slots.has_room() {
@@ -224,8 +225,8 @@ impl Acceptor {
                     tracing::debug!(%peer, "refused: too many connections of one network");
                 }
                 Err(error) => {
-                    // Out of file descriptors, or a connection gone before it was accepted: both
-                    // pass.
+                    // Either there are no file descriptors left, or the connection was closed before
+                    // it was accepted. Both are temporary.
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }

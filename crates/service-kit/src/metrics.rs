@@ -1,11 +1,10 @@
-//! Metrics with OpenTelemetry's semantic names: for Prometheus to scrape and, where the `OTEL_*`
-//! variables ask for it, for a collector. Each service has a registry of its own, so that two of
-//! them in one process do not mix. Labels are routes, methods and statuses, never what a client made
-//! up: the number of series is bounded.
+//! Metrics with OpenTelemetry's semantic names, for Prometheus to scrape and, if the `OTEL_*`
+//! variables are set, for a collector. Each service has its own registry, so that two services in
+//! one process do not mix. Labels are routes, methods and statuses, and never text that a client
+//! controls, so the number of series is bounded.
 //!
-//! A metric is named as OpenTelemetry does, such as `http.server.request.duration`. Prometheus sees
-//! `http_server_request_duration_seconds`: its form has underscores, the unit and, for counters,
-//! `_total`.
+//! A metric is named as in OpenTelemetry, such as `http.server.request.duration`. Prometheus sees
+//! `http_server_request_duration_seconds`: with underscores, the unit and, for counters, `_total`.
 
 use std::{
     fmt,
@@ -32,7 +31,7 @@ use prometheus_client::{
 
 use crate::{clock::machine_time, otlp::Otlp};
 
-/// The boundaries that OpenTelemetry advises for the duration of requests, in seconds.
+/// The histogram boundaries that OpenTelemetry recommends for request durations, in seconds.
 const DURATIONS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
@@ -51,7 +50,7 @@ struct RpcLabels {
     rpc_response_status_code: &'static str,
 }
 
-/// One label and its value, of a closed list.
+/// A label with one of its fixed values.
 type Label = [(&'static str, &'static str); 1];
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -72,7 +71,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// How long something takes, by the value of one label.
+/// A histogram of durations, by the value of one label.
 #[derive(Debug, Clone)]
 pub struct Durations {
     label: &'static str,
@@ -81,7 +80,7 @@ pub struct Durations {
 }
 
 impl Durations {
-    /// Notes one.
+    /// Records one duration.
     pub fn observe(&self, value: &'static str, took: Duration) {
         let seconds = took.as_secs_f64();
         self.prometheus.get_or_create(&prometheus_label(self.label, value)).observe(seconds);
@@ -91,7 +90,7 @@ impl Durations {
     }
 }
 
-/// How often something happens, by the value of one label.
+/// A counter, by the value of one label.
 #[derive(Debug, Clone)]
 pub struct Counts {
     label: &'static str,
@@ -121,7 +120,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// As UCUM writes it, which OpenTelemetry uses.
+    /// The unit in UCUM notation, which OpenTelemetry uses.
     const fn ucum(self) -> &'static str {
         match self {
             Self::Count => "1",
@@ -140,7 +139,7 @@ impl Unit {
     }
 }
 
-/// Prometheus has no dots in names. The few labels there are live as long as the process.
+/// Prometheus allows no dots in names. The leaked names are few and live as long as the process.
 fn prometheus_label(label: &'static str, value: &'static str) -> Label {
     let name = match label {
         "db.system.name" => "db_system_name",
@@ -155,8 +154,8 @@ fn durations() -> Histogram {
 }
 
 impl Metrics {
-    /// The metrics that every service has: the duration of requests on both edges, which version
-    /// runs, and since when.
+    /// The metrics that every service has: request durations on both edges, the version, and the
+    /// start time.
     #[must_use]
     pub fn new(service: &'static str, version: &'static str, otlp: &Otlp) -> Self {
         let (registry, meter) = (Arc::new(Mutex::new(Registry::default())), otlp.meter());
@@ -188,8 +187,8 @@ impl Metrics {
         self.with(|registry| registry.register(unit.prometheus(name), help, metric));
     }
 
-    /// Adds durations that are told apart by `label`. Its `values` are there from the start: a rate
-    /// has to begin at zero.
+    /// Adds durations with the label `label`. All `values` exist from the start, because a rate
+    /// needs an initial zero.
     #[must_use]
     pub fn durations(
         &self,
@@ -206,7 +205,7 @@ impl Metrics {
         Durations { label, prometheus, otlp: otlp_durations(self.meter.as_ref(), name, help) }
     }
 
-    /// Adds counts that are told apart by `label`, whose `values` are there from the start.
+    /// Adds counters with the label `label`. All `values` exist from the start.
     #[must_use]
     pub fn counts(
         &self,
@@ -225,7 +224,7 @@ impl Metrics {
         Counts { label, prometheus, otlp }
     }
 
-    /// Adds a gauge whose value is asked for when the metrics are read; `None` leaves it out.
+    /// Adds a gauge. Its value is queried when the metrics are read; `None` omits it.
     pub fn gauge(
         &self,
         name: &'static str,
@@ -238,7 +237,7 @@ impl Metrics {
         });
     }
 
-    /// Adds a gauge with one value for each value of `label`, asked for when the metrics are read.
+    /// Adds a gauge with one value per value of `label`, queried when the metrics are read.
     pub fn gauge_by(
         &self,
         name: &'static str,
@@ -259,7 +258,7 @@ impl Metrics {
                     }
                 }
             });
-            // The meter keeps it; this is only a handle.
+            // The meter keeps the gauge; this is only a handle.
             let _ = gauge.build();
         }
         let gauge = AskedGauge {
@@ -271,7 +270,7 @@ impl Metrics {
         self.with(|registry| registry.register_collector(Box::new(gauge)));
     }
 
-    /// Adds a count that is kept elsewhere and asked for when the metrics are read.
+    /// Adds a counter that is stored elsewhere and queried when the metrics are read.
     pub fn counter(
         &self,
         name: &'static str,
@@ -281,7 +280,7 @@ impl Metrics {
         if let Some(meter) = &self.meter {
             let value = value.clone();
             let counter = meter.u64_observable_counter(name).with_description(help);
-            // The meter keeps it; this is only a handle.
+            // The meter keeps the counter; this is only a handle.
             let _ = counter.with_callback(move |observer| observer.observe(value(), &[])).build();
         }
         let counter =
@@ -332,7 +331,7 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = self.with(|registry| encode(&mut text, registry));
         text
     }
@@ -352,7 +351,7 @@ fn otlp_durations(
     Some(histogram.with_boundaries(DURATIONS.to_vec()).build())
 }
 
-/// Metrics that are sent nowhere, of commands and tests.
+/// Metrics without an exporter, for commands and tests.
 impl Default for Metrics {
     fn default() -> Self {
         Self::new("test", "1", &Otlp::default())
@@ -387,7 +386,7 @@ type Values = dyn Fn() -> Vec<(&'static str, f64)> + Send + Sync;
 struct AskedGauge {
     name: String,
     help: &'static str,
-    /// Empty for a gauge of one value.
+    /// Empty for a gauge with a single value.
     label: String,
     values: Arc<Values>,
 }

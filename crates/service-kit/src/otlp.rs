@@ -1,5 +1,5 @@
-//! Traces and metrics for an OpenTelemetry collector (OTLP), as the standard `OTEL_*` variables say.
-//! Without them nothing of this costs anything.
+//! Export of traces and metrics to an OpenTelemetry collector (OTLP), configured by the standard
+//! `OTEL_*` variables. Without them it costs nothing.
 
 mod exporters;
 mod variables;
@@ -22,34 +22,35 @@ use uuid::Uuid;
 
 use self::variables::{Signal, Variables};
 
-/// How long the last batches may take at the end of the process.
+/// The time limit for sending the last batches at the end of the process.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The export of one service's traces and metrics. Clones share it.
+/// The exporters of one service's traces and metrics. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Otlp {
     traces: Option<SdkTracerProvider>,
     metrics: Option<SdkMeterProvider>,
 }
 
-/// What is wrong with the variables. No text repeats a value: a URL or a header may hold a password.
+/// An error in the variables. No text quotes a value, because a URL or header may contain a
+/// password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OtlpError {
     /// A variable cannot be used.
     #[error("invalid settings:\n  {0}: {1}")]
     Variable(String, &'static str),
-    /// The exporter of a signal cannot be made.
+    /// The exporter of a signal cannot be created.
     #[error("the OTLP exporter of {0} cannot be made: see the OTEL_EXPORTER_OTLP_* variables")]
     Exporter(&'static str),
 }
 
 impl Otlp {
-    /// Starts what the environment asks for; nothing, where it asks for nothing. Must be called
-    /// inside the runtime.
+    /// Starts the exporters that the environment configures, if any. Must be called inside the
+    /// runtime.
     ///
     /// # Errors
     ///
-    /// Where a variable cannot be used, such as an endpoint that is no URL.
+    /// If a variable is invalid, for example an endpoint that is not a URL.
     pub fn start(service: &'static str, version: &'static str) -> Result<Self, OtlpError> {
         let variables = Variables::read()?;
         let resource = resource(service, version);
@@ -81,10 +82,11 @@ impl Otlp {
         self.metrics.as_ref().map(|provider| provider.meter("latchkey"))
     }
 
-    /// Sends what has not been sent yet, as far as the collector takes it in time.
+    /// Sends the remaining data, as far as the collector accepts it in time.
     pub(crate) async fn shut_down(self) {
-        // The providers block until their threads have finished, however long that takes. Threads of
-        // our own can be left behind at the end of the process; those of the runtime could not.
+        // The providers block until their threads have finished, which may take arbitrarily long.
+        // Separate threads can be abandoned at the end of the process; threads of the runtime
+        // cannot.
         let traces = detached(move || self.traces.map(|provider| provider.shutdown()));
         let metrics = detached(move || self.metrics.map(|provider| provider.shutdown()));
         let flushed = async { tokio::join!(traces, metrics) };
@@ -94,7 +96,7 @@ impl Otlp {
     }
 }
 
-/// Runs `work` on a thread that nobody has to wait for.
+/// Runs `work` on a thread that may be abandoned.
 async fn detached<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) {
     let (done, ended) = oneshot::channel();
     std::thread::spawn(move || {
@@ -103,15 +105,15 @@ async fn detached<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     let _ = ended.await;
 }
 
-/// What the telemetry is about. Each start is an instance of its own: two replicas must not be added
-/// up as if they were one.
+/// The resource attributes. Each start is an instance of its own, so that the data of two replicas
+/// is not merged.
 fn resource(service: &'static str, version: &'static str) -> Resource {
     let mut attributes = vec![KeyValue::new("service.version", version)];
     if !variables::names_an_instance() {
         attributes.push(KeyValue::new("service.instance.id", Uuid::new_v4().to_string()));
     }
     let builder = Resource::builder().with_attributes(attributes);
-    // The SDK reads the variable; without it, it would not know who this is.
+    // The SDK reads the variable itself. If it is not set, the name of the service is set here.
     if variables::names_a_service() {
         builder.build()
     } else {

@@ -1,13 +1,14 @@
-//! Page tokens: the place where the next page of a list begins, sealed so that a token that was changed,
-//! or is of another list, does not open. Whoever holds one can read the place, but cannot make one up.
+//! Page tokens: they encode where the next page of a list begins, with an authentication code, so that a
+//! modified token or one of another list is rejected. The content of a token is readable, but it cannot
+//! be forged.
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-/// 128 bits of the code are more than anybody can guess.
+/// The length of the authentication code: 128 bits cannot be guessed.
 const MAC_BYTES: usize = 16;
 
-/// The key that seals the page tokens of a service. All its replicas have the same one.
+/// The key that authenticates the page tokens of a service. All its replicas have the same one.
 #[derive(Debug)]
 pub struct PageKey(hmac::Key);
 
@@ -18,14 +19,15 @@ impl PageKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 
-    /// The token for `place` in the list that `list` names, filters included. Of two lists neither name
-    /// begins with the other, so that no token of one is a token of the other.
+    /// The token for `place` in the list with the name `list`, which must include the filters. No such
+    /// name may be the beginning of another one; otherwise a token of one list could be valid for
+    /// another.
     #[must_use]
     pub fn seal(&self, list: &[u8], place: &[u8]) -> String {
         URL_SAFE_NO_PAD.encode([place, &self.code(list, place)].concat())
     }
 
-    /// The place of a token; `None` where this key has not sealed it for this list.
+    /// The position that a token encodes; `None` if this key did not issue it for this list.
     #[must_use]
     pub fn open(&self, list: &[u8], token: &str) -> Option<Vec<u8>> {
         let mut place = URL_SAFE_NO_PAD.decode(token).ok()?;

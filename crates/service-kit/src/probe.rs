@@ -1,4 +1,5 @@
-//! `healthcheck`: asks a running service how it is, for containers without a shell.
+//! The `healthcheck` subcommand: queries the health of a running service, for containers without a
+//! shell.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +24,7 @@ use crate::{
 };
 
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// The most of an answer that is read, in bytes.
+/// The largest response that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// The `healthcheck` subcommand.
@@ -39,20 +40,20 @@ pub fn command() -> Command {
         )
 }
 
-/// Where `healthcheck` asks, by the settings that the service itself has.
+/// The settings from which `healthcheck` determines the address of the service.
 #[derive(Debug)]
 pub struct AddressSettings {
-    /// `ADMIN_ADDR`. It is asked where it is on.
+    /// `ADMIN_ADDR`, which is used if it is on.
     pub admin: &'static Setting,
-    /// `HTTP_ADDR`, asked where `ADMIN_ADDR` is off or any free port.
+    /// `HTTP_ADDR`, which is used if `ADMIN_ADDR` is off or its port is chosen by the system.
     pub http: &'static Setting,
 }
 
-/// Runs [`command`] with its `flags`: asks the service for `/readyz`, or `/livez`.
+/// Runs [`command`] with its `flags`: requests `/readyz` or `/livez` of the service.
 ///
 /// # Errors
 ///
-/// A text that says what fails, or what is wrong with the settings.
+/// If the service is not healthy, or if the settings are invalid. The text says why.
 pub async fn healthcheck(
     addresses: &AddressSettings,
     source: &mut Source,
@@ -62,7 +63,7 @@ pub async fn healthcheck(
     let http = source.value(addresses.http, address);
     source.finish().map_err(|error: SettingsError| error.to_string())?;
     let target = match admin.filter(|address| address.port() != 0) {
-        // This listener speaks plaintext.
+        // This listener uses plaintext.
         Some(admin) => Target { address: reachable(admin), tls: false },
         None => Target { address: reachable(http), tls: source.is_set(&TLS_CERT_FILE) },
     };
@@ -76,7 +77,7 @@ pub async fn healthcheck(
     target.check(path).await
 }
 
-/// One can listen on "any address" but not connect to it.
+/// A service can listen on "any address", but clients cannot connect to it.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -88,7 +89,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What is read of an answer.
+/// The part of a response that is read.
 #[derive(Debug, Default, Deserialize)]
 struct Answer {
     #[serde(default)]
@@ -101,7 +102,7 @@ struct Checked {
 }
 
 impl Answer {
-    /// Says what an answer that is no success tells.
+    /// Explains an error response.
     fn reason(&self, status: StatusCode) -> String {
         let failing = self.checks.iter().filter(|(_, check)| check.status != "ok");
         let failing: Vec<&str> = failing.map(|(name, _)| name.as_str()).collect();
@@ -155,7 +156,7 @@ impl Target {
             .body(Empty::<bytes::Bytes>::new())?;
         let (parts, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
-        // Whoever else listens there may answer anything.
+        // Another program may listen there and return anything.
         Ok((parts.status, serde_json::from_slice(&body).unwrap_or_default()))
     }
 }

@@ -1,5 +1,5 @@
-//! What every REST answer has in common: the request id, the problem document of each error, the
-//! security header fields, the access line, and no panic that reaches the connection.
+//! What all REST responses have in common: the request id, the problem document of errors, the security
+//! headers, the access line, and the handling of panics.
 
 use std::{collections::HashSet, panic::AssertUnwindSafe};
 
@@ -33,18 +33,19 @@ use crate::{
 };
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
-/// A year, for this host alone: others of its domain are not ours to decide for (RFC 6797).
+/// One year, without subdomains, because other hosts of the domain may not belong to this service (RFC
+/// 6797).
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Completes the router of a service: adds `GET /errors` with the codes of the kit and of `errors`, answers
-/// what no route matches, and wraps everything in what this module is for. Nothing may be added to the
-/// router afterwards.
+/// Completes the router of a service: adds `GET /errors` with the codes of the kit and of `errors`, handles
+/// unknown routes, and wraps everything in the layers of this module. Nothing may be added to the router
+/// afterwards.
 pub fn finish(shared: &Edge, errors: Catalogue, routes: Router) -> Router {
     with_answers(shared, routes.merge(single_parameters(error_page::routes(errors))))
 }
 
-/// Answers what no route matches, and wraps everything in what this module is for.
+/// Handles unknown routes, and wraps everything in the layers of this module.
 pub(crate) fn with_answers(shared: &Edge, routes: Router) -> Router {
     let mut routes = routes
         .fallback(|| async { ApiError::new(code::NOT_FOUND, "there is nothing at this path") });
@@ -56,7 +57,8 @@ pub(crate) fn with_answers(shared: &Edge, routes: Router) -> Router {
 
 async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> Response {
     let mut context = RequestContext::from_headers(request.headers());
-    // The route, never the raw path: a path can hold anything, and names must stay few.
+    // The route and not the raw path, because a path can be anything and the number of names must stay
+    // small.
     let endpoint = request
         .extensions()
         .get::<MatchedPath>()
@@ -83,8 +85,8 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         let refusal =
             Overloaded::refusal(request.extensions()).or_else(|| target::refusal(&request));
         let asks_for_methods = target::asks_for_methods(&request);
-        // Whoever sent two lengths could have hidden one of them from hyper, so nothing that follows
-        // is read (RFC 9112, section 6.1).
+        // If a request has both lengths, hyper may have ignored one of them, so nothing after it can be
+        // trusted (RFC 9112, section 6.1).
         let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let (request, unread) = body::watched(request);
         let mut response = match refusal {
@@ -93,7 +95,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
                 (StatusCode::NO_CONTENT, [(header::ALLOW, target::METHODS)]).into_response()
             }
             None => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
-                // The panic hook has logged the message and the place.
+                // The panic hook has already logged the message and the location.
                 ApiError::new(code::INTERNAL, "the service failed").into_response()
             }),
         };
@@ -103,8 +105,8 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
             response = problem(response, &context, &access.notes());
         }
         if is_http1 && (is_chunked || unread.is_left() || shared.draining.is_cancelled()) {
-            // The connection closes after this answer, because of what was not read or because the
-            // service stops; a client that does not know would send its next request into it.
+            // The connection is closed after this response, because the body was not read or the service
+            // stops. Without this header, the client might send its next request on it.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let headers = response.headers_mut();
@@ -137,7 +139,7 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Refuses requests in which a query parameter is given twice.
+/// Refuses requests with a repeated query parameter.
 pub fn single_parameters(routes: Router) -> Router {
     routes.layer(axum::middleware::from_fn(async |request: Request, next: Next| {
         match repeated_parameter(request.uri()) {
@@ -147,7 +149,7 @@ pub fn single_parameters(routes: Router) -> Router {
     }))
 }
 
-/// Refuses requests in which a query parameter is given twice, or is none that `known` has for the path.
+/// Refuses requests with a repeated query parameter, or with one that `known` does not list for the path.
 pub fn known_parameters(
     routes: Router,
     known: fn(path: &str) -> &'static [&'static str],
@@ -175,8 +177,8 @@ fn unknown_parameters(uri: &Uri, known: &[&str]) -> Option<ApiError> {
     (!faults.is_empty()).then(|| ApiError::validation(faults))
 }
 
-/// The refusal of a URI in which a query parameter is given twice. Which of the two counts is a
-/// matter of taste, and so of attacks.
+/// The error for a URI with a repeated query parameter. Programs differ in which one they use, which
+/// attackers can exploit.
 #[must_use]
 pub fn repeated_parameter(uri: &Uri) -> Option<ApiError> {
     let mut seen = HashSet::new();
@@ -205,8 +207,8 @@ struct ProblemFault<'a> {
     detail: &'a str,
 }
 
-/// Writes the body of an error. The framework's own rejections come without an [`ApiError`]: their
-/// status says which it is, and their text, made for programmers, is dropped.
+/// Writes the body of an error. Rejections by the framework have no [`ApiError`]: their status determines
+/// the code, and their text, which is meant for programmers, is dropped.
 pub(crate) fn problem(response: Response, context: &RequestContext, notes: &Notes) -> Response {
     let (mut parts, _) = response.into_parts();
     let error = parts.extensions.remove::<ApiError>().unwrap_or_else(|| of_framework(parts.status));
@@ -218,7 +220,7 @@ pub(crate) fn problem(response: Response, context: &RequestContext, notes: &Note
     Response::from_parts(parts, Body::from(body))
 }
 
-/// The document for a refusal of the framework that has no answer yet.
+/// The problem document for a rejection by the framework that has no response yet.
 pub(crate) fn problem_of_framework(status: StatusCode, context: &RequestContext) -> Vec<u8> {
     document(&of_framework(status), status, context)
 }
@@ -267,7 +269,7 @@ fn of_framework(status: StatusCode) -> ApiError {
     }
 }
 
-/// The header field that keeps personal data out of caches (RFC 9111, section 5.2.2.5).
+/// The header that keeps personal data out of caches (RFC 9111, section 5.2.2.5).
 #[must_use]
 pub fn no_store() -> [(HeaderName, HeaderValue); 1] {
     [(header::CACHE_CONTROL, NO_STORE)]

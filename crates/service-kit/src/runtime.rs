@@ -81,8 +81,9 @@ fn connections(text: &str) -> Result<usize, String> {
     Ok(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
-/// Ends a process: on failure with the reason on stderr and status 1, 3 for [`Incomplete`], or 4 for
-/// [`Missing`]. It waits a moment for the log to be written, but for nobody who does not read.
+/// Ends a process. On failure, prints the reason to stderr and exits with status 1, or 3 for
+/// [`Incomplete`], or 4 for [`Missing`]. Waits a moment until the log is written, but not for a reader
+/// that has stopped reading.
 pub fn exit(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
     telemetry::flush();
     match result {
@@ -102,17 +103,17 @@ pub fn exit(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
     }
 }
 
-/// What a command was to work on does not exist.
+/// The object of a command does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Missing(pub String);
 
-/// A command has done what it could, but not all that was asked for: some of it, or all, was refused.
+/// A command was carried out only partly, or everything was refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Incomplete(pub String);
 
-/// The same failure in other words, with the same exit status.
+/// Changes the text of a failure and keeps its exit status.
 #[must_use]
 pub fn reworded(
     error: &(dyn std::error::Error + 'static),

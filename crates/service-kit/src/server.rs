@@ -1,4 +1,5 @@
-//! A service's server: its listeners with both edges, health and metrics, from binding to the end.
+//! The server of a service: its listeners with both edges, health and metrics, from binding to the
+//! end.
 
 mod listeners;
 
@@ -24,32 +25,32 @@ use crate::{
     trace::Traces,
 };
 
-/// What makes a server.
+/// The configuration of a server.
 #[derive(Debug)]
 pub struct Plan<'a> {
     /// The service's name in logs and probes.
     pub service: &'static str,
     /// The service's version.
     pub version: &'static str,
-    /// Where it listens.
+    /// The addresses of its listeners.
     pub addresses: Addresses,
-    /// What every service has.
+    /// The settings that all services have in common.
     pub runtime: &'a RuntimeSettings,
-    /// Where requests are counted.
+    /// Counts requests.
     pub metrics: Metrics,
-    /// Where traces and metrics are sent.
+    /// The exporters of traces and metrics.
     pub otlp: Otlp,
-    /// What it cannot work without.
+    /// The readiness checks.
     pub checks: Vec<Check>,
-    /// Where it is noted that something succeeds which needs what is checked.
+    /// The record of successful operations, for readiness.
     pub successes: Successes,
-    /// The names of its gRPC services, for health.
+    /// The names of its gRPC services, for the health service.
     pub grpc_services: &'static [&'static str],
     /// Their descriptors, for reflection.
     pub descriptors: &'static [u8],
 }
 
-/// A server, listening but not accepting yet.
+/// A server. It is bound to its addresses but does not accept connections yet.
 #[derive(Debug)]
 pub struct Server {
     listeners: Listeners,
@@ -60,12 +61,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the listeners and puts the edges together: `rest` makes the routes of one, `grpc` adds
-    /// the services of the other, beside health and reflection.
+    /// Binds the listeners and builds the edges: `rest` returns the routes of the REST edge; `grpc`
+    /// adds the services of the gRPC edge, in addition to health and reflection.
     ///
     /// # Errors
     ///
-    /// A text with the address that cannot be bound.
+    /// If an address cannot be bound. The text contains the address.
     pub async fn bind(
         plan: Plan<'_>,
         rest: impl FnOnce(&Edge, &Health) -> Router,
@@ -137,13 +138,13 @@ impl Server {
         &self.health
     }
 
-    /// Serves until the shutdown that was given to [`Server::bind`], and a little longer for what
-    /// was accepted before. `background` works meanwhile; if it ends, that ends the server too.
-    /// `close` is the last that is done. All of it together ends within `SHUTDOWN_GRACE`.
+    /// Serves until the shutdown that was given to [`Server::bind`], and then finishes the requests
+    /// that were already accepted. `background` runs at the same time; if it ends, the server ends
+    /// too. `close` runs last. Everything ends within `SHUTDOWN_GRACE`.
     ///
     /// # Errors
     ///
-    /// What `background` returned.
+    /// The error that `background` returned.
     pub async fn run<E>(
         self,
         background: impl Future<Output = E>,
@@ -155,7 +156,7 @@ impl Server {
         let ended = tokio::select! {
             () = &mut serving => Ok(()),
             error = background => {
-                // Requests under way get their answer; the process then ends with the reason.
+                // Requests in progress are finished; then the process ends with the error.
                 stop.at_once();
                 serving.await;
                 Err(error)

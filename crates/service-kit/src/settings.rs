@@ -1,9 +1,9 @@
-//! Settings: each is a flag, an environment variable and a line of `.env`, in this order; a secret
-//! can also be in a file. All faults are reported at once, by the variable's name and never with a
-//! secret's value.
+//! Settings. A value comes from a flag, an environment variable or a line of `.env`, in this order
+//! of precedence; a secret may also come from a file. All faults are reported at once, with the
+//! name of the variable and never with the value of a secret.
 //!
 //! A setting is declared once, in a group, with [`settings!`](crate::settings!): its variable, its
-//! default, how it is read, and the sentence that `--help` and the reference show.
+//! default, how it is parsed, and the sentence that `--help` and the reference show.
 
 mod declare;
 mod dotenv;

@@ -1,5 +1,5 @@
-//! Stopping: a first signal drains, a second one ends the process at once, and so does the end of
-//! the grace, whatever hangs.
+//! Shutdown: the first signal starts to drain. A second signal, or the end of the grace period, ends
+//! the process at once, even if something hangs.
 
 use std::{
     io,
@@ -16,20 +16,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry;
 
-/// The part of the grace that is kept for closing, where the grace is long enough: the last
-/// telemetry is sent and the connections to the database end.
+/// The part of the grace period that is reserved for closing, if it is long enough: sending the last
+/// telemetry and closing the database connections.
 const CLOSING: Duration = Duration::from_secs(2);
-/// How long before the end of the grace the process ends, so that it is gone when the grace is over.
+/// How long before the end of the grace period the process exits, so that it has ended in time.
 const MARGIN: Duration = Duration::from_millis(50);
 
 /// Returns a token that the first SIGTERM or SIGINT cancels. A second signal ends the process with
-/// status 130, whatever is still under way; the end of `grace` ends it with status 0.
+/// status 130, even if work is in progress. The end of `grace` ends it with status 0.
 ///
-/// Signals have a thread of their own: they count even if everything else is stuck.
+/// A separate thread handles signals, so that they work even if everything else hangs.
 ///
 /// # Errors
 ///
-/// Where the operating system does not let us handle signals.
+/// If the operating system does not allow handling signals.
 pub fn on_signal(grace: Duration) -> io::Result<CancellationToken> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut terminate, mut interrupt) = {
@@ -67,7 +67,7 @@ pub fn on_signal(grace: Duration) -> io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// How long the stages of a stop take, each counted from the signal.
+/// The durations of the stages of a stop, each counted from the signal.
 #[derive(Debug, Clone, Copy)]
 pub struct StopTimes {
     /// How long new connections are still served: `SHUTDOWN_DELAY`.
@@ -77,18 +77,18 @@ pub struct StopTimes {
 }
 
 impl StopTimes {
-    /// When requests that still run are cut off.
+    /// When running requests are aborted.
     fn cut_off(self) -> Duration {
         let closing = self.grace.saturating_sub(self.delay) / 4;
         self.grace.saturating_sub(closing.min(CLOSING))
     }
 }
 
-/// The stop of one service.
+/// The shutdown of one service.
 #[derive(Debug, Clone)]
 pub(crate) struct Stop {
     times: StopTimes,
-    /// Cancelled by the signal: the service is not ready from then on.
+    /// Cancelled by the signal. From then on the service is not ready.
     signal: CancellationToken,
     /// Cancelled when no more connections are accepted and streams end.
     draining: CancellationToken,
@@ -96,7 +96,7 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Follows `signal`.
+    /// Starts the stages of the shutdown when `signal` is cancelled.
     pub(crate) fn follow(signal: CancellationToken, times: StopTimes) -> Self {
         let (draining, began) = (CancellationToken::new(), Arc::default());
         let stop = Self { times, signal, draining, began };
@@ -114,7 +114,7 @@ impl Stop {
         &self.draining
     }
 
-    /// Stops without a signal and without the delay: the service cannot go on.
+    /// Stops without a signal and without the delay, because the service cannot continue.
     pub(crate) fn at_once(&self) {
         self.signal.cancel();
         self.draining.cancel();
@@ -124,7 +124,7 @@ impl Stop {
         *self.began.get_or_init(Instant::now)
     }
 
-    /// Waits for `work` to end, after the signal until requests are cut off at most.
+    /// Waits for `work` to end, but after the signal only until requests are aborted.
     pub(crate) async fn bound(&self, work: impl Future<Output = ()>) {
         let cut_off = async {
             self.signal.cancelled().await;
@@ -139,10 +139,10 @@ impl Stop {
         }
     }
 
-    /// Waits for `work`, the last of the process, until the grace is over at most.
+    /// Waits for `work`, the last of the process, but at most until the grace period is over.
     pub(crate) async fn close(&self, work: impl Future<Output = ()>) {
         let end = self.began() + self.times.grace.saturating_sub(MARGIN * 2);
-        // What has not been closed by then ends with the process.
+        // What is still open then is closed by the end of the process.
         let _ = tokio::time::timeout_at(end, work).await;
     }
 }

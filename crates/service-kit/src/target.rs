@@ -1,5 +1,5 @@
-//! What HTTP demands of a request's target and framing, and hyper does not look at (RFC 9110, RFC 9112,
-//! RFC 9113).
+//! Rules of HTTP for the target and the framing of requests that hyper does not check (RFC 9110, RFC
+//! 9112, RFC 9113).
 
 use std::net::Ipv6Addr;
 
@@ -8,11 +8,11 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 use crate::{code, error::ApiError};
 
-/// The methods that any path of a service may have.
+/// The methods that exist on any path of a service.
 pub(crate) const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
-/// The refusal of a request that breaks a rule.
+/// The error for a request that breaks a rule.
 pub(crate) fn refusal(request: &Request) -> Option<ApiError> {
     let (uri, headers) = (request.uri(), request.headers());
     bad_framing(headers)
@@ -25,13 +25,13 @@ fn malformed(detail: &'static str) -> ApiError {
     ApiError::new(code::MALFORMED_REQUEST, detail)
 }
 
-/// Whether the whole server is asked for its methods (RFC 9112, section 3.2.4).
+/// Whether the request is `OPTIONS *` (RFC 9112, section 3.2.4).
 pub(crate) fn asks_for_methods(request: &Request) -> bool {
     request.method() == Method::OPTIONS && request.uri().path() == "*"
 }
 
-/// No other transfer coding than chunked is known (RFC 9112, section 6.1), and whoever gives two
-/// lengths may mean to smuggle a request past somebody (section 6.3).
+/// Only the transfer coding chunked is supported (RFC 9112, section 6.1). A request with two lengths
+/// may be a request smuggling attack (section 6.3).
 fn bad_framing(headers: &HeaderMap) -> Option<ApiError> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter().peekable();
     codings.peek()?;
@@ -100,8 +100,8 @@ fn bad_characters(uri: &Uri) -> Option<ApiError> {
         .then(|| malformed("the target has a character that must be percent-encoded"))
 }
 
-/// Whether this is `uri-host [ ":" port ]` (RFC 9110, section 7.2), with a host that is not empty and
-/// without the user name that `http` URIs must not have (section 4.2.4).
+/// Whether this is `uri-host [ ":" port ]` (RFC 9110, section 7.2), with a non-empty host and without a
+/// user name, which `http` URIs must not have (section 4.2.4).
 fn is_host(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else {
         return false;
@@ -122,13 +122,13 @@ fn is_host(text: &[u8]) -> bool {
     is_sound && port.is_none_or(is_port)
 }
 
-/// An empty port is the default one.
+/// An empty port means the default port.
 fn is_port(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
         && (text.is_empty() || text.parse::<u16>().is_ok())
 }
 
-/// A `reg-name` (RFC 3986, section 3.2.2) that is not empty.
+/// A non-empty `reg-name` (RFC 3986, section 3.2.2).
 fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     !bytes.is_empty() && bytes.iter().enumerate().all(|(at, byte)| match byte {

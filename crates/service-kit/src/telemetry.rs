@@ -1,4 +1,4 @@
-//! Logs: one JSON object a line on stdout, or lines for people on a terminal.
+//! Logs: JSON objects, one per line, on stdout, or readable lines on a terminal.
 
 mod json_lines;
 mod pretty;
@@ -20,10 +20,10 @@ use tracing_subscriber::{
 use self::queue::Queue;
 use crate::runtime::LogSettings;
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// Lines for people.
     Pretty,
@@ -42,19 +42,19 @@ impl std::str::FromStr for LogFormat {
 }
 
 impl LogFormat {
-    /// Lines for people on a terminal, JSON elsewhere.
+    /// `Pretty` if stdout is a terminal, else `Json`.
     #[must_use]
     pub fn of_stdout() -> Self {
         if io::stdout().is_terminal() { Self::Pretty } else { Self::Json }
     }
 }
 
-/// Where log lines go.
+/// The destination of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogOutput {
     /// For a service.
     Stdout,
-    /// For a command, whose answer goes to stdout.
+    /// For a command, whose result is printed to stdout.
     Stderr,
 }
 
@@ -77,9 +77,9 @@ impl LogOutput {
     }
 }
 
-/// Where finished lines go.
+/// The destination of formatted lines.
 trait Lines: Send + Sync {
-    /// Takes a line, with the line feed at its end.
+    /// Adds a line, including its line feed.
     fn add(&self, line: &[u8]);
 }
 
@@ -89,26 +89,26 @@ impl Lines for Queue {
     }
 }
 
-/// The log of the process, once it has started.
+/// The log of the process, once it has been started.
 static LOG: OnceLock<Queue> = OnceLock::new();
 
-/// How long the end of the process waits for the last lines to be written.
+/// How long the end of the process waits until the last lines are written.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Waits until the log has been written, half a second at most. Call it before the process ends.
+/// Waits until the log has been written, for at most half a second. Call it before the process ends.
 pub fn flush() {
     if let Some(queue) = LOG.get() {
         queue.flush(FLUSH_PATIENCE);
     }
 }
 
-/// How many lines of the log have been dropped since the start, because nobody read them.
+/// How many log lines have been dropped since the start, because the reader was too slow.
 #[must_use]
 pub fn dropped_lines() -> u64 {
     LOG.get().map_or(0, Queue::dropped)
 }
 
-/// Prints a text to stderr, and waits half a second at most until it is written.
+/// Prints a text to stderr, and waits for at most half a second until it is written.
 pub fn print_to_stderr(text: &str) {
     if let Ok(queue) = LogOutput::Stderr.queue() {
         queue.add(text.as_bytes());
@@ -116,29 +116,29 @@ pub fn print_to_stderr(text: &str) {
     }
 }
 
-/// Prints a text for people between the lines of the log, and like them without ever waiting.
+/// Prints a text for people between the lines of the log. Like these, it never blocks.
 pub fn print(text: &str) {
     if let Some(queue) = LOG.get() {
         queue.add(text.as_bytes());
     }
 }
 
-/// What is logged where `LOG_LEVEL` says nothing else.
+/// The default of `LOG_LEVEL`.
 pub const DEFAULT_LEVEL: &str = "info";
 
-/// Starts logging for the whole process. A second call changes nothing.
+/// Starts logging for the whole process. Further calls have no effect.
 ///
 /// # Errors
 ///
-/// Where the level is not a filter, or there is no thread for the log.
+/// If the level is not a valid filter, or if the log thread cannot be started.
 pub fn init(settings: &LogSettings, output: LogOutput) -> Result<(), String> {
     let filter = parse_level(&settings.level)?;
     if LOG.get().is_some() {
         return Ok(());
     }
     let queue = output.queue().map_err(|error| format!("cannot start the log: {error}"))?;
-    // The filter is for the whole registry. As the filter of one layer it would keep what sqlx only
-    // asks about ("would this be logged?") in mind and drop the thread's next line.
+    // The filter is for the whole registry. As a per-layer filter it would remember the result of a
+    // check by sqlx ("would this be logged?") and wrongly drop the thread's next line.
     let registry = tracing_subscriber::registry().with(filter);
     let started = match settings.format.unwrap_or_else(LogFormat::of_stdout) {
         LogFormat::Json => registry.with(json_lines::JsonLines(queue.clone())).try_init(),
@@ -154,14 +154,15 @@ pub fn init(settings: &LogSettings, output: LogOutput) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads a level or filter.
+/// Parses a level or filter.
 ///
 /// # Errors
 ///
-/// Where `level` is neither.
+/// If `level` is neither.
 pub fn parse_level(level: &str) -> Result<Targets, String> {
     let fault = || "is not a log level or filter such as info or debug,access=off".to_owned();
-    // A word alone that is no level would be read as a target, and silence everything else.
+    // A single word that is not a level would be parsed as a target, and would silence everything
+    // else.
     let parts = || level.split(',').map(str::trim);
     let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
     let is_known = |part: &str| part.contains('=') || is_level(part);
@@ -170,10 +171,10 @@ pub fn parse_level(level: &str) -> Result<Targets, String> {
     }
     let has_default = parts().any(|part| !part.contains('='));
     let default = if has_default { None } else { Some(LevelFilter::INFO) };
-    // Below these levels the HTTP and database crates write header fields and values as they are;
-    // at info, sqlx repeats every notice of the server. Its pool tells at ERROR, many times a second,
-    // what a failover brings about and what our own line says once. The DNS crates repeat, for each
-    // look-up, which words of /etc/resolv.conf they do not know.
+    // Below these levels, the HTTP and database crates log headers and values unredacted; at info,
+    // sqlx repeats every notice of the server. sqlx's pool logs the consequences of a failover at
+    // ERROR many times per second, while our own log line reports them once. The DNS crates repeat
+    // for each look-up which words of /etc/resolv.conf they do not know.
     let quiet = [
         ("h2", LevelFilter::INFO),
         ("hickory_net", LevelFilter::OFF),
@@ -186,7 +187,7 @@ pub fn parse_level(level: &str) -> Result<Targets, String> {
         ("sqlx_core::pool::inner", LevelFilter::OFF),
         ("tower", LevelFilter::INFO),
     ];
-    // A part of one of them, such as hyper::proto=trace, would show the same.
+    // A more specific target, such as hyper::proto=trace, would expose the same.
     let is_ours = |part: &&str| !quiet.iter().any(|(name, _)| part.starts_with(name));
     let given: Targets =
         parts().filter(is_ours).collect::<Vec<_>>().join(",").parse().map_err(|_| fault())?;
@@ -194,7 +195,7 @@ pub fn parse_level(level: &str) -> Result<Targets, String> {
     Ok(given.with_targets(quiet))
 }
 
-/// Panics become log lines, with the place but without a backtrace for the client to see.
+/// Logs panics, with their location. Clients never see a backtrace.
 fn log_panics() {
     panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
@@ -209,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps the lines.
+    /// Stores the lines.
     #[derive(Clone, Default)]
     pub(super) struct Memory(Arc<Mutex<Vec<u8>>>);
 

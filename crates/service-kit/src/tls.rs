@@ -1,5 +1,5 @@
-//! TLS: certificates and authorities from PEM files, which are looked at again while the service
-//! runs, so that renewed ones count without a restart.
+//! TLS with certificates and authorities from PEM files. The files are checked while the service runs,
+//! so that renewed certificates are used without a restart.
 
 mod client;
 mod files;
@@ -26,7 +26,7 @@ crate::settings! {
 }
 
 impl TlsSettings {
-    /// Reads the files; nothing means plaintext.
+    /// Loads the files. `None` means plaintext.
     pub fn load(self, source: &mut Source) -> Option<ServerTls> {
         match (self.cert, self.key, self.client_ca) {
             (Some(cert), Some(key), client_ca) => {

@@ -1,5 +1,5 @@
-//! Spans of OpenTelemetry: one for each request, and inside it one for each thing that takes time.
-//! Where no traces are exported, there are none.
+//! OpenTelemetry spans: one for each request, with child spans for its slow operations. If no traces
+//! are exported, there are no spans.
 
 use std::time::SystemTime;
 
@@ -30,8 +30,7 @@ impl Traces {
         Self(otlp.tracer())
     }
 
-    /// Begins the span of a request, which becomes part of the caller's trace, and notes its ids in
-    /// `request`.
+    /// Starts the span of a request as part of the caller's trace, and stores its ids in `request`.
     pub(crate) fn begin(
         &self,
         request: &mut RequestContext,
@@ -60,16 +59,16 @@ impl Traces {
     }
 }
 
-/// What is known of a request when it has ended.
+/// What is known about a request when it has ended.
 pub(crate) struct SpanEnd {
-    /// Its name, where the one at the beginning was not final.
+    /// Its final name, if it differs from the initial one.
     pub(crate) name: Option<String>,
     pub(crate) attributes: Vec<KeyValue>,
 }
 
 impl Traces {
-    /// Begins the span of a call to another service, as part of the trace of `traceparent`. For work
-    /// that goes on after its request.
+    /// Starts the span of a call to another service, as part of the trace of `traceparent`. For work
+    /// that continues after its request.
     #[must_use]
     pub fn call(&self, name: &'static str, traceparent: &str) -> Call {
         let parent = Traceparent::parse(traceparent);
@@ -96,7 +95,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// The `traceparent` to send: of the call's own span if there is one, else the one it goes back to.
+    /// The `traceparent` to send: that of the call's own span, or else the one that was passed in.
     #[must_use]
     pub fn traceparent(&self) -> String {
         let Some(context) = &self.span.0 else {
@@ -107,7 +106,7 @@ impl Call {
         format!("00-{}-{}-{flags:02x}", span.trace_id(), span.span_id())
     }
 
-    /// Marks it as failed with this gRPC status.
+    /// Marks the call as failed with this gRPC status.
     pub fn fail(&self, status: tonic::Code) {
         self.span.set("rpc.response.status_code", grpc_name(status));
         self.span.fail();
@@ -124,13 +123,13 @@ fn remote(trace_id: &str, parent: u64, flags: u8, state: TraceState) -> Context 
     ))
 }
 
-/// What a span begins with. Attributes have the names of OpenTelemetry's semantic conventions.
+/// The initial data of a span. Attributes have the names of OpenTelemetry's semantic conventions.
 pub(crate) struct SpanStart {
     pub(crate) name: String,
     pub(crate) attributes: Vec<KeyValue>,
 }
 
-/// What other vendors noted; malformed, it is dropped (W3C Trace Context, section 3.3).
+/// The trace data of other vendors. Malformed data is dropped (W3C Trace Context, section 3.3).
 fn trace_state(headers: &HeaderMap) -> TraceState {
     let lines: Vec<_> =
         headers.get_all(TRACESTATE).iter().filter_map(|line| line.to_str().ok()).collect();
@@ -142,12 +141,12 @@ fn trace_state(headers: &HeaderMap) -> TraceState {
 pub(crate) struct RequestSpan(Option<Context>);
 
 impl RequestSpan {
-    /// The context in which the request is worked on.
+    /// The context in which the request is processed.
     pub(crate) fn context(&self) -> Option<Context> {
         self.0.clone()
     }
 
-    /// Ends the span. `failed` tells of a fault of the service.
+    /// Ends the span. `failed` means that the service failed.
     pub(crate) fn end(self, end: impl FnOnce() -> SpanEnd, failed: bool) {
         if let Some(context) = self.0 {
             let span = context.span();
@@ -164,11 +163,11 @@ impl RequestSpan {
     }
 }
 
-/// A span inside the present request. Ends when it is dropped.
+/// A child span of the present request. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Child(Option<Context>);
 
-/// Begins a span for something that takes time; nothing, outside a request that is traced.
+/// Starts a child span for a slow operation. Does nothing outside of a traced request.
 #[must_use]
 pub fn child(name: &'static str, kind: SpanKind) -> Child {
     let present = Context::current();
@@ -190,7 +189,7 @@ impl Child {
         }
     }
 
-    /// Marks it as failed.
+    /// Marks the operation as failed.
     pub fn fail(&self) {
         if let Some(context) = &self.0 {
             context.span().set_status(Status::error(""));
@@ -206,8 +205,8 @@ impl Drop for Child {
     }
 }
 
-/// Has a future that outlives its request, or runs in another task, make its spans in the present
-/// context all the same.
+/// Makes the spans of a future belong to the present context, even if it outlives its request or runs
+/// in another task.
 pub fn in_present_context<F: Future>(future: F) -> impl Future<Output = F::Output> {
     opentelemetry::trace::FutureExt::with_context(future, Context::current())
 }

@@ -1,4 +1,4 @@
-//! The `backup` and `restore` subcommands of both services, for SQLite files. Postgres has tools of its own.
+//! The `backup` and `restore` subcommands of both services, for SQLite files. Postgres has its own tools.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -20,10 +20,10 @@ use crate::{
     sqlite::{create_private_folder, is_in_memory},
 };
 
-/// How long to wait for whoever writes just now, or has just let go of the file.
+/// How long to wait for a concurrent writer, or for a process that is just closing the file.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Why there is no backup, or nothing was restored, in words for whoever has called it.
+/// Why a backup or restore failed. The text is printed on the terminal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BackupError(String);
@@ -79,12 +79,12 @@ fn sqlite<'d>(
     }
 }
 
-/// Copies the database into a file that only its owner can read, as it is at one moment. The file has its
-/// name when all of it is on the disk.
+/// Copies a consistent snapshot of the database into a file that only its owner can read. The file gets its
+/// name only when all of it is on disk.
 ///
 /// # Errors
 ///
-/// Where there is no database or no room, or the file exists.
+/// If there is no database or not enough space, or if the file exists.
 #[expect(clippy::print_stdout, reason = "it is what the command was called for")]
 pub async fn backup(database: &Database, flags: &ArgMatches) -> Result<(), BackupError> {
     let (options, path) = sqlite(database, "pg_dump")?;
@@ -113,7 +113,7 @@ pub async fn backup(database: &Database, flags: &ArgMatches) -> Result<(), Backu
         check(&part).await
     };
     let finished = match copied.await {
-        // SQLite does not see to it that the copy is on the disk.
+        // SQLite does not sync the copy to disk.
         Ok(()) => File::open(&part)
             .and_then(|copy| copy.sync_all())
             .and_then(|()| fs::rename(&part, file))
@@ -130,12 +130,12 @@ pub async fn backup(database: &Database, flags: &ArgMatches) -> Result<(), Backu
     Ok(())
 }
 
-/// Puts a backup in the place of the database, which is kept beside it.
+/// Replaces the database with a backup. The former database is kept next to it.
 ///
 /// # Errors
 ///
-/// Where the file is no backup of this service or is damaged, where a service uses the database, or where
-/// the files cannot be moved. The database is then as it was.
+/// If the file is damaged or not a backup of this service, if a service uses the database, or if the files
+/// cannot be moved. The database is then unchanged.
 #[expect(clippy::print_stdout, reason = "it is what the command was called for")]
 pub async fn restore(
     database: &Database,
@@ -177,7 +177,7 @@ pub async fn restore(
     Ok(())
 }
 
-/// Replaces the database in one step, while nobody can use it.
+/// Replaces the database atomically, while it is locked against use.
 async fn put_in_place(
     options: &SqliteConnectOptions,
     path: &Path,
@@ -195,7 +195,7 @@ async fn put_in_place(
         let taken = async {
             let mut connection = SqliteConnection::connect_with(&options).await?;
             connection.execute("BEGIN EXCLUSIVE; COMMIT").await?;
-            // This folds the log of changes into the file, which is then all there is.
+            // Merges the write-ahead log into the file, which is then complete on its own.
             connection.execute("PRAGMA journal_mode = DELETE").await?;
             Ok(connection)
         };
@@ -207,7 +207,7 @@ async fn put_in_place(
                     path.display()
                 )));
             }
-            // A damaged file is what backups are for.
+            // A damaged file can still be replaced; that is what backups are for.
             Err(error) if error::is_damaged_file(&error) => None,
             Err(error) => return Err(error.into()),
         };
@@ -215,7 +215,7 @@ async fn put_in_place(
             .or_else(|_| copy(path, before))
             .map_err(|error| named(&error))?;
     }
-    // A log of changes that was left behind is of the database of before.
+    // A leftover write-ahead log belongs to the former database.
     for log in ["-wal", "-shm"] {
         let (log, kept) = (beside(path, log), beside(before, log));
         if log.exists() {
@@ -229,7 +229,7 @@ async fn put_in_place(
     Ok(())
 }
 
-/// Whether the file is a whole database.
+/// Checks that the file is an intact database.
 async fn check(file: &Path) -> Result<(), BackupError> {
     let mut connection = open(file).await?;
     let said: String =
@@ -258,7 +258,7 @@ async fn is_of_this_service(file: &Path, migrations: &Migrations) -> Result<(), 
     }
     match migrate::compare(&migrations.sqlite, &applied) {
         Err(error @ crate::StoreError::Newer(_)) => Err(BackupError(error.to_string())),
-        // An older one is migrated when the service starts.
+        // An older backup is accepted: the service migrates it at its start.
         _ => Ok(()),
     }
 }
@@ -268,7 +268,7 @@ async fn open(file: &Path) -> Result<SqliteConnection, BackupError> {
     Ok(SqliteConnection::connect_with(&options).await?)
 }
 
-/// The name of a file with something behind it.
+/// The file's path with an additional suffix.
 fn beside(file: &Path, ending: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(ending);
@@ -279,12 +279,12 @@ fn has_log(file: &Path) -> bool {
     fs::metadata(beside(file, "-wal")).is_ok_and(|about| about.len() > 0)
 }
 
-/// Makes an empty file for its owner alone.
+/// Creates an empty file that only its owner can access.
 fn create(file: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)
 }
 
-/// Copies a file, for its owner alone, to the disk.
+/// Copies a file so that only its owner can access it, and syncs it to disk.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let (mut from, mut to) = (File::open(from)?, create(to)?);
     io::copy(&mut from, &mut to)?;
@@ -298,7 +298,7 @@ fn remove(file: &Path) -> io::Result<()> {
     }
 }
 
-/// Sees to it that a name is on the disk.
+/// Syncs the directory, so that a new name in it is durable.
 fn sync_folder(file: &Path) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()

@@ -1,4 +1,4 @@
-//! How far the clock of a database is ahead of this machine's, from several readings.
+//! The offset between the database's clock and this machine's, estimated from several readings.
 
 use std::{
     collections::VecDeque,
@@ -9,21 +9,21 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use service_kit::clock::{Clock, machine_time};
 
-/// How many readings count.
+/// How many readings are used.
 const READINGS: usize = 5;
-/// A reading that took longer says too little.
+/// A reading that took longer is too imprecise.
 const SLOWEST: Duration = Duration::from_millis(500);
 
 /// The time of a server, and when it was asked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
-    /// How far the server is ahead.
+    /// How far the server's clock is ahead.
     ahead: TimeDelta,
-    /// How long the answer took: half of it is how wrong the reading may be.
+    /// How long the round trip took. The error of the reading is at most half of it.
     took: Duration,
 }
 
-/// A reading that has begun.
+/// A reading in progress.
 #[derive(Debug)]
 pub(crate) struct Begun {
     at: DateTime<Utc>,
@@ -37,7 +37,8 @@ impl Reading {
 }
 
 impl Begun {
-    /// Takes what the server said, which it did in the middle of the time as far as anybody knows.
+    /// Completes the reading. The server is assumed to have read its clock halfway through the round
+    /// trip.
     pub(crate) fn end(self, said: DateTime<Utc>) -> Reading {
         let took = self.started.elapsed();
         let middle = self.at + TimeDelta::from_std(took / 2).unwrap_or_default();
@@ -45,13 +46,13 @@ impl Begun {
     }
 }
 
-/// The last readings. Clones share them.
+/// The latest readings. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Readings(Arc<Mutex<VecDeque<Reading>>>);
 
 impl Readings {
-    /// Adds a reading and sets the clock by the median of those that count. One slow answer, such as of
-    /// a server that paused, moves nothing; where all are slow the quickest one counts.
+    /// Adds a reading and sets the clock to the median of the precise ones. So one slow answer, for
+    /// example of a paused server, has no effect. If all are slow, the fastest one is used.
     pub(crate) fn take(&self, reading: Reading, clock: &Clock) {
         let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         readings.push_back(reading);

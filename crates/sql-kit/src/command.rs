@@ -4,7 +4,7 @@ use clap::{ArgMatches, Command};
 
 use crate::{Database, MigrationState, Migrations, PoolOptions, Sql, StoreError};
 
-/// The name of the subcommand that changes nothing.
+/// The name of the subcommand that only reads.
 const STATUS: &str = "status";
 
 /// The subcommand.
@@ -15,17 +15,17 @@ pub fn migrate_command() -> Command {
         .subcommand(Command::new(STATUS).about("List the migrations and their states"))
 }
 
-/// Why a command could not do its work, in words for whoever has called it.
+/// Why a command failed. The text is printed on the terminal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("DATABASE_URL: {0}")]
 pub struct CommandError(String);
 
-/// Runs the migrations that are missing, or lists them where `flags` say so, and says on stdout what it
-/// did.
+/// Runs the missing migrations, or only lists them if `flags` say so, and reports the result on stdout.
 ///
 /// # Errors
 ///
-/// Where the database cannot be reached or migrated: which it is, what it says and what to do.
+/// If the database cannot be reached or migrated. The text contains the database, its message and a
+/// remedy.
 #[expect(clippy::print_stdout, reason = "it is what the command was called for")]
 pub async fn migrate(
     application: &'static str,

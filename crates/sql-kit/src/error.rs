@@ -1,4 +1,4 @@
-//! Errors of a database, reduced to what a service can act on.
+//! Database errors, reduced to the kinds that a service handles differently.
 
 use std::io;
 
@@ -6,15 +6,15 @@ use sqlx::migrate::MigrateError;
 
 use crate::postgres::ConnectError;
 
-/// What went wrong in a store. The cause is logged where it is mapped and goes no further: its text
+/// A failure of a store. The cause is logged where it is converted and is not passed on, because its text
 /// may quote data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be reached, does not answer, or refuses for now. It may pass.
+    /// The database cannot be reached, does not answer, or temporarily refuses. A retry may succeed.
     #[error("the database is unavailable")]
     Unavailable,
-    /// The database answers but takes no writes: a standby, say, or a file that may only be read. It may
-    /// pass.
+    /// The database answers but rejects writes, for example because it is a standby or a read-only file. A
+    /// retry may succeed.
     #[error("the database takes no writes")]
     ReadOnly,
     /// The database was migrated by a newer version of the service.
@@ -26,7 +26,7 @@ pub enum StoreError {
     /// The database is not migrated yet.
     #[error("the database lacks migration {0}: run the migrate subcommand")]
     NotMigrated(i64),
-    /// A migration that was applied differs from ours.
+    /// An applied migration differs from the one in this version.
     #[error("migration {0} in the database is not the one of this version")]
     Altered(i64),
     /// A migration failed.
@@ -37,21 +37,21 @@ pub enum StoreError {
         /// What the database said.
         said: String,
     },
-    /// The role of the URL lacks a right.
+    /// The role in the URL lacks a privilege.
     #[error(
         "the role of the URL may not do what was asked: grant it the rights, or migrate as another"
     )]
     Denied,
-    /// The database is there, and cannot be used as it is.
+    /// The database was reached but cannot be used in its present state.
     #[error("{0}")]
     Unusable(String),
-    /// A fault of ours.
+    /// An internal error.
     #[error("the database refused an operation")]
     Internal,
 }
 
 impl StoreError {
-    /// Whether another try, later, may succeed.
+    /// Whether a later retry may succeed.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable | Self::ReadOnly)
@@ -68,13 +68,14 @@ impl From<sqlx::Error> for StoreError {
             return Self::ReadOnly;
         }
         if is_unavailable(&error) {
-            // Whoever has tried to connect has said so already, with more words and fewer lines.
+            // A failed connection was already logged by the connector, which has more details and limits
+            // the rate.
             if !is_connect_error(&error) {
                 tracing::warn!(%error, "the database is unavailable");
             }
             return Self::Unavailable;
         }
-        // Only the code of a database's own error is safe to log: its text can quote a row.
+        // Only the code of a database error is safe to log, because its text can quote a row.
         match error.as_database_error() {
             Some(error) if error.code().is_some_and(|code| code == "42501") => {
                 tracing::error!(code = "42501", "the database denied an operation");
@@ -101,7 +102,7 @@ impl From<MigrateError> for StoreError {
         match error {
             MigrateError::Execute(error) => error.into(),
             MigrateError::ExecuteMigration(error, version) => match error.as_database_error() {
-                // A migration is ours, and its error quotes no row.
+                // Migrations belong to us and their errors quote no rows, so the text is safe.
                 Some(said) if !is_unavailable(&error) && !is_read_only(&error) => {
                     let code = said.code().unwrap_or_default();
                     Self::Migration { version, said: format!("{} ({code})", said.message()) }
@@ -123,13 +124,13 @@ fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     code.is_some_and(|code| codes.contains(&&*code))
 }
 
-/// Whether the server has given up a transaction in favour of another one, and says to try again: a
+/// Whether the server rolled back a transaction in favour of a concurrent one and it should be retried: a
 /// serialization failure or a deadlock (PostgreSQL, appendix A, class 40).
 pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
     has_code(error, &["40001", "40P01"])
 }
 
-/// Whether somebody else's lock was in the way: no lock in time, or a deadlock.
+/// Whether the lock of another transaction was the cause: a lock timeout or a deadlock.
 pub(crate) fn is_blocked(error: &sqlx::Error) -> bool {
     has_code(error, &["55P03", "40P01"])
 }
@@ -139,18 +140,18 @@ pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
     sqlite_code(error).is_some_and(|code| [5, 6].contains(&code))
 }
 
-/// Whether the server, or the file, takes no writes.
+/// Whether the server or the file is read-only.
 pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
     has_code(error, &["25006"]) || sqlite_code(error) == Some(8)
 }
 
-/// Whether a connection that had been made is lost: broken, or ended by the server.
+/// Whether an established connection was lost: broken, or closed by the server.
 pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) => !is_connect_error(error),
         sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // Shutdown, crash, the database dropped, the session's time over; a proxy that lost its server.
+            // Shutdown, crash, dropped database, session timeout; or a proxy that lost its server.
             code.len() == 5
                 && (code.starts_with("57P")
                     || code.starts_with("08")
@@ -160,17 +161,17 @@ pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
     }
 }
 
-/// An error of a connection that was lost while a write was made durable: it may be, or not.
+/// The connection was lost during a commit, so it is unknown whether the commit took place.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}, while a write was made durable: it may be, or not")]
 struct Undecided(sqlx::Error);
 
-/// Marks an error as one after which an operation must not be repeated, where that is so.
+/// Marks a lost connection as an error after which the operation must not be repeated.
 pub(crate) fn undecided(error: sqlx::Error) -> sqlx::Error {
     if is_lost(&error) { sqlx::Error::Io(io::Error::other(Undecided(error))) } else { error }
 }
 
-/// Whether the operation left nothing behind and may succeed on another connection.
+/// Whether the operation had no effect and may be repeated on another connection.
 pub(crate) fn may_be_repeated(error: &sqlx::Error) -> bool {
     let is_undecided = match error {
         sqlx::Error::Io(error) => {
@@ -189,7 +190,7 @@ fn is_connect_error(error: &sqlx::Error) -> bool {
 const DAMAGED: &str = "the file is damaged, or is no SQLite database: restore it from a backup, or correct \
                        its name in DATABASE_URL";
 
-/// What SQLite says of a file that cannot be used, and what to do.
+/// Describes why SQLite cannot use a file, and the remedy.
 pub(crate) fn said_by_sqlite(error: &sqlx::Error) -> String {
     let said = error
         .as_database_error()
@@ -202,7 +203,7 @@ pub(crate) fn said_by_sqlite(error: &sqlx::Error) -> String {
     }
 }
 
-/// What a SQLite file cannot be opened for, with its name.
+/// Adds the name of a SQLite file to the error of opening it.
 pub(crate) fn cannot_open(file: &std::path::Path, error: &io::Error) -> io::Error {
     let advice = match error.kind() {
         io::ErrorKind::PermissionDenied => "; let this user write to the folder",
@@ -214,19 +215,19 @@ pub(crate) fn cannot_open(file: &std::path::Path, error: &io::Error) -> io::Erro
     )
 }
 
-/// The lowest byte of an extended result code of SQLite is the primary one.
+/// The primary result code of SQLite, which is the lowest byte of the extended one.
 fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
     let code = error.as_database_error()?.code()?;
-    // Those of Postgres have five characters.
+    // Codes of Postgres have five characters.
     (code.len() < 5).then(|| code.parse::<u32>().ok())?.map(|code| code & 0xff)
 }
 
-/// Whether a SQLite file is malformed, or none of SQLite's.
+/// Whether a SQLite file is malformed, or not a SQLite file.
 pub(crate) fn is_damaged_file(error: &sqlx::Error) -> bool {
     sqlite_code(error).is_some_and(|code| [11, 26].contains(&code))
 }
 
-/// SQLite: the file is malformed, or none of SQLite's.
+/// SQLite: the file is malformed, or not a SQLite file.
 fn is_damaged(code: &str) -> bool {
     code.len() < 5 && code.parse::<u32>().is_ok_and(|code| [11, 26].contains(&(code & 0xff)))
 }
@@ -245,8 +246,8 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
     }
 }
 
-/// SQLSTATE classes and codes of Postgres, and result codes of SQLite, that tell of the database's
-/// state rather than of our query.
+/// The SQLSTATE classes and codes of Postgres, and the result codes of SQLite, that are caused by the state
+/// of the database and not by the query.
 fn is_unavailable_code(code: &str) -> bool {
     if code.len() == 5 {
         return code.starts_with("08") // connection exception

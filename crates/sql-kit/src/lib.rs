@@ -1,5 +1,5 @@
-//! What the stores of both services share: connection pools whose waits are bounded, embedded
-//! migrations, and the few kinds of error that a service tells apart. It holds no query.
+//! The database layer that both services share: connection pools with bounded waits, embedded migrations,
+//! and the kinds of errors that services handle differently. It contains no queries.
 
 pub mod backup;
 mod clock;
@@ -36,32 +36,31 @@ pub use start::Starting;
 pub use url::Servers;
 pub use value::{Column, Row, Value};
 
-/// How long one operation on the database may take in all. A database that hangs, rather than
-/// refuses, is given up after this time.
+/// The total time limit of one database operation. It is for databases that hang instead of failing.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The size and patience of a connection pool.
+/// The options of a connection pool.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
-    /// What the database calls us in its list of sessions.
+    /// The application name in the database's list of sessions.
     pub application: &'static str,
     /// The most connections at a time.
     pub max_connections: u32,
     /// How long an operation waits for a connection.
     pub acquire_timeout: Duration,
-    /// Whether a proxy such as PgBouncer gives us a server for one transaction at a time. Of Postgres
-    /// only.
+    /// Whether a proxy such as PgBouncer assigns a server connection only for a transaction at a time. Only
+    /// for Postgres.
     pub transaction_pooling: bool,
-    /// Where the durations of operations are noted.
+    /// Where the durations of operations are recorded.
     pub durations: Durations,
-    /// The clock that follows the database's.
+    /// The clock that is kept in step with the database's.
     pub clock: Clock,
-    /// Where it is noted that the database has carried out an operation.
+    /// Where successful operations are recorded.
     pub successes: Successes,
 }
 
 impl PoolOptions {
-    /// The pool of a command that one person has called, for a moment.
+    /// The pool of a short-lived command.
     #[must_use]
     pub fn for_command(application: &'static str) -> Self {
         let metrics = Metrics::default();
@@ -76,7 +75,7 @@ impl PoolOptions {
         }
     }
 
-    /// The pool of the service `application`, as its settings say.
+    /// The pool of the service `application`, according to its settings.
     #[must_use]
     pub fn new(application: &'static str, settings: &PoolSettings, metrics: &Metrics) -> Self {
         let help = "Duration of operations on the database, with the wait for a connection";
@@ -105,23 +104,23 @@ impl PoolOptions {
     }
 }
 
-/// How many connections a store has.
+/// The number of connections of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connections {
-    /// Those that wait for work.
+    /// Idle connections.
     pub idle: u32,
-    /// Those at work.
+    /// Connections in use.
     pub used: u32,
 }
 
 impl Connections {
-    /// Those of a pool of sqlx.
+    /// The connections of an sqlx pool.
     fn of<DB: sqlx::Database>(pool: &sqlx::Pool<DB>) -> Self {
         let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
         Self { idle, used: pool.size().saturating_sub(idle) }
     }
 
-    /// The two numbers by the names that OpenTelemetry has for the states.
+    /// The numbers, labelled with OpenTelemetry's names of the states.
     #[must_use]
     pub fn by_state(self) -> Vec<(&'static str, f64)> {
         vec![("idle", f64::from(self.idle)), ("used", f64::from(self.used))]
@@ -131,14 +130,14 @@ impl Connections {
 /// A database, as a `DATABASE_URL` names it.
 #[derive(Clone)]
 pub enum Database {
-    /// `postgres://` or `postgresql://`: the servers, of which one is the primary.
+    /// `postgres://` or `postgresql://`: one or several servers, of which one is the primary.
     Postgres(Servers),
     /// `sqlite:`, a file or `sqlite::memory:`.
     Sqlite(Box<SqliteConnectOptions>),
 }
 
 impl Database {
-    /// Engine, address and name, without a credential, for messages.
+    /// The engine, address and name for messages, without credentials.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
@@ -152,7 +151,7 @@ impl Database {
     }
 }
 
-/// The engine only: the options print the password.
+/// Prints only the engine, because the options would print the password.
 impl std::fmt::Debug for Database {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
@@ -165,9 +164,9 @@ impl std::fmt::Debug for Database {
 impl std::str::FromStr for Database {
     type Err = String;
 
-    /// Chooses the engine by the scheme. What a Postgres URL leaves open is as libpq's environment
-    /// variables say (`PGUSER`, `PGPASSWORD`, `PGSSLMODE`, …). The error does not repeat the URL, which may
-    /// hold a password.
+    /// Selects the engine by the scheme. Parameters that a Postgres URL omits come from libpq's environment
+    /// variables (`PGUSER`, `PGPASSWORD`, `PGSSLMODE`, …). The error does not quote the URL, because it may
+    /// contain a password.
     fn from_str(url: &str) -> Result<Self, String> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             #[expect(clippy::disallowed_methods, reason = "they are libpq's, not settings of ours")]

@@ -13,20 +13,20 @@ use sqlx::{
 
 use crate::StoreError;
 
-/// Where sqlx notes the migrations that were run.
+/// The table in which sqlx records the applied migrations.
 pub(crate) const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
-/// The number and the name of those that were.
+/// Selects the number and name of the applied migrations.
 pub(crate) const SELECT_APPLIED: &str =
     "SELECT version, description FROM _sqlx_migrations WHERE success ORDER BY version";
-/// How a migration begins that cannot run in a transaction, such as `CREATE INDEX CONCURRENTLY`. It is one
-/// statement.
+/// The first line of a migration that cannot run in a transaction, such as `CREATE INDEX CONCURRENTLY`. It
+/// must be a single statement.
 const NO_TRANSACTION: &str = "-- no-transaction";
 
 /// The number, name and text of one migration.
 pub type MigrationSource = (i64, &'static str, &'static str);
 
-/// A migrator that knows `migrations` and refuses a database that knows more. A migration whose first
-/// line is `-- no-transaction` runs outside a transaction, and has one statement.
+/// A migrator that has `migrations` and refuses a database that has more. A migration whose first line is
+/// `-- no-transaction` runs outside a transaction and must be a single statement.
 #[must_use]
 pub fn migrator(migrations: &[MigrationSource]) -> Migrator {
     Migrator::with_migrations(
@@ -45,7 +45,7 @@ pub fn migrator(migrations: &[MigrationSource]) -> Migrator {
     )
 }
 
-/// A migration that was run just now.
+/// A migration that has just been applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
     /// Its number.
@@ -56,7 +56,7 @@ pub struct Migrated {
     pub took: Duration,
 }
 
-/// A migration that a database has.
+/// A migration that was applied to a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Applied {
     pub(crate) version: i64,
@@ -67,20 +67,20 @@ pub(crate) fn applied(rows: Vec<(i64, String)>) -> Vec<Applied> {
     rows.into_iter().map(|(version, name)| Applied { version, name }).collect()
 }
 
-/// What is to be said of a migration.
+/// The state of a migration, for `migrate status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationState {
     /// Its number.
     pub version: i64,
     /// Its name.
     pub name: String,
-    /// Whether the database has it.
+    /// Whether it was applied to the database.
     pub is_applied: bool,
-    /// Whether this version of the service has it; else a newer one has made it.
+    /// Whether this version of the service has it. If not, a newer version applied it.
     pub is_known: bool,
 }
 
-/// All migrations, those of the database and ours.
+/// All migrations, both those of the database and those of this version.
 pub(crate) fn states(migrator: &Migrator, applied: Vec<Applied>) -> Vec<MigrationState> {
     let ours = migrator.iter().map(|migration| MigrationState {
         version: migration.version,
@@ -103,7 +103,7 @@ pub(crate) fn states(migrator: &Migrator, applied: Vec<Applied>) -> Vec<Migratio
     states
 }
 
-/// Compares the migrations that a database has with those that it should have.
+/// Checks that the applied migrations are exactly the expected ones.
 pub(crate) fn compare(migrator: &Migrator, applied: &[Applied]) -> Result<(), StoreError> {
     if let Some(unknown) = applied.iter().find(|applied| !migrator.version_exists(applied.version))
     {
@@ -116,8 +116,8 @@ pub(crate) fn compare(migrator: &Migrator, applied: &[Applied]) -> Result<(), St
     }
 }
 
-/// Whether the migrations of a database have the names that ours have: the databases of two services look
-/// alike otherwise.
+/// Whether the applied migrations have the names of ours. This distinguishes the databases of the two
+/// services, whose migrations have the same numbers.
 pub(crate) fn is_of_these(migrator: &Migrator, applied: &[Applied]) -> bool {
     applied.iter().all(|applied| {
         let ours = migrator.iter().find(|migration| migration.version == applied.version);
@@ -125,7 +125,7 @@ pub(crate) fn is_of_these(migrator: &Migrator, applied: &[Applied]) -> bool {
     })
 }
 
-/// The migrations that a database lacks, in their order.
+/// The migrations that are missing in a database, in order.
 async fn missing<'m>(
     connection: &mut impl Migrate,
     migrator: &'m Migrator,
@@ -148,7 +148,7 @@ async fn missing<'m>(
     Ok(missing)
 }
 
-/// Runs one migration and says so.
+/// Runs one migration and logs it.
 async fn apply(
     connection: &mut impl Migrate,
     migration: &Migration,

@@ -1,4 +1,4 @@
-//! What an operation on a database costs, and its limit.
+//! The timeout of a database operation, and the metrics and traces of it.
 
 use std::time::Instant;
 
@@ -7,11 +7,11 @@ use service_kit::{metrics::Durations, trace};
 
 use crate::{OPERATION_TIMEOUT, StoreError};
 
-/// Watches the operations on one database.
+/// Observes the operations on one database.
 #[derive(Debug, Clone)]
 pub(crate) struct Observer {
     durations: Durations,
-    /// As OpenTelemetry names the engine.
+    /// OpenTelemetry's name of the engine.
     system: &'static str,
 }
 
@@ -20,7 +20,7 @@ impl Observer {
         Self { durations, system }
     }
 
-    /// Does one operation, and gives it up after [`OPERATION_TIMEOUT`]: the result is then `None`.
+    /// Runs one operation. Returns `None` if it takes longer than [`OPERATION_TIMEOUT`].
     pub(crate) async fn bounded<T>(
         &self,
         operation: impl Future<Output = Result<T, sqlx::Error>>,

@@ -1,5 +1,5 @@
-//! Postgres: a pool that no hanging server can poison, that follows the primary of several servers,
-//! and that works behind a proxy which pools by transaction.
+//! Postgres: a connection pool that recovers from hanging servers, follows the primary of several servers,
+//! and works behind a proxy with transaction pooling.
 
 mod checks;
 mod connect;
@@ -29,11 +29,12 @@ use crate::{
     url::Servers,
 };
 
-/// How a transaction begins.
+/// Starts a transaction.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
-/// How a transaction begins behind a proxy that pools by transaction: what is set for a session
-/// there ends up with somebody else. See the session's settings without such a proxy for the reasons.
+/// Starts a transaction behind a proxy with transaction pooling. There, settings of the session would leak
+/// to other clients, so they are set for each transaction. The settings of sessions without such a proxy
+/// explain the values.
 const BEGIN_POOLED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;
     SET LOCAL statement_timeout = 5000;
     SET LOCAL lock_timeout = 0;
@@ -44,11 +45,11 @@ const BEGIN_POOLED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;
     SELECT set_config('synchronous_commit', 'on', true)
         WHERE current_setting('synchronous_commit') = 'off'";
 
-/// The lock of which each service holds a share on its connection of the checks, and that a move of the
-/// database takes alone: "latchuse" in ASCII.
+/// The advisory lock for moving a database. Each service holds it in shared mode on its connection for
+/// health checks, and a move takes it exclusively: "latchuse" in ASCII.
 pub(crate) const USE_LOCK: i64 = 0x6C61_7463_6875_7365;
 
-/// Connects to the server that takes writes, outside any pool.
+/// Connects to the server that accepts writes, without a pool.
 pub(crate) async fn connect_to_primary(
     servers: &Servers,
     application: &str,
@@ -78,12 +79,12 @@ pub(crate) struct Postgres {
     checks: Checks,
     primary: Primary,
     observer: Observer,
-    /// Whether a proxy gives us a server for a transaction only.
+    /// Whether there is a proxy with transaction pooling.
     pooled: bool,
 }
 
 impl Postgres {
-    /// Makes the pool. Nothing is connected before the first operation.
+    /// Creates the pool. The first operation opens a connection.
     #[must_use]
     pub(crate) fn open(servers: Servers, options: PoolOptions) -> Self {
         let pooled = options.transaction_pooling;
@@ -99,11 +100,11 @@ impl Postgres {
         Self { pool, checks: Checks::default(), primary, observer, pooled }
     }
 
-    /// Does one operation: observed, and given up after [`OPERATION_TIMEOUT`].
+    /// Runs one operation, with metrics and the timeout [`OPERATION_TIMEOUT`].
     ///
     /// # Errors
     ///
-    /// Those of the operation, and [`StoreError::Unavailable`] when it takes too long.
+    /// The errors of the operation, and [`StoreError::Unavailable`] after the timeout.
     pub(crate) async fn bounded<T>(
         &self,
         operation: impl Future<Output = Result<T, sqlx::Error>>,
@@ -116,14 +117,15 @@ impl Postgres {
         self.doubting(result.unwrap_or(Err(StoreError::Unavailable)))
     }
 
-    /// Draws the conclusions of an error for the other connections.
+    /// Updates what the pool knows about its other connections after an error.
     pub(crate) fn judge(&self, error: &sqlx::Error) {
         if error::is_lost(error) || error::is_read_only(error) {
             self.pool.distrust();
         }
     }
 
-    /// Has the primary looked for where a server is away: it may be another one by now.
+    /// Starts a search for the primary if the server is unavailable, because another one may have been
+    /// promoted.
     fn doubting<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if matches!(result, Err(StoreError::Unavailable | StoreError::ReadOnly)) {
             self.primary.doubt();
@@ -131,22 +133,22 @@ impl Postgres {
         result
     }
 
-    /// Borrows a connection for one operation inside [`Postgres::bounded`] that only reads: the server
-    /// may be one that takes no writes. It ends with [`Lease::done`].
+    /// Leases a connection for a read-only operation inside [`Postgres::bounded`]. The server may be
+    /// read-only. End it with [`Lease::done`].
     ///
     /// # Errors
     ///
-    /// Where none is free, or none can be made, in time.
+    /// If no connection is free or can be opened in time.
     pub(crate) async fn lease(&self) -> Result<Lease, sqlx::Error> {
         self.lease_for(Purpose::Read).await
     }
 
-    /// Borrows a connection for one operation of one statement that writes. It ends with
+    /// Leases a connection for an operation that is a single writing statement. End it with
     /// [`Lease::commit`].
     ///
     /// # Errors
     ///
-    /// Those of [`Postgres::lease`], and where the server takes no writes.
+    /// The errors of [`Postgres::lease`], or if the server is read-only.
     pub(crate) async fn lease_to_write(&self) -> Result<Lease, sqlx::Error> {
         self.lease_for(Purpose::Write).await
     }
@@ -161,12 +163,12 @@ impl Postgres {
         Ok(lease)
     }
 
-    /// Begins a transaction, for one operation inside [`Postgres::bounded`]. It is rolled back unless
-    /// it ends with [`Lease::commit`].
+    /// Starts a transaction for one operation inside [`Postgres::bounded`]. It is rolled back unless it is
+    /// ended with [`Lease::commit`].
     ///
     /// # Errors
     ///
-    /// Those of [`Postgres::lease_to_write`].
+    /// The errors of [`Postgres::lease_to_write`].
     pub(crate) async fn transaction(&self) -> Result<Lease, sqlx::Error> {
         let mut lease = self.lease_to_write().await?;
         if !lease.is_open {
@@ -175,7 +177,7 @@ impl Postgres {
         Ok(lease)
     }
 
-    /// Tries to connect once.
+    /// Tries once to connect.
     pub(crate) async fn reach(&self) -> Result<(), ConnectError> {
         let connected = Box::pin(self.pool.connector().connect_quietly());
         match tokio::time::timeout(OPERATION_TIMEOUT, connected).await {
@@ -184,12 +186,11 @@ impl Postgres {
         }
     }
 
-    /// Runs the migrations that are missing, under a lock, on a connection of its own. It takes as long as
-    /// it takes.
+    /// Runs the missing migrations under a lock, on a connection outside the pool. There is no timeout.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Newer`] for a database that knows more migrations than we do.
+    /// [`StoreError::Newer`] if the database has migrations that this version does not know.
     pub(crate) async fn run_migrations(
         &self,
         migrator: &Migrator,
@@ -201,14 +202,14 @@ impl Postgres {
         self.doubting(migrated)
     }
 
-    /// The migrations that the database has.
+    /// The applied migrations.
     ///
     /// # Errors
     ///
-    /// Where it cannot be asked.
+    /// If the query fails.
     pub(crate) async fn applied(&self) -> Result<Vec<Applied>, StoreError> {
-        // Not through sqlx's migrator, which would make the table where it is missing: the role may
-        // lack the right to.
+        // Does not use sqlx's migrator, which would create its table if that is missing: the role may lack
+        // the privilege.
         self.bounded(self.checks.run(&self.pool, async |connection| {
             let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
                 .persistent(false)
@@ -227,11 +228,11 @@ impl Postgres {
         .await
     }
 
-    /// Asks the server for its time and whether it takes no writes, on a connection outside the pool.
+    /// Queries the server's time and whether it is read-only, on a connection outside the pool.
     ///
     /// # Errors
     ///
-    /// Where it does not answer.
+    /// If it does not answer.
     pub(crate) async fn look(&self) -> Result<(Reading, bool), StoreError> {
         let answer = self.bounded(self.checks.ping(&self.pool)).await?;
         if answer.is_read_only {
@@ -240,7 +241,7 @@ impl Postgres {
         Ok((answer.reading, answer.is_read_only))
     }
 
-    /// How many connections there are.
+    /// The number of connections.
     #[must_use]
     pub(crate) fn connections(&self) -> Connections {
         let (idle, used) = self.pool.count();

@@ -6,10 +6,10 @@ use service_kit::settings::{Group, Setting, Source, boolean, number, seconds};
 
 use crate::{Database, url};
 
-/// How a proxy before Postgres gives out servers.
+/// How a proxy before Postgres assigns server connections to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolMode {
-    /// For as long as a client is connected, as a server without a proxy does.
+    /// For as long as the client is connected. This is equivalent to no proxy.
     Session,
     /// For one transaction at a time.
     Transaction,
@@ -43,7 +43,7 @@ service_kit::settings! {
     }
 }
 
-/// The groups of this module. The setting with the URL is the service's own, since its default is.
+/// The groups of this module. The URL is not included, because its default depends on the service.
 pub const GROUPS: &[Group] = &[PoolSettings::GROUP];
 
 /// A service's database, and how it is used.
@@ -56,7 +56,7 @@ pub struct DatabaseSettings {
 }
 
 impl DatabaseSettings {
-    /// Notes in the log which database the service uses. What it logs in with is not shown.
+    /// Logs which database the service uses, without credentials.
     pub fn note(&self, service: &'static str) {
         match &self.database {
             Database::Postgres(servers) => {
@@ -77,12 +77,13 @@ impl DatabaseSettings {
         }
     }
 
-    /// Reads them; `setting` is the service's `DATABASE_URL`.
+    /// Reads the settings; `setting` is the service's `DATABASE_URL`.
     pub fn read(setting: &Setting, source: &mut Source) -> Self {
         let database = source.value(setting, str::parse);
         let pool = PoolSettings::read(source);
         if pool.mode == PoolMode::Transaction && pool.migrate_on_start {
-            // The lock under which migrations run belongs to a session.
+            // The lock of migrations belongs to a session, which a proxy with transaction pooling does
+            // not preserve.
             source.fault(
                 &MIGRATE_ON_START,
                 "must be false with DATABASE_POOL_MODE=transaction: run the migrate subcommand with \

@@ -1,5 +1,5 @@
-//! A database of either engine, and units of work on it. A statement is written once where both
-//! engines read it alike, and twice where they do not ([`Statement`]).
+//! A database of either engine, and units of work on it. A statement is written once if both engines
+//! understand it, and otherwise once per engine ([`Statement`]).
 
 use std::{io, time::Duration};
 
@@ -15,11 +15,11 @@ use crate::{
     value::{PgQuery, Row, Value, bind_postgres, bind_sqlite},
 };
 
-/// How often an operation is repeated that the server gave up in favour of another one, with growing
-/// pauses. [`crate::OPERATION_TIMEOUT`] holds for all of them together.
+/// How often an operation is retried after a serialization conflict, with growing delays.
+/// [`crate::OPERATION_TIMEOUT`] limits all retries together.
 const CONFLICTS: u32 = 12;
-/// How often an operation is repeated whose connection turned out to be dead, or to be to a server that
-/// takes no writes. After the first time the others that were made before are not used any more.
+/// How often an operation is retried after its connection was dead or its server read-only. After the
+/// first failure the pool no longer uses connections of the same age.
 const LOST: u32 = 2;
 
 /// The text of a statement, with placeholders `$1`, `$2`, ….
@@ -30,7 +30,7 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// A statement that the engines need in different words.
+    /// A statement that differs between the engines.
     #[must_use]
     pub const fn per_engine(postgres: &'static str, sqlite: &'static str) -> Self {
         Self { postgres, sqlite }
@@ -43,7 +43,7 @@ impl From<&'static str> for Statement {
     }
 }
 
-/// A database of either engine. Clones share its connections.
+/// A database of either engine. Clones share its connection pool.
 #[derive(Debug, Clone)]
 pub struct Sql {
     engine: Engine,
@@ -59,11 +59,11 @@ enum Engine {
 }
 
 impl Sql {
-    /// Opens a database. Nothing is connected before the first operation.
+    /// Opens a database. The first operation opens a connection.
     ///
     /// # Errors
     ///
-    /// Where the folder of a SQLite file cannot be made.
+    /// If the directory of a SQLite file cannot be created.
     pub fn open(database: &Database, options: PoolOptions) -> io::Result<Self> {
         let (clock, successes) = (options.clock.clone(), options.successes.clone());
         let engine = match database {
@@ -75,26 +75,25 @@ impl Sql {
         Ok(Self { engine, clock, readings: Readings::default(), successes })
     }
 
-    /// The database's clock: on Postgres the server's as of the last few [`Sql::ping`], on SQLite the
-    /// machine's.
+    /// The database's clock. On Postgres it follows the server's clock as of the last few calls of
+    /// [`Sql::ping`]; on SQLite it is the machine's clock.
     #[must_use]
     pub const fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Where it is noted that the database has carried out an operation: for readiness.
+    /// The record of successful operations, for readiness.
     #[must_use]
     pub const fn successes(&self) -> &Successes {
         &self.successes
     }
 
-    /// Does an operation: observed, given up after [`crate::OPERATION_TIMEOUT`], and done again where
-    /// the server gave it up in favour of another one. [`crate::read`], [`crate::write_one`] and
-    /// [`crate::transaction`] call this.
+    /// Runs an operation with metrics, with the timeout [`crate::OPERATION_TIMEOUT`], and with retries
+    /// after conflicts. [`crate::read`], [`crate::write_one`] and [`crate::transaction`] call this.
     ///
     /// # Errors
     ///
-    /// Those of the operation, and [`StoreError::Unavailable`] when it takes too long.
+    /// The errors of the operation, and [`StoreError::Unavailable`] after the timeout.
     pub async fn run<T, F>(&self, operation: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, sqlx::Error>>,
@@ -105,7 +104,7 @@ impl Sql {
                 match operation().await {
                     Err(error) if conflicts < CONFLICTS && error::is_conflict(&error) => {
                         conflicts += 1;
-                        // Those that collided should not collide again at once.
+                        // A delay, so that the conflicting operations do not collide again.
                         tokio::time::sleep(Duration::from_millis(u64::from(conflicts * 2))).await;
                     }
                     Err(error) if lost < LOST && error::may_be_repeated(&error) => {
@@ -123,7 +122,7 @@ impl Sql {
         result.inspect(|_| self.successes.note())
     }
 
-    /// Draws the conclusions of an error for the other connections.
+    /// Updates what the pool knows about its other connections after an error.
     fn judge(&self, error: &sqlx::Error) {
         match &self.engine {
             Engine::Postgres(database) => database.judge(error),
@@ -131,18 +130,18 @@ impl Sql {
         }
     }
 
-    /// Begins an operation of `kind`, inside [`Sql::run`].
+    /// Starts an operation of `kind`, inside [`Sql::run`].
     ///
     /// # Errors
     ///
-    /// Where no connection is free in time, or none can be made.
+    /// If no connection is free in time or can be opened.
     pub async fn begin(&self, kind: Kind) -> Result<Unit, sqlx::Error> {
         let inner = match (&self.engine, kind) {
             (Engine::Postgres(database), Kind::Transaction) => {
                 Inner::Postgres(database.transaction().await?)
             }
             (Engine::Postgres(database), Kind::Read) => Inner::Postgres(database.lease().await?),
-            // A statement is a transaction of its own.
+            // A single statement is a transaction of its own.
             (Engine::Postgres(database), Kind::WriteOne) => {
                 Inner::Postgres(database.lease_to_write().await?)
             }
@@ -156,7 +155,7 @@ impl Sql {
     ///
     /// # Errors
     ///
-    /// Which it is, what it says, and what to do.
+    /// If it cannot. The text contains the database, its message and a remedy.
     pub async fn reach(&self) -> Result<(), String> {
         match &self.engine {
             Engine::Postgres(database) => database.reach().await.map_err(|error| error.to_string()),
@@ -164,26 +163,26 @@ impl Sql {
         }
     }
 
-    /// Runs the migrations that are missing. Safe when several replicas do it at once.
+    /// Runs the missing migrations. Several replicas may do so at the same time.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Newer`] for a database that knows more migrations than we do.
+    /// [`StoreError::Newer`] if the database has migrations that this version does not know.
     pub async fn migrate(&self, migrations: &Migrations) -> Result<(), StoreError> {
         self.run_migrations(migrations).await.map(drop)
     }
 
-    /// Runs the migrations that are missing, and tells which. They take as long as they take.
+    /// Runs the missing migrations and returns them. There is no timeout.
     ///
     /// # Errors
     ///
-    /// Those of [`Sql::migrate`].
+    /// The errors of [`Sql::migrate`].
     pub async fn run_migrations(
         &self,
         migrations: &Migrations,
     ) -> Result<Vec<Migrated>, StoreError> {
         match &self.engine {
-            // Large futures, and seldom needed.
+            // Boxed, because the futures are large and rarely needed.
             Engine::Postgres(database) => {
                 Box::pin(database.run_migrations(&migrations.postgres)).await
             }
@@ -191,11 +190,11 @@ impl Sql {
         }
     }
 
-    /// The migrations of the database and ours, by their numbers.
+    /// The migrations of the database and of this version, by number.
     ///
     /// # Errors
     ///
-    /// Where the database cannot be asked.
+    /// If the query fails.
     pub async fn migration_states(
         &self,
         migrations: &Migrations,
@@ -204,7 +203,7 @@ impl Sql {
         Ok(migrate::states(ours, applied))
     }
 
-    /// Our migrations for the engine, and those that the database has.
+    /// The migrations of this version for the engine, and the applied ones.
     async fn applied<'m>(
         &self,
         migrations: &'m Migrations,
@@ -215,7 +214,7 @@ impl Sql {
         })
     }
 
-    /// Checks that the database has our migrations, no fewer and no more.
+    /// Checks that the database has exactly the migrations of this version.
     ///
     /// # Errors
     ///
@@ -225,12 +224,12 @@ impl Sql {
         migrate::compare(ours, &applied)
     }
 
-    /// Asks the database for a sign of life, and on Postgres for its time. On Postgres this has a
-    /// connection of its own, outside the pool.
+    /// Checks that the database answers and, on Postgres, reads its time. On Postgres this uses a
+    /// separate connection outside the pool.
     ///
     /// # Errors
     ///
-    /// Where there is none, and [`StoreError::ReadOnly`] where the database answers but takes no writes.
+    /// If it does not answer; [`StoreError::ReadOnly`] if it answers but rejects writes.
     pub async fn ping(&self) -> Result<(), StoreError> {
         match &self.engine {
             Engine::Postgres(database) => {
@@ -242,7 +241,7 @@ impl Sql {
         }
     }
 
-    /// How many connections it has.
+    /// The state of the connection pool.
     #[must_use]
     pub fn connections(&self) -> Connections {
         match &self.engine {
@@ -269,19 +268,19 @@ pub struct Migrations {
     pub sqlite: Migrator,
 }
 
-/// What an operation does.
+/// The kind of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It only reads, in one statement or several that need not agree.
+    /// It only reads. Several statements need not see the same snapshot.
     Read,
-    /// It writes with one statement.
+    /// It writes with a single statement.
     WriteOne,
     /// It is a transaction (READ COMMITTED on Postgres).
     Transaction,
 }
 
-/// Does an operation that only reads: `read!(sql, |unit| { … })`. The block is asynchronous, has the
-/// [`Unit`] by its name, and is a `Result<T, sqlx::Error>`; the whole is a future of
+/// Runs a read-only operation: `read!(sql, |unit| { … })`. The block is asynchronous, can use the
+/// [`Unit`] by the given name, and must return a `Result<T, sqlx::Error>`. The macro returns a future of
 /// `Result<T, StoreError>`. See [`Sql::run`].
 #[macro_export]
 macro_rules! read {
@@ -290,7 +289,7 @@ macro_rules! read {
     };
 }
 
-/// Does an operation of one statement that writes; see [`read`].
+/// Runs an operation that is a single writing statement; see [`read`].
 #[macro_export]
 macro_rules! write_one {
     ($sql:expr, |$unit:ident| $body:expr) => {
@@ -298,9 +297,9 @@ macro_rules! write_one {
     };
 }
 
-/// Does an operation of several statements in one transaction; see [`read`]. It is durable when the
-/// future is done. An error, or [`Unit::abandon`], leaves nothing behind. What the server gave up in
-/// favour of another transaction is done again, so the block may run more than once.
+/// Runs an operation of several statements in one transaction; see [`read`]. It is durable when the
+/// future completes. An error or [`Unit::abandon`] rolls it back. After a conflict it is retried, so the
+/// block may run more than once.
 #[macro_export]
 macro_rules! transaction {
     ($sql:expr, |$unit:ident| $body:expr) => {
@@ -308,8 +307,8 @@ macro_rules! transaction {
     };
 }
 
-/// A closure that is given a unit cannot be used here: the compiler does not see that the futures of
-/// such asynchronous closures may be sent to another thread.
+/// A macro is needed because a closure that takes a unit does not work: the compiler cannot prove that
+/// the future of such an async closure is `Send`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! operation {
@@ -344,22 +343,22 @@ enum Inner {
 }
 
 impl Unit {
-    /// Has the transaction rolled back when the operation ends, although it ends well.
+    /// Makes the operation roll back at its end, although it succeeds.
     pub const fn abandon(&mut self) {
         self.is_abandoned = true;
     }
 
-    /// Whether the database is Postgres, where several transactions write at once.
+    /// Whether the database is Postgres, where transactions write concurrently.
     #[must_use]
     pub const fn is_postgres(&self) -> bool {
         matches!(self.inner, Inner::Postgres(_))
     }
 
-    /// Carries out a statement and returns how many rows it has changed.
+    /// Executes a statement and returns the number of changed rows.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn execute(
         &mut self,
         statement: impl Into<Statement>,
@@ -382,11 +381,11 @@ impl Unit {
         }
     }
 
-    /// Carries out a statement and returns its first row, if it has any.
+    /// Executes a statement and returns its first row, if there is one.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn fetch_optional(
         &mut self,
         statement: impl Into<Statement>,
@@ -409,11 +408,11 @@ impl Unit {
         }
     }
 
-    /// Carries out a statement that has one row.
+    /// Executes a statement that returns a row.
     ///
     /// # Errors
     ///
-    /// Those of the database, and [`sqlx::Error::RowNotFound`].
+    /// The errors of the database, and [`sqlx::Error::RowNotFound`].
     pub async fn fetch_one(
         &mut self,
         statement: impl Into<Statement>,
@@ -422,11 +421,11 @@ impl Unit {
         self.fetch_optional(statement, values).await?.ok_or(sqlx::Error::RowNotFound)
     }
 
-    /// Carries out a statement and returns all its rows.
+    /// Executes a statement and returns all rows.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn fetch_all(
         &mut self,
         statement: impl Into<Statement>,
@@ -451,26 +450,27 @@ impl Unit {
         }
     }
 
-    /// What to make of the result of the statements: where the connection is lost, a statement that is
-    /// a transaction of its own may have been carried out or not.
+    /// Marks the result of the statements: if the connection was lost, it is unknown whether a statement
+    /// that commits by itself was executed.
     ///
     /// # Errors
     ///
-    /// Those of the statements.
+    /// The errors of the statements.
     #[doc(hidden)]
     pub fn outcome<T>(&self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         match self.kind {
-            // Behind a proxy that pools by transaction there is one to commit.
+            // Behind a proxy with transaction pooling there is a transaction to commit.
             Kind::WriteOne => result.map_err(error::undecided),
             Kind::Read | Kind::Transaction => result,
         }
     }
 
-    /// Ends an operation, and makes durable what it wrote.
+    /// Ends an operation and commits what it wrote.
     ///
     /// # Errors
     ///
-    /// Where the database refuses, or is gone; what was written may then be there or not.
+    /// If the database refuses or the connection is lost. In the latter case the commit may or may not
+    /// have taken place.
     pub async fn end(self) -> Result<(), sqlx::Error> {
         if self.is_abandoned {
             return Ok(());
@@ -487,7 +487,7 @@ impl Unit {
     }
 }
 
-/// Behind a proxy that pools by transaction a statement leaves nothing prepared behind.
+/// Behind a proxy with transaction pooling, statements must not stay prepared.
 fn postgres_query<'q>(lease: &Lease, text: &'static str, values: &[Value<'q>]) -> PgQuery<'q> {
     bind_postgres(sqlx::query(text).persistent(!lease.is_pooled()), values)
 }

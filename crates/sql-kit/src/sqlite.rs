@@ -20,30 +20,31 @@ use crate::{
     observe::Observer,
 };
 
-/// How long a statement waits for another process's lock.
+/// How long a statement waits for the lock of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long to wait before the lock is asked for again under which another process migrates.
+/// How long to wait before trying to take the lock again under which another process migrates.
 const MIGRATION_PAUSE: Duration = Duration::from_millis(200);
 
-/// A SQLite database. SQLite lets one connection write at a time; a pool of one queues our writers
-/// in order, where competing connections would fail with "busy".
+/// A SQLite database. SQLite allows one writer at a time. A write pool of one connection queues writers in
+/// order; competing connections would fail with "busy".
 #[derive(Debug, Clone)]
 pub(crate) struct Sqlite {
     read: SqlitePool,
     write: SqlitePool,
     observer: Observer,
-    /// The file, if it is not in memory.
+    /// The file, unless the database is in memory.
     file: Option<PathBuf>,
-    /// Connections of this time and before are not used any more: the file could only be read then.
+    /// Connections that were opened at or before this time are not used any more, because the file was
+    /// read-only then.
     distrusted: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Sqlite {
-    /// Opens the file, which is made with its folder where it does not exist.
+    /// Opens the file. If it does not exist, it is created with its directory.
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// The errors of the file system.
     pub(crate) fn open(
         connect: SqliteConnectOptions,
         options: PoolOptions,
@@ -54,7 +55,7 @@ impl Sqlite {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .journal_mode(SqliteJournalMode::Wal)
-            // What was answered must survive a loss of power, not only of the process.
+            // A confirmed write must survive a power failure, and not only a crash of the process.
             .synchronous(SqliteSynchronous::Full);
         let file = (!in_memory).then(|| connect.get_filename().to_path_buf());
         if let Some(file) = &file {
@@ -67,8 +68,8 @@ impl Sqlite {
                 .max_connections(size)
                 .min_connections(u32::from(in_memory))
                 .acquire_timeout(options.acquire_timeout)
-                // Where a commit fails, as on a full disk, SQLite rolls back by itself; sqlx then believes
-                // in a transaction that has ended, and could never begin another one.
+                // If a commit fails, for example on a full disk, SQLite rolls back by itself. sqlx would
+                // then still assume an open transaction and could never start another one.
                 .before_acquire(move |connection, about| {
                     let distrusted = *distrusted.lock().unwrap_or_else(PoisonError::into_inner);
                     let is_young = distrusted.is_none_or(|at| about.age < at.elapsed());
@@ -80,7 +81,7 @@ impl Sqlite {
                 .test_before_acquire(false)
         };
         let write = pool(1).connect_lazy_with(connect.clone());
-        // A database in memory belongs to its one connection.
+        // A database in memory exists only in its one connection.
         let read = if in_memory {
             write.clone()
         } else {
@@ -90,11 +91,11 @@ impl Sqlite {
         Ok(Self { read, write, observer, file, distrusted })
     }
 
-    /// Does one operation: observed, and given up after [`crate::OPERATION_TIMEOUT`].
+    /// Runs one operation, with metrics and the timeout [`crate::OPERATION_TIMEOUT`].
     ///
     /// # Errors
     ///
-    /// Those of the operation, and [`StoreError::Unavailable`] when it takes too long.
+    /// The errors of the operation, and [`StoreError::Unavailable`] after the timeout.
     pub(crate) async fn bounded<T>(
         &self,
         operation: impl Future<Output = Result<T, sqlx::Error>>,
@@ -103,8 +104,8 @@ impl Sqlite {
         self.observer.bounded(judged).await.unwrap_or(Err(StoreError::Unavailable))
     }
 
-    /// Draws the conclusions of an error for the other connections: SQLite opens a file that may not be
-    /// written to for reading alone, and stays with that.
+    /// Updates what the pools know about their connections after an error. SQLite opens a file without
+    /// write permission as read-only, and the connection stays read-only.
     pub(crate) fn judge(&self, error: &sqlx::Error) {
         if error::is_read_only(error) {
             let now = Some(Instant::now());
@@ -112,22 +113,22 @@ impl Sqlite {
         }
     }
 
-    /// Borrows a connection that only reads, for one operation inside [`Sqlite::bounded`].
+    /// Takes a read-only connection for one operation inside [`Sqlite::bounded`].
     ///
     /// # Errors
     ///
-    /// Where none is free in time.
+    /// If none is free in time.
     pub(crate) async fn read(&self) -> Result<PoolConnection<Engine>, sqlx::Error> {
         self.read.acquire().await
     }
 
-    /// Starts a transaction that writes, for one operation inside [`Sqlite::bounded`].
+    /// Starts a write transaction for one operation inside [`Sqlite::bounded`].
     ///
     /// # Errors
     ///
-    /// Where the writer is not free in time.
+    /// If the writer is not free in time.
     pub(crate) async fn write(&self) -> Result<Transaction<'static, Engine>, sqlx::Error> {
-        // A deferred transaction that starts with a read can fail to become a writer.
+        // A deferred transaction that starts with a read may fail when it has to become a writer.
         self.write.begin_with("BEGIN IMMEDIATE").await
     }
 
@@ -142,16 +143,16 @@ impl Sqlite {
         Err(format!("SQLite at {place}: {}", error::said_by_sqlite(&error)))
     }
 
-    /// Runs the migrations that are missing, and tells which.
+    /// Runs the missing migrations and returns them.
     pub(crate) async fn run_migrations(
         &self,
         migrator: &Migrator,
     ) -> Result<Vec<Migrated>, StoreError> {
-        // Where nothing is missing nothing is written.
+        // If nothing is missing, nothing is written.
         if migrate::compare(migrator, &self.applied().await?).is_ok() {
             return Ok(Vec::new());
         }
-        // The migrator has no lock of its own for SQLite: two processes would collide.
+        // sqlx's migrator takes no lock on SQLite, so two processes would collide.
         let mut transaction = loop {
             match self.write().await {
                 Err(error) if error::is_busy(&error) => {
@@ -166,7 +167,7 @@ impl Sqlite {
         Ok(migrated)
     }
 
-    /// The migrations that the database has.
+    /// The applied migrations.
     pub(crate) async fn applied(&self) -> Result<Vec<Applied>, StoreError> {
         self.bounded(async {
             let mut connection = self.read().await?;
@@ -188,7 +189,7 @@ impl Sqlite {
     ///
     /// # Errors
     ///
-    /// Where it cannot be read, and [`StoreError::ReadOnly`] where it can only be read.
+    /// If it cannot be read; [`StoreError::ReadOnly`] if it can only be read.
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
         self.bounded(async {
             let mut connection = self.read().await?;
@@ -203,21 +204,21 @@ impl Sqlite {
         }
     }
 
-    /// How many connections read.
+    /// The number of connections that read.
     #[must_use]
     pub(crate) fn connections(&self) -> Connections {
         Connections::of(&self.read)
     }
 
-    /// Closes all connections, which folds the write-ahead log into the file.
+    /// Closes all connections, which merges the write-ahead log into the file.
     pub(crate) async fn close(&self) {
         self.read.close().await;
         self.write.close().await;
     }
 }
 
-/// Whether this process may write to the file, and make the log beside it. The system is asked: to open
-/// and close the file would drop the locks that SQLite has on it in this process.
+/// Whether this process may write to the file and create the log next to it. This asks the system, because
+/// opening and closing the file would drop SQLite's locks on it in this process.
 fn is_writable(file: &Path) -> bool {
     use rustix::{
         fs::{Access, AtFlags, CWD, accessat},
@@ -226,7 +227,7 @@ fn is_writable(file: &Path) -> bool {
 
     let may_write = |path: &Path| {
         let answer = accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS);
-        // What an old system cannot tell is no refusal.
+        // If an old system cannot answer, assume that it is writable.
         !matches!(answer, Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT))
     };
     let mut log = file.as_os_str().to_owned();
@@ -235,13 +236,13 @@ fn is_writable(file: &Path) -> bool {
     may_write(file) && (Path::new(&log).exists() || may_write(folder.unwrap_or(Path::new("."))))
 }
 
-/// Whether the database is no file.
+/// Whether the database is in memory.
 pub(crate) fn is_in_memory(options: &SqliteConnectOptions) -> bool {
     let file = options.get_filename();
     file == Path::new(":memory:") || file.to_string_lossy().starts_with("file:sqlx-in-memory-")
 }
 
-/// Makes the folder of a file where it does not exist, for its owner alone.
+/// Creates the directory of a file if it does not exist, so that only its owner can access it.
 pub(crate) fn create_private_folder(file: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
 
@@ -253,8 +254,8 @@ pub(crate) fn create_private_folder(file: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Makes the file and its folder where they do not exist, for their owner alone: password hashes and
-/// profiles are nobody else's to read. SQLite gives the files beside it the same mode.
+/// Creates the file and its directory if they do not exist, so that only their owner can access them,
+/// because they contain password hashes and profiles. SQLite gives the files next to it the same mode.
 pub(crate) fn create_private(file: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
 

@@ -1,12 +1,12 @@
-//! What has to be done with a database before the first request.
+//! The preparation of a database before the first request.
 
 use std::{fmt, pin::Pin, time::Duration};
 
-/// How long to wait before the database is tried again.
+/// How long to wait before a retry.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A preparation that has begun: it is tried again for as long as the database is away, and never begun
-/// anew for the time that it takes, such as that of a long migration. It goes on while it is waited for.
+/// A preparation in progress. It is retried while the database is unavailable. It runs in the
+/// background, so a timeout of a wait does not restart it, even if a migration takes long.
 pub struct Starting<E>(Option<Preparation<E>>);
 
 type Preparation<E> = Pin<Box<dyn Future<Output = Result<(), E>> + Send>>;
@@ -18,7 +18,7 @@ impl<E> fmt::Debug for Starting<E> {
 }
 
 impl<E: 'static> Starting<E> {
-    /// Begins. `is_transient` says after which errors there is another try.
+    /// Starts the preparation. `is_transient` decides after which errors it is retried.
     pub fn begin<F>(
         prepare: impl Fn() -> F + Send + 'static,
         is_transient: impl Fn(&E) -> bool + Send + 'static,
@@ -43,11 +43,12 @@ impl<E: 'static> Starting<E> {
         })))
     }
 
-    /// Waits for a while. Where it is not over then, it goes on in [`Starting::finish`].
+    /// Waits for at most this time. If the preparation takes longer, [`Starting::finish`] continues to
+    /// wait for it.
     ///
     /// # Errors
     ///
-    /// The error that makes a start impossible.
+    /// The permanent error that prevents the start.
     pub async fn wait(&mut self, patience: Duration) -> Result<(), E> {
         let Some(preparation) = &mut self.0 else { return Ok(()) };
         match tokio::time::timeout(patience, preparation).await {
@@ -59,11 +60,11 @@ impl<E: 'static> Starting<E> {
         }
     }
 
-    /// Waits until it is over.
+    /// Waits until the preparation has ended.
     ///
     /// # Errors
     ///
-    /// The error that makes a start impossible.
+    /// The permanent error that prevents the start.
     pub async fn finish(self) -> Result<(), E> {
         match self.0 {
             Some(preparation) => preparation.await,

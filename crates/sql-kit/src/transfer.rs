@@ -1,13 +1,12 @@
-//! Moves everything that one database of a service holds into another one, of the same engine or of the
-//! other, and compares every row afterwards.
+//! Copies the whole content of one database of a service into another one, of the same or the other engine,
+//! and compares every row afterwards.
 //!
-//! Nothing notes how far a move has come: a row of the destination that is in the source too counts as moved,
-//! and one that is not is somebody else's, which refuses the move. So a move that was interrupted goes on,
-//! and one that is done is only checked, however often it is called.
+//! The progress is not recorded anywhere. A row of the destination that is also in the source counts as
+//! copied; any other row is foreign data, and the move is refused. So an interrupted move continues, and
+//! repeating a finished one only checks it.
 //!
-//! What there is to move is not written down anywhere either. The migrations are run on an empty SQLite
-//! database in memory, and whatever tables and columns it has then are moved; source and destination must have
-//! the same.
+//! There is no list of what to copy either. The migrations are run on an empty in-memory SQLite database, and
+//! the tables and columns that it then has are copied. Source and destination must have exactly these.
 
 mod cell;
 mod compare;
@@ -26,43 +25,43 @@ use self::{
 };
 use crate::{Database, Migrations, StoreError, migrate};
 
-/// The most rows that are written at once.
+/// The most rows per statement (batch size).
 const BATCH_ROWS: usize = 500;
-/// The most values that a statement has; SQLite takes 32,766 and Postgres 65,535.
+/// The most values per statement. SQLite accepts 32,766 and Postgres 65,535.
 const BATCH_VALUES: usize = 30_000;
 
-/// What is being done.
+/// The step of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Rows that are in the destination already are compared with those of the source.
+    /// The rows that the destination already has are compared with those of the source.
     Looking,
     /// Rows are copied.
     Copying,
-    /// All rows are compared, after the copy.
+    /// After the copy, all rows are compared.
     Checking,
 }
 
-/// How far a move has come with one table.
+/// The progress of a move with one table.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// What is being done.
+    /// The present step.
     pub step: Step,
     /// The table.
     pub table: &'a str,
-    /// The rows that this was done with.
+    /// The number of rows done in this step.
     pub rows: u64,
-    /// The rows that the source has.
+    /// The number of rows in the source.
     pub of: u64,
 }
 
-/// What became of one table.
+/// The result for one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MovedTable {
     /// Its name.
     pub name: String,
-    /// The rows that both databases have, each compared.
+    /// The number of rows, all of which were compared.
     pub rows: u64,
-    /// Those of them that were written just now.
+    /// How many of them were copied by this run.
     pub copied: u64,
 }
 
@@ -70,13 +69,13 @@ pub struct MovedTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
     Nothing,
-    /// Rows are missing.
+    /// Rows are missing and have to be added.
     Add,
-    /// What is there came from a migration, or no key tells the rows apart.
+    /// The existing rows come from a migration, or there is no key to identify rows, so all are replaced.
     Replace,
 }
 
-/// Two databases that nobody else uses, and that can be moved.
+/// Two databases that are locked against other users and can be moved.
 #[derive(Debug)]
 pub struct Transfer {
     tables: Vec<Table>,
@@ -85,13 +84,13 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// Opens both databases, keeps every service away from them until this is dropped or closed, and brings
-    /// the destination to the present schema. `application` is what the service calls itself in Postgres.
+    /// Opens both databases, locks them against services until this is dropped or closed, and migrates the
+    /// destination to the current schema. `application` is the application name of the service in Postgres.
     ///
     /// # Errors
     ///
-    /// Where one of them cannot be reached or is in use, where the source is of another version or of another
-    /// service, or where the destination has a schema or rows of its own.
+    /// If a database cannot be reached or is in use, if the source belongs to another version or another
+    /// service, or if the destination has another schema or other rows.
     pub async fn prepare(
         application: &str,
         from: &Database,
@@ -118,7 +117,7 @@ impl Transfer {
         match migrate::compare(migrator, &applied) {
             Ok(()) => {}
             Err(StoreError::NotMigrated(_)) => {
-                // It must not be changed where it then turns out to be somebody's.
+                // Check before migrating, because a database with foreign data must not be changed.
                 if !applied.is_empty() {
                     destination.must_be_empty(&tables).await.map_err(at(Place::Destination, to))?;
                 }
@@ -130,12 +129,12 @@ impl Transfer {
         Ok(Self { tables, from: source, to: destination })
     }
 
-    /// Moves what is missing and compares every row. `progress` is called after each batch.
+    /// Copies the missing rows and compares every row. `progress` is called after each batch.
     ///
     /// # Errors
     ///
-    /// Where the destination has rows that the source does not have, where a row cannot be written, or where
-    /// the databases differ afterwards. Called again, it goes on from there.
+    /// If the destination has rows that the source does not have, if a row cannot be written, or if the
+    /// databases differ afterwards. A repeated call continues where this one stopped.
     pub async fn run(
         &mut self,
         progress: &mut (dyn FnMut(Progress<'_>) + Send),
@@ -143,7 +142,7 @@ impl Transfer {
         let looked_at = self.compare_all(Step::Looking, progress).await?;
         let mut work = Vec::new();
         for (table, comparison) in self.tables.iter().zip(&looked_at) {
-            // What migrations put there is no data.
+            // Rows that migrations inserted do not count as data.
             let is_seed = comparison.destination <= table.seeds;
             if comparison.foreign > 0 && !is_seed {
                 return Err(TransferError::OtherData(comparison.describe(&table.name)));
@@ -197,7 +196,7 @@ impl Transfer {
         for table in &self.tables {
             let of = self.from.count(table).await?;
             comparisons.push(match self.to.count(table).await? {
-                // There is nothing to compare yet.
+                // The table is still empty, so there is nothing to compare.
                 0 if step == Step::Looking => Comparison::nothing_yet(of),
                 _ => {
                     let note = |rows| progress(Progress { step, table: &table.name, rows, of });
@@ -208,15 +207,15 @@ impl Transfer {
         Ok(comparisons)
     }
 
-    /// Ends the connections, and lets services use the databases again.
+    /// Closes the connections, so that services can use the databases again.
     pub async fn close(self) {
         self.from.close().await;
         self.to.close().await;
     }
 }
 
-/// Copies the rows of a table. Those that are there already have been compared and stay. Where they are to be
-/// replaced, or where the table has no key by which they would be known again, all of it is one transaction.
+/// Copies the rows of a table. Existing rows were compared and stay. If rows are replaced, or if the table has
+/// no key to recognise them in a repeated run, everything happens in one transaction.
 async fn copy(
     from: &mut Side,
     to: &mut Side,

@@ -1,6 +1,6 @@
-//! The reading of a Postgres URL with libpq's meaning (PostgreSQL documentation, "Connection URIs" and
-//! "Parameter Key Words"): what `psql` takes means the same here, and what cannot be honoured is refused
-//! by name rather than ignored.
+//! Parses a Postgres URL as libpq does (PostgreSQL documentation, "Connection URIs" and "Parameter Key
+//! Words"). A URL that works in `psql` means the same here, and a parameter that cannot be supported is
+//! an error instead of being ignored.
 
 mod parameters;
 mod tls;
@@ -15,9 +15,9 @@ pub(crate) use self::parameters::read;
 #[derive(Clone)]
 pub struct Servers {
     pub(crate) list: Vec<PgConnectOptions>,
-    /// Whether only a server that takes writes is of use (`target_session_attrs`).
+    /// Whether only a server that accepts writes is acceptable (`target_session_attrs`).
     pub(crate) must_write: bool,
-    /// How long making one connection may take (`connect_timeout`).
+    /// The timeout of opening one connection (`connect_timeout`).
     pub(crate) connect_timeout: Option<Duration>,
 }
 
@@ -29,20 +29,20 @@ impl Deref for Servers {
     }
 }
 
-/// The addresses only: the options print the password.
+/// Prints only the addresses, because the options would print the password.
 impl fmt::Debug for Servers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_list().entries(self.list.iter().map(address)).finish()
     }
 }
 
-/// Where a server listens: host and port, or the folder of its socket.
+/// The address of a server: host and port, or the directory of its socket.
 pub(crate) fn address(server: &PgConnectOptions) -> String {
     let (host, port) = (host(server), server.get_port());
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// The host, or the folder of the socket.
+/// The host, or the directory of the socket.
 pub(crate) fn host(server: &PgConnectOptions) -> String {
     match server.get_socket() {
         Some(folder) => folder.display().to_string(),
@@ -50,7 +50,7 @@ pub(crate) fn host(server: &PgConnectOptions) -> String {
     }
 }
 
-/// The name of the database; the server takes the role's where none is given.
+/// The name of the database. By default it is the name of the role.
 pub(crate) fn database(server: &PgConnectOptions) -> &str {
     server.get_database().unwrap_or_else(|| server.get_username())
 }
@@ -63,10 +63,10 @@ pub(crate) fn is_local(server: &PgConnectOptions) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// What a URL says, by libpq's key words.
+/// The parameters of a URL, by libpq's keywords.
 pub(super) type Given = BTreeMap<String, String>;
 
-/// Takes a URL apart: `postgresql://[user[:password]@][host[:port]][,…][/dbname][?name=value[&…]]`.
+/// Splits a URL: `postgresql://[user[:password]@][host[:port]][,…][/dbname][?name=value[&…]]`.
 pub(super) fn split(url: &str) -> Result<Given, String> {
     let rest = url
         .strip_prefix("postgresql://")
@@ -74,7 +74,7 @@ pub(super) fn split(url: &str) -> Result<Given, String> {
         .ok_or("must start with postgres:// or postgresql://")?;
     let mut given = Given::new();
 
-    // Credentials reach to the first @ that no slash precedes.
+    // Credentials end at the first @, which must come before any slash.
     let authority = rest.find('/').unwrap_or(rest.len());
     let rest = match rest[..authority].find('@') {
         Some(at) => {
@@ -103,7 +103,7 @@ pub(super) fn split(url: &str) -> Result<Given, String> {
         }
         let (name, value) = (decode(name, "name of a parameter")?, decode(value, "parameter")?);
         match (&*name, &*value) {
-            // As libpq does for URLs that were written for JDBC.
+            // libpq accepts this parameter too, for URLs that were written for JDBC.
             ("ssl", "true") => given.insert("sslmode".to_owned(), "require".to_owned()),
             _ => given.insert(name, value),
         };
@@ -111,14 +111,14 @@ pub(super) fn split(url: &str) -> Result<Given, String> {
     Ok(given)
 }
 
-/// An empty part of a URL is none.
+/// Inserts a parameter. An empty part of a URL counts as absent.
 fn insert(given: &mut Given, name: &str, value: &str) {
     if !value.is_empty() {
         given.insert(name.to_owned(), value.to_owned());
     }
 }
 
-/// The hosts and the ports, separated by commas, and what follows them.
+/// Splits off the comma-separated hosts and ports. Returns the rest as well.
 fn split_hosts(mut rest: &str) -> Result<(String, String, &str), String> {
     let (mut hosts, mut ports) = (Vec::new(), Vec::new());
     loop {
@@ -151,13 +151,13 @@ fn split_hosts(mut rest: &str) -> Result<(String, String, &str), String> {
             None => break,
         }
     }
-    // Where no host has a port, none is given.
+    // If no host has a port, the parameter is absent.
     let ports =
         if ports.iter().all(|port| port.is_empty()) { String::new() } else { ports.join(",") };
     Ok((hosts.join(","), ports, rest))
 }
 
-/// Decodes what is percent-encoded (RFC 3986, section 2.1). A plus sign means itself.
+/// Decodes percent-encoding (RFC 3986, section 2.1). A plus sign stands for itself.
 fn decode(text: &str, part: &str) -> Result<String, String> {
     let malformed = || {
         format!(

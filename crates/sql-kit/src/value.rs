@@ -1,6 +1,6 @@
-//! Values that go into statements and come out of rows, the same for both engines. What differs is
-//! here: Postgres has types for times and lists, SQLite stores times as microseconds since
-//! 1970-01-01T00:00:00Z and reads lists from JSON.
+//! Values of parameters and of columns, with one interface for both engines. The differences are
+//! handled here: Postgres has types for times and lists, while SQLite stores times as microseconds
+//! since 1970-01-01T00:00:00Z and reads lists from JSON.
 
 use chrono::{DateTime, Utc};
 use sqlx::{
@@ -26,7 +26,8 @@ pub enum Value<'a> {
     OptionalBytes(Option<&'a [u8]>),
     OptionalUuid(Option<Uuid>),
     OptionalTime(Option<DateTime<Utc>>),
-    /// In Postgres `= ANY($1)`; in SQLite `IN (SELECT unhex(value) FROM json_each($1))`.
+    /// Use it as `= ANY($1)` in Postgres, and as `IN (SELECT unhex(value) FROM json_each($1))` in
+    /// SQLite.
     Uuids(&'a [Uuid]),
 }
 
@@ -147,19 +148,19 @@ impl Row {
     ///
     /// # Errors
     ///
-    /// Where there is no such column, or it holds something else.
+    /// If there is no such column, or if its value has another type.
     pub fn get<T: Column>(&self, column: &str) -> Result<T, sqlx::Error> {
         T::read(self, column)
     }
 }
 
-/// A type that a column of either engine can be read as.
+/// A type that can be read from a column of either engine.
 pub trait Column: Sized {
     /// Reads the column of this name.
     ///
     /// # Errors
     ///
-    /// Those of [`Row::get`].
+    /// The errors of [`Row::get`].
     fn read(row: &Row, column: &str) -> Result<Self, sqlx::Error>;
 }
 
@@ -181,7 +182,7 @@ column!(bool, String, Vec<u8>, Uuid, Option<String>, Option<Vec<u8>>, Option<Uui
 impl Column for Option<i64> {
     fn read(row: &Row, column: &str) -> Result<Self, sqlx::Error> {
         match row {
-            // Postgres has integers of two sizes, and does not read one as the other.
+            // Postgres has integers of two sizes, and decoding is strict about them.
             Row::Postgres(row) => row.try_get(column).or_else(|_| {
                 row.try_get::<Option<i32>, _>(column).map(|value| value.map(i64::from))
             }),

@@ -1,6 +1,5 @@
 //! What the integration tests of both services share: a fresh database on each engine, a REST client
-//! whose answers are easy to look at, and the checks of an OpenAPI document
-//! and of migrations.
+//! with convenient responses, and checks of OpenAPI documents and migrations.
 #![expect(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 pub mod migrations;
@@ -28,21 +27,22 @@ pub enum Engine {
 /// Both engines, for tests that run on each.
 pub const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
 
-/// An empty database of its own.
+/// An empty database for one test.
 #[derive(Debug)]
 pub struct TestDatabase {
     /// Its `DATABASE_URL`.
     pub url: String,
-    /// Removed with the last that shares it.
+    /// The directory, which is removed when the last owner is dropped.
     folder: Arc<TempDir>,
 }
 
 impl TestDatabase {
-    /// Makes one. A Postgres database stays behind: the server is as short-lived as the tests.
+    /// Creates a database. On Postgres it is not removed, because the server only lives as long as
+    /// the tests.
     ///
     /// # Panics
     ///
-    /// Where there is no Postgres server: a test that is skipped in silence proves nothing.
+    /// If there is no Postgres server, because a silently skipped test would prove nothing.
     pub async fn create(engine: Engine) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = match engine {
@@ -52,13 +52,13 @@ impl TestDatabase {
         Self { url, folder: Arc::new(folder) }
     }
 
-    /// The same database once more, for a second service on it.
+    /// The same database again, for a second service that uses it.
     #[must_use]
     pub fn share(&self) -> Self {
         Self { url: self.url.clone(), folder: Arc::clone(&self.folder) }
     }
 
-    /// A folder that lives as long as the database.
+    /// A directory that lives as long as the database.
     #[must_use]
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
@@ -79,13 +79,13 @@ async fn create_postgres() -> String {
         .await
         .expect("a new database");
     let (address, parameters) = server.split_once('?').unwrap_or((&server, ""));
-    // postgres://user@host:port/database: what follows the third slash is replaced.
+    // postgres://user@host:port/database: replace the part after the third slash.
     let end = address.match_indices('/').nth(2).map_or(address.len(), |(at, _)| at);
     let separator = if parameters.is_empty() { "" } else { "?" };
     format!("{}/{name}{separator}{parameters}", &address[..end])
 }
 
-/// The options of a store of tests.
+/// The connection pool options for tests.
 #[must_use]
 pub fn pool_options() -> sql_kit::PoolOptions {
     let mut source = service_kit::settings::Source::default();
@@ -93,14 +93,14 @@ pub fn pool_options() -> sql_kit::PoolOptions {
     sql_kit::PoolOptions::new("test", &settings, &service_kit::metrics::Metrics::default())
 }
 
-/// An answer over REST.
+/// A REST response.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
     /// The header fields.
     pub headers: HeaderMap,
-    /// The body; null where it is not JSON.
+    /// The body; null if it is not JSON.
     pub json: Value,
     /// The body as text.
     pub text: String,
@@ -113,7 +113,7 @@ impl Answer {
         self.json["code"].as_str().unwrap_or_default()
     }
 
-    /// A header field, or an empty text.
+    /// The value of a header, or an empty string.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
@@ -134,7 +134,7 @@ impl Client {
         Self { base: format!("http://{address}"), http: reqwest::Client::new() }
     }
 
-    /// Starts a request, to add to and then [`send`].
+    /// Starts a request, which can be extended and then passed to [`send`].
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base))
     }
@@ -154,7 +154,7 @@ impl Client {
 ///
 /// # Panics
 ///
-/// Where no answer comes.
+/// If there is no response.
 pub async fn send(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
@@ -166,7 +166,7 @@ pub async fn send(request: reqwest::RequestBuilder) -> Answer {
 ///
 /// # Panics
 ///
-/// Where nothing listens there.
+/// If nothing listens there.
 pub async fn channel(address: std::net::SocketAddr) -> tonic::transport::Channel {
     tonic::transport::Endpoint::from_shared(format!("http://{address}"))
         .expect("a URL")
@@ -175,12 +175,12 @@ pub async fn channel(address: std::net::SocketAddr) -> tonic::transport::Channel
         .expect("a connection")
 }
 
-/// Calls a gRPC method by hand and returns the header fields of the answer. For what a generated
-/// client hides: its own deadline, or a message that is not one.
+/// Calls a gRPC method without a generated client and returns the headers of the response. It can
+/// set what such a client would not send: any deadline, or an invalid message.
 ///
 /// # Panics
 ///
-/// Where no answer comes.
+/// If there is no response.
 pub async fn raw_grpc(
     address: std::net::SocketAddr,
     path: &str,
@@ -188,7 +188,7 @@ pub async fn raw_grpc(
     headers: &[(&str, &str)],
 ) -> HeaderMap {
     let http = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
-    // Length-Prefixed-Message: not compressed, then the length.
+    // The prefix of a gRPC message: not compressed, then its length.
     let length = u32::try_from(message.len()).expect("a short message").to_be_bytes();
     let mut request = http
         .post(format!("http://{address}{path}"))

@@ -1,14 +1,14 @@
-//! What migrations may do: while an upgrade replaces one replica after the other, those of the version
-//! before go on with a database that is newer than they are.
+//! Rules for migrations: during a rolling upgrade, replicas of the previous version keep using a database
+//! that is newer than they are.
 
 use sql_kit::Migrations;
 
 /// Checks that each migration only adds what an older version does not notice: tables, indexes, and columns
-/// that may be left out.
+/// that an INSERT may omit.
 ///
 /// # Panics
 ///
-/// Where a statement does anything else, with its text.
+/// If a statement does anything else. The message contains the statement.
 pub fn assert_additive(migrations: &Migrations) {
     let mut count = 0;
     for migration in [&migrations.postgres, &migrations.sqlite].into_iter().flat_map(|of| of.iter())
@@ -34,11 +34,11 @@ pub fn assert_additive(migrations: &Migrations) {
 fn adds(words: &[&str], migration: &[Vec<&str>]) -> bool {
     match words {
         ["CREATE", "TABLE" | "INDEX" | "SEQUENCE", ..] => true,
-        // On a table of the same migration, which older versions do not write to.
+        // An index on a table of the same migration, to which older versions do not write.
         ["CREATE", "UNIQUE", "INDEX", .., "ON", table, _] => {
             migration.iter().any(|other| other.starts_with(&["CREATE", "TABLE", *table]))
         }
-        // What older versions do not know they do not read either.
+        // Older versions do not read tables that they do not know.
         ["INSERT", "INTO", table, ..] => {
             migration.iter().any(|other| other.starts_with(&["CREATE", "TABLE", *table]))
         }

@@ -1,4 +1,4 @@
-//! Whether a service's OpenAPI document tells the truth.
+//! Checks that a service's OpenAPI document is correct.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,13 +11,13 @@ use service_kit::catalogue::{Catalogue, codes, field_codes};
 
 use crate::{Client, send};
 
-/// Checks the document of a running service against the service: that it has exactly its routes,
-/// each with exactly its methods, that none takes a query parameter twice, and that every error is as
-/// in the catalogue with the service's `own` codes. `app` is what prints the router as its field `rest`. Returns the document.
+/// Checks the document against the running service: it must have exactly the routes of the service, each with exactly
+/// its methods and no duplicate query parameter, and every error must be in the catalogue, which includes the service's
+/// `own` codes. The `Debug` output of `app` must contain the router as a field `rest`. Returns the document.
 ///
 /// # Panics
 ///
-/// Where the document lies.
+/// If the document is wrong.
 pub async fn check(app: &impl Debug, own: Catalogue, client: &Client, token: &str) -> Value {
     let answer = client.get("/openapi.json").await;
     assert_eq!(answer.status, 200);
@@ -33,10 +33,10 @@ pub async fn check(app: &impl Debug, own: Catalogue, client: &Client, token: &st
         .collect();
     let mut served = BTreeMap::new();
     for path in paths(app) {
-        // No route has OPTIONS, so the answer lists the methods that it has.
+        // No route handles OPTIONS, so the error response lists the methods of the route.
         let request = client.request(Method::OPTIONS, &path.replace(['{', '}'], ""));
         let answer = send(request.bearer_auth(token)).await;
-        // Some routes are there to answer 404.
+        // Some routes always answer 404.
         if answer.status != 404 {
             assert_eq!(answer.status, 405, "{path}");
             let methods: BTreeSet<String> =
@@ -45,7 +45,7 @@ pub async fn check(app: &impl Debug, own: Catalogue, client: &Client, token: &st
         }
     }
     for methods in served.values_mut() {
-        // Whoever serves GET serves HEAD (RFC 9110, section 9.3.2).
+        // A route with GET also has HEAD (RFC 9110, section 9.3.2).
         assert!(methods.remove("HEAD") == methods.contains("GET"));
     }
     assert_eq!(described, served);
@@ -58,7 +58,7 @@ pub async fn check(app: &impl Debug, own: Catalogue, client: &Client, token: &st
     document
 }
 
-/// axum tells the paths of a router in no other way.
+/// Finds the paths of a router in its `Debug` output, because axum has no API for that.
 fn paths(app: &impl Debug) -> BTreeSet<String> {
     let text = format!("{app:?}");
     let (_, rest) = text.split_once("rest: Router").expect("a router named rest");
@@ -84,7 +84,7 @@ fn check_errors(document: &Value, own: Catalogue) {
                     let example = &example["value"];
                     let code = codes.iter().find(|code| example["code"] == code.as_str());
                     let code = code.unwrap_or_else(|| panic!("{place}: {example}"));
-                    // A wrong current password has the code of a failed login.
+                    // A wrong current password has the same code as a failed login.
                     let is_forbidden = code.as_str() == "invalid_credentials" && *status == "403";
                     assert!(is_forbidden || code.http().as_str() == status, "{place}");
                     assert_eq!(example["status"].to_string(), *status, "{place}");
@@ -106,7 +106,7 @@ fn check_errors(document: &Value, own: Catalogue) {
     assert_eq!(strings(codes), known);
 }
 
-/// The response itself where `response` only refers to it.
+/// Follows the `$ref` of a response, if it has one.
 fn resolve<'a>(document: &'a Value, response: &'a Value) -> &'a Value {
     match response["$ref"].as_str() {
         Some(reference) => document.pointer(&reference[1..]).expect(reference),
@@ -123,12 +123,12 @@ fn strings(array: &Value) -> BTreeSet<String> {
     texts.map(|text| text.as_str().expect("a string").to_owned()).collect()
 }
 
-/// Checks that the page and each file that it loads are there, for everybody, under a policy that
-/// allows nothing inline.
+/// Checks that the page and all files that it loads are served without authentication, with a policy that forbids
+/// inline content.
 ///
 /// # Panics
 ///
-/// Where they are not.
+/// If they are not.
 pub async fn check_page(client: &Client) {
     let page = client.get("/docs").await;
     assert_eq!(page.status, 200);

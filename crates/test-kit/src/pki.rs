@@ -1,4 +1,4 @@
-//! An authority and certificates of its own, for the tests of TLS.
+//! A certificate authority and its certificates, for the tests of TLS.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
-/// An authority whose files are in a folder.
+/// A certificate authority whose files are in a directory.
 #[derive(Debug)]
 pub struct Pki {
     authority: CertifiedIssuer<'static, KeyPair>,
@@ -24,11 +24,11 @@ pub struct Identity {
 }
 
 impl Pki {
-    /// Makes an authority.
+    /// Creates an authority.
     ///
     /// # Panics
     ///
-    /// Where the folder cannot be written to.
+    /// If the directory cannot be written to.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         let mut params = CertificateParams::default();
@@ -52,11 +52,11 @@ impl Pki {
         self.path("ca.pem")
     }
 
-    /// Makes, or renews, a certificate for this machine under a name.
+    /// Creates or renews a certificate for this machine with a name.
     ///
     /// # Panics
     ///
-    /// Where the folder cannot be written to.
+    /// If the directory cannot be written to.
     #[must_use]
     pub fn identity(&self, name: &str) -> Identity {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];

@@ -1,4 +1,4 @@
-//! A service as a process of its own, for what belongs to a process: its log and its end.
+//! Runs a service as a separate process, for tests of its log and its exit.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::Client;
 
-/// A running service. Ends with this.
+/// A running service. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Process {
     /// The process.
@@ -28,11 +28,11 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// Starts `binary` in `folder` with these settings alone, on free ports and with a log in JSON.
+    /// Starts `binary` in `folder` with only these settings, on free ports and with a log in JSON.
     ///
     /// # Panics
     ///
-    /// Where there is no such binary.
+    /// If the binary does not exist.
     #[must_use]
     pub fn start(binary: &str, folder: &Path, settings: &[(&str, &str)]) -> Self {
         let mut child = Command::new(binary)
@@ -59,17 +59,17 @@ impl Process {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it has logged so far.
+    /// The output so far.
     #[must_use]
     pub fn output(&self) -> String {
         self.lines().join("\n")
     }
 
-    /// Waits for a line of the log.
+    /// Waits for a matching line in the log.
     ///
     /// # Panics
     ///
-    /// Where none comes within 20 s, or one is not JSON.
+    /// If none is logged within 20 s, or if a line is not JSON.
     pub async fn find(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let parse = |line: &String| serde_json::from_str::<Value>(line).expect("a line of JSON");
         let look = async {

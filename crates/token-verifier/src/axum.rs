@@ -1,4 +1,4 @@
-//! The door for axum: an extractor.
+//! The integration with axum: an extractor.
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::{HeaderValue, header, request::Parts};
@@ -9,7 +9,7 @@ use crate::claims::Claims;
 use crate::verifier::{AuthError, Verifier};
 use crate::verify::VerifyError;
 
-/// The caller of a handler, proven by the bearer token of the request.
+/// The caller of a handler, authenticated by the bearer token of the request.
 ///
 /// Works in every router whose state gives a [`Verifier`] through [`FromRef`]. A request without a
 /// valid token does not reach the handler; it is answered with a [`Rejection`].
@@ -28,8 +28,8 @@ where
     }
 }
 
-/// The answer to a request without a valid token: 401, 400 or 503 with a problem body (RFC 9457) and,
-/// where one is due, a challenge (RFC 6750 section 3).
+/// The response to a request without a valid token: 401, 400 or 503 with a problem body (RFC 9457)
+/// and, for a 401, a challenge (RFC 6750 section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejection(pub AuthError);
 
@@ -41,7 +41,8 @@ impl IntoResponse for Rejection {
             "type": "about:blank",
             "title": status.canonical_reason(),
             "status": status.as_u16(),
-            // Which check a token failed is for the log only, but for the end of a genuine one.
+            // Only the log says which check failed, except that clients learn when a genuine token
+            // has expired or was revoked.
             "detail": match error {
                 AuthError::Invalid(VerifyError::Expired) => VerifyError::Expired.to_string(),
                 AuthError::Invalid(_) => "the token is not valid".to_owned(),

@@ -1,4 +1,4 @@
-//! How long to wait after a failure.
+//! The backoff after failures.
 
 use std::time::Duration;
 
@@ -6,16 +6,17 @@ use aws_lc_rs::rand;
 
 const MIN_BACK_OFF: Duration = Duration::from_millis(250);
 
-/// Between 0 and 1. Without it, replicas that started together would ask together for ever.
+/// A random number between 0 and 1. Without jitter, replicas that started together would send their
+/// requests together forever.
 pub(crate) fn jitter() -> f64 {
     let mut byte = [0_u8];
-    // Without randomness there is no jitter, which is no reason to stop.
+    // If there is no randomness, there is no jitter, which is acceptable.
     let _ = rand::fill(&mut byte);
     f64::from(byte[0]) / 255.0
 }
 
-/// The pause after the nth failure in a row: 0.25 s, doubling up to `most`; between half of that and
-/// all of it.
+/// The delay after the nth failure in a row: 0.25 s, doubling up to `most`, and reduced by jitter to
+/// between half and all of it.
 pub(crate) fn back_off(failures: u32, most: Duration, jitter: f64) -> Duration {
     let step = MIN_BACK_OFF * (1 << failures.saturating_sub(1).min(10));
     step.min(most).mul_f64(1.0 - 0.5 * jitter)

@@ -1,11 +1,12 @@
-//! What time it is, in whole seconds since the Unix epoch; passed in, so that tests can choose it.
+//! The current time in whole seconds since the Unix epoch. It is injected, so that tests can set
+//! it.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// A clock before 1970 reads as 1970, when no token of today is valid yet.
+/// A clock before 1970 counts as 1970, when no present token is valid yet.
 #[expect(
     clippy::disallowed_methods,
     reason = "the clock that is passed in where no other is given"

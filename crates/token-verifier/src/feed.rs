@@ -1,4 +1,4 @@
-//! The list of revocations, followed in the background.
+//! A client that follows the list of revocations in the background.
 
 mod source;
 
@@ -14,24 +14,25 @@ use crate::back_off::{back_off, jitter};
 use crate::fetch::{Access, UrlError};
 use crate::revocation::RevocationList;
 
-/// The bounds of the time between two looks at the list, so that whatever is revoked is known within 5 s,
-/// with as much again for caches on the way.
+/// The limits of the polling interval. They ensure that a revocation is known within 5 s, of which caches on
+/// the way may take half.
 const MIN_POLL: Duration = Duration::from_millis(500);
 const MAX_POLL: Duration = Duration::from_millis(2500);
 
-/// The time between two looks where the source does not say how long its answer holds.
+/// The polling interval if the response has no `max-age`.
 const DEFAULT_POLL: Duration = Duration::from_secs(2);
 
-/// The longest pause after a failure: when the source is back, the list is current within 5 s too.
+/// The longest delay after a failure. It is short, so that the list is current within 5 s after the source has
+/// recovered.
 const MAX_BACK_OFF: Duration = Duration::from_secs(3);
 
-/// The longest pause where the list has no room: entries pass slowly, and every try may read all of them.
+/// The longest delay while the list is full. Entries expire slowly, and every attempt may read all pages.
 const MAX_WAIT_FOR_ROOM: Duration = Duration::from_secs(60);
 
-/// More pages than a full list can have, at one time; a source that has still more is out of order.
+/// The most pages that are read in a row. A full list has fewer, so a source with more is faulty.
 const MAX_PAGES: usize = 1000;
 
-/// What came of one request for a page.
+/// The outcome of one request for a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FeedOutcome {
@@ -41,9 +42,9 @@ pub enum FeedOutcome {
     Unchanged,
     /// There is no list (status 404).
     Missing,
-    /// No answer, or none that can be used.
+    /// There was no response, or an invalid one.
     Failed,
-    /// A page that the list has no room for.
+    /// The list has no room for the page.
     Full,
 }
 
@@ -52,7 +53,7 @@ impl FeedOutcome {
     pub const ALL: [Self; 5] =
         [Self::Page, Self::Unchanged, Self::Missing, Self::Failed, Self::Full];
 
-    /// A name for metrics that does not change: snake_case.
+    /// A stable name for metrics, in snake_case.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,15 +68,14 @@ impl FeedOutcome {
 
 type Observer = Box<dyn Fn(FeedOutcome) + Send + Sync>;
 
-/// Follows a list of revocations and fills a [`RevocationList`].
+/// Follows a list of revocations and keeps a [`RevocationList`] up to date.
 ///
-/// It asks again when the last answer's `max-age` is over, within 0.5 to 2.5 s (2 s where none is given), and
-/// after 0.25 s growing to 3 s when the source fails, with jitter. Further pages are fetched at once. A request
-/// takes at most 2 s and 4 MiB, takes status 200 and 304 only, and follows no redirect.
+/// It polls when the `max-age` of the last response is over, limited to 0.5 to 2.5 s (2 s if there is none).
+/// After a failure it retries with backoff from 0.25 s to 3 s, with jitter. Further pages are fetched at once.
+/// A request takes at most 2 s and 4 MiB, accepts only status 200 and 304, and follows no redirects.
 ///
-/// While the source is away, or answers something else than the list, what is known goes on counting, entry
-/// by entry until its end. A 404 is the answer of an issuer that has no list: no revocations are known then but
-/// those that were known before.
+/// While the source is unavailable or returns something invalid, the known entries stay in effect until each of
+/// them expires. A 404 means that the issuer has no list: then only the entries that are already known count.
 pub struct RevocationFeed {
     source: Source,
     list: RevocationList,
@@ -83,26 +83,26 @@ pub struct RevocationFeed {
 }
 
 impl RevocationFeed {
-    /// Follows the list at an `http` or `https` URL, or at one of an SRV name (`srv+http`, `srv+https`).
-    /// Certificates are checked against the system's roots. Nothing is fetched yet.
+    /// Follows the list at an `http` or `https` URL, or at an SRV name (`srv+http`, `srv+https`). Certificates
+    /// are verified with the system's root certificates. Nothing is fetched before [`RevocationFeed::run`].
     ///
     /// # Errors
     ///
-    /// [`UrlError`] if the URL cannot be used, or if it is `https` and the system has no roots.
+    /// [`UrlError`] if the URL cannot be used, or if it is `https` and the system has no root certificates.
     pub fn new(url: &str) -> Result<Self, UrlError> {
         Self::with_access(url, &Access::default())
     }
 
-    /// As [`RevocationFeed::new`], with other authorities or name servers.
+    /// Like [`RevocationFeed::new`], with other authorities or name servers.
     ///
     /// # Errors
     ///
-    /// [`UrlError`] if the URL cannot be used, or the authorities of `access` cannot.
+    /// [`UrlError`] if the URL or the authorities in `access` cannot be used.
     pub fn with_access(url: &str, access: &Access) -> Result<Self, UrlError> {
         Ok(Self::of(Source::Http(Box::new(HttpSource::new(url, access)?))))
     }
 
-    /// Follows a list without HTTP, where the issuer is in the same process.
+    /// Follows a list without HTTP, for an issuer in the same process.
     #[must_use]
     pub fn from_source(source: Arc<dyn RevocationSource>) -> Self {
         Self::of(Source::Own(source))
@@ -112,19 +112,19 @@ impl RevocationFeed {
         Self { source, list: RevocationList::new(), observer: None }
     }
 
-    /// Tells what came of each request, for metrics.
+    /// Calls `observer` with the outcome of each request, for metrics.
     #[must_use]
     pub fn with_observer(self, observer: impl Fn(FeedOutcome) + Send + Sync + 'static) -> Self {
         Self { observer: Some(Box::new(observer)), ..self }
     }
 
-    /// The list that is filled: what a verifier is given.
+    /// The list that this fills. Pass it to a verifier.
     #[must_use]
     pub fn list(&self) -> RevocationList {
         self.list.clone()
     }
 
-    /// Follows until `shutdown` completes, which also ends a request that is under way.
+    /// Follows the list until `shutdown` completes, which also cancels a running request.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         tokio::select! {
             () = shutdown => {}
@@ -157,7 +157,7 @@ impl RevocationFeed {
         }
     }
 
-    /// Reads pages until there is none left, and returns for how long the last answer holds.
+    /// Reads pages until there are no more. Returns how long the last response is fresh.
     async fn catch_up(&mut self) -> Result<Option<Duration>, FeedError> {
         for _ in 0..MAX_PAGES {
             let outcome = self.next_page().await;
@@ -186,7 +186,7 @@ impl RevocationFeed {
             return Ok(Step::Unchanged(fetched.fresh_for));
         };
         let more = page.more;
-        // Such a page would be asked for again and again.
+        // Such a page would be requested again and again.
         if more && Some(&page.cursor) == cursor.as_ref() {
             return Err(FeedError::Endless);
         }
@@ -197,7 +197,7 @@ impl RevocationFeed {
         Ok(if more { Step::More } else { Step::Last(fetched.fresh_for) })
     }
 
-    /// Says once for each outage what is wrong: the retries that follow would only say the same.
+    /// Logs an error once per outage, because the retries would only repeat it.
     fn report(&self, error: &FeedError, outage: &mut Option<String>) {
         let url = self.source.name();
         let kind = error.to_string();
@@ -231,14 +231,14 @@ impl fmt::Debug for RevocationFeed {
     }
 }
 
-/// What one page leads to.
+/// What to do after a page.
 enum Step {
     More,
     Last(Option<Duration>),
     Unchanged(Option<Duration>),
 }
 
-/// Nine tenths to all of the lifetime, within the bounds.
+/// 90 to 100 % of the freshness lifetime, within the limits.
 fn poll_after(fresh_for: Option<Duration>, jitter: f64) -> Duration {
     let pause = fresh_for.unwrap_or(DEFAULT_POLL).clamp(MIN_POLL, MAX_POLL);
     pause.mul_f64(1.0 - 0.1 * jitter)

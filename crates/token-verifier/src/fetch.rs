@@ -1,4 +1,4 @@
-//! One bounded request for a document of the issuer.
+//! Requests for documents of the issuer, with limits on time and size.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,23 +18,23 @@ use rustls::{
 };
 use thiserror::Error;
 
-/// Why a URL is refused. No message contains the URL, which may hold credentials.
+/// Why a URL is refused. No message contains the URL, because it may contain credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// Not a URL that a service can be called at.
+    /// It is not the URL of a service.
     #[error(transparent)]
     Url(#[from] endpoints::UrlError),
-    /// The system has no root certificates to check a server with.
+    /// The system has no root certificates to verify servers with.
     #[error("the system's root certificates cannot be read")]
     NoRoots,
-    /// The authorities to trust cannot be read (RFC 7468).
+    /// The certificates of the authorities are not valid PEM (RFC 7468).
     #[error("the certificates of the authorities are not in PEM")]
     Authorities,
 }
 
-/// How the issuer is reached: whom a connection trusts, and who is asked for addresses. By default the
-/// system's authorities and its name servers.
+/// How to reach the issuer: the authorities that are trusted and the name servers that are asked. By
+/// default, those of the system.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     authorities: Option<Arc<[u8]>>,
@@ -42,31 +42,31 @@ pub struct Access {
 }
 
 impl Access {
-    /// Checks certificates against the authorities in `pem` alone.
+    /// Trusts only the authorities in `pem`.
     #[must_use]
     pub fn trusting(self, pem: &[u8]) -> Self {
         Self { authorities: Some(pem.into()), ..self }
     }
 
-    /// Asks these name servers in place of those of `/etc/resolv.conf`.
+    /// Uses these name servers instead of those in `/etc/resolv.conf`.
     #[must_use]
     pub fn resolved_by(self, resolver: Resolver) -> Self {
         Self { resolver, ..self }
     }
 }
 
-/// What a request may cost.
+/// The limits of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// For everything: name resolution, connecting, TLS and the whole body.
+    /// The total timeout: name resolution, connecting, TLS and the whole body.
     pub(crate) timeout: Duration,
     pub(crate) body_bytes: usize,
-    /// How long a connection waits for another request. One that has waited for minutes may turn out
-    /// dead, and would have saved nothing.
+    /// How long an idle connection is kept. After minutes it may be dead, so that keeping it would have
+    /// saved nothing.
     pub(crate) idle: Option<Duration>,
 }
 
-/// Why a request failed; for the log.
+/// Why a request failed. The text is meant for the log.
 #[derive(Debug, Error)]
 pub(crate) enum FetchError {
     #[error("no answer within {} s", .0.as_secs())]
@@ -87,7 +87,7 @@ fn redirects(status: StatusCode) -> &'static str {
     if status.is_redirection() { ", and redirects are not followed" } else { "" }
 }
 
-/// An answer with status 200 or 304.
+/// A response with status 200 or 304.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -95,7 +95,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// For how long the source says that its answer holds.
+    /// How long the response is fresh.
     pub(crate) fn fresh_for(&self) -> Option<Duration> {
         fresh_for(&self.headers)
     }
@@ -103,7 +103,7 @@ impl Answer {
 
 type HttpClient = Client<HttpsConnector<ToAddress>, Empty<Bytes>>;
 
-/// Asks for one document, at whichever replica of the issuer answers.
+/// Fetches one document from any replica of the issuer.
 pub(crate) struct Fetcher {
     endpoints: Endpoints<HttpClient>,
     limits: Limits,
@@ -119,12 +119,12 @@ impl Fetcher {
                 let roots = roots(pem)?;
                 client_config(|builder| Some(builder.with_root_certificates(roots)))?
             }
-            // A container without root certificates must be able to use plain HTTP.
+            // A container without root certificates must still be able to use plain HTTP.
             (false, _) => client_config(|builder| {
                 Some(builder.with_root_certificates(RootCertStore::empty()))
             })?,
         };
-        // A client for each address, so that a connection that is used again leads where it is meant to.
+        // One client per address, so that a reused connection always leads to the chosen address.
         let make = move |address| {
             let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
             let builder = if is_https { builder.https_only() } else { builder.https_or_http() };
@@ -137,12 +137,12 @@ impl Fetcher {
         Ok(Self { endpoints: Endpoints::new(url, access.resolver.clone(), make), limits })
     }
 
-    /// The URL for the log: a query may hold a secret and is left out.
+    /// The URL for the log, without the query, which may contain a secret.
     pub(crate) fn name(&self) -> String {
         self.endpoints.url().to_string()
     }
 
-    /// Asks for the document, with this added to the query and with these header fields.
+    /// Fetches the document, with this addition to the query and with these headers.
     pub(crate) async fn get(
         &self,
         query: &str,
@@ -150,7 +150,7 @@ impl Fetcher {
     ) -> Result<Answer, FetchError> {
         let timeout = self.limits.timeout;
         let answer = self.endpoints.call(timeout, |client| async move {
-            // What a replica says that is not well must not be taken for the issuer's word.
+            // An error response of one replica may be its own problem, so the other replicas are tried.
             self.request(&client, query, fields).await.map_err(|error| match error {
                 FetchError::Status(status) if !status.is_server_error() => Failure::Answered(error),
                 FetchError::TooLarge(_) => Failure::Answered(error),
@@ -179,11 +179,11 @@ impl Fetcher {
         let request =
             request.body(Empty::new()).map_err(|error| FetchError::Connect(error.to_string()))?;
         let answer = client.request(request).await.map_err(|error| {
-            // The outer error only says that connecting failed; the cause says why.
+            // The outer error only says that connecting failed; its source says why.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             FetchError::Connect(cause.unwrap_or_else(|| error.to_string()))
         })?;
-        // A redirect is no document either: following one would move trust to another host.
+        // A redirect is not followed, because that would extend trust to another host.
         let (head, body) = answer.into_parts();
         if !matches!(head.status, StatusCode::OK | StatusCode::NOT_MODIFIED) {
             return Err(FetchError::Status(head.status));
@@ -208,7 +208,8 @@ fn with_query(url: &Uri, query: &str) -> String {
     }
 }
 
-/// TLS with the authorities that `trust` adds; `None` of it says that the system has none.
+/// The TLS configuration with the authorities that `trust` adds. If `trust` returns `None`, the system
+/// has none.
 fn client_config(
     trust: impl FnOnce(
         ConfigBuilder<ClientConfig, WantsVerifier>,
@@ -229,8 +230,8 @@ fn roots(pem: &[u8]) -> Result<RootCertStore, UrlError> {
     if roots.is_empty() { Err(UrlError::Authorities) } else { Ok(roots) }
 }
 
-/// The freshness lifetime that is left (RFC 9111 sections 4.2 and 5.2.2). Of several directives the
-/// shortest counts.
+/// The remaining freshness lifetime (RFC 9111 sections 4.2 and 5.2.2). If there are several directives,
+/// the shortest counts.
 fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
     let directives = headers
         .get_all(CACHE_CONTROL)

@@ -1,15 +1,15 @@
 //! JSON objects without duplicate members, at any depth.
 //!
-//! RFC 8259 section 4 leaves it open which of two equal names counts. Two parsers that choose
-//! differently read two different tokens, so RFC 7515 section 4 and RFC 7519 section 4 allow to
-//! refuse such a text; here it always is.
+//! RFC 8259 section 4 does not define which of two members with the same name counts. Parsers that
+//! choose differently would read different tokens, so RFC 7515 section 4 and RFC 7519 section 4
+//! allow refusing such a text. It is always refused here.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value, error::Category};
 
-/// Why a text is not an object that can be trusted to mean one thing.
+/// Why a text is not an object with a single, unambiguous meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JsonError {
     /// Not JSON, not UTF-8, nested too deep, followed by other bytes, or not an object.
@@ -23,7 +23,7 @@ pub(crate) fn object(text: &[u8]) -> Result<Map<String, Value>, JsonError> {
     match serde_json::from_slice::<Unique>(text) {
         Ok(Unique(Value::Object(members))) => Ok(members),
         Ok(_) => Err(JsonError::NotAnObject),
-        // The visitor takes every type, so the only complaint about data is its own.
+        // The visitor accepts every type, so a data error can only be its own.
         Err(error) if error.classify() == Category::Data => Err(JsonError::DuplicateMember),
         Err(_) => Err(JsonError::NotAnObject),
     }

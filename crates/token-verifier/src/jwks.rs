@@ -1,7 +1,7 @@
-//! Keys from a JWKS URL, kept fresh in the background.
+//! Keys from a JWKS URL, which are refreshed in the background.
 //!
-//! One loop fetches; everybody else reads what it last published. Requests never fetch themselves:
-//! they leave a ticket, and the loop's next fetch serves all tickets at once.
+//! A single loop fetches, and everybody else reads what it last published. Requests never fetch by themselves:
+//! each takes a ticket, and the next fetch of the loop serves all tickets at once.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,27 +18,27 @@ use crate::fetch::{Access, FetchError, Fetcher, Limits, UrlError};
 use crate::key::{KeyError, VerificationKey};
 use crate::key_set::KeySet;
 
-/// How often an unknown `kid` may cause a fetch.
+/// The shortest time between two fetches that are caused by an unknown `kid`.
 const REFETCH_COOLDOWN: Duration = Duration::from_secs(10);
 
-/// The bounds of the time between two fetches that succeed.
+/// The limits of the time between two successful fetches.
 const MIN_REFRESH: Duration = Duration::from_secs(5);
 const MAX_REFRESH: Duration = Duration::from_secs(60 * 60);
 
-/// The time between two fetches when the source does not say how long its answer holds.
+/// The time between two fetches if the response has no `max-age`.
 const DEFAULT_REFRESH: Duration = Duration::from_secs(300);
 
-/// The longest pause after a fetch that failed.
+/// The longest delay after a failed fetch.
 const MAX_BACK_OFF: Duration = Duration::from_secs(10);
 
-/// While there are no keys yet, so many retries keep the shortest distance.
+/// How many retries use the shortest delay while there are no keys yet.
 const EAGER_RETRIES: u32 = 40;
 
-/// What a fetch may cost.
+/// The limits of a fetch.
 const LIMITS: Limits =
     Limits { timeout: Duration::from_secs(5), body_bytes: 256 * 1024, idle: None };
 
-/// Why the keys could not be fetched; for the log.
+/// Why the keys could not be fetched. The text is meant for the log.
 #[derive(Debug, Error)]
 enum JwksError {
     #[error(transparent)]
@@ -47,7 +47,7 @@ enum JwksError {
     Keys(#[from] KeyError),
 }
 
-/// What the loop publishes.
+/// The state that the loop publishes.
 #[derive(Default)]
 struct State {
     keys: Option<KeySet>,
@@ -55,16 +55,15 @@ struct State {
     /// The last ticket that a finished fetch has served.
     served: u64,
     running: bool,
-    /// Whether a fetch is under way.
+    /// Whether a fetch is running.
     fetching: bool,
     /// How many fetches have finished.
     finished: u64,
-    /// Whether the last document was larger than what is taken, so that there may be keys that cannot
-    /// be known here.
+    /// Whether the last document exceeded the size limit, so that there may be keys that are unknown here.
     too_large: bool,
 }
 
-/// What requests leave for the loop.
+/// The requests for a fetch, which the loop serves.
 #[derive(Default)]
 struct Wanted {
     ticket: u64,
@@ -80,8 +79,8 @@ struct Shared {
 
 /// The keys of a JWKS URL (RFC 7517 section 5). Clones share the keys.
 ///
-/// [`JwksCache::run`] must run on exactly one clone. Known keys are kept for as long as the source is down.
-/// A document without any usable key is taken at its word: it withdraws the earlier keys.
+/// [`JwksCache::run`] must run on exactly one clone. Known keys are kept while the source is unavailable. A
+/// document without usable keys is accepted and withdraws the earlier keys.
 #[derive(Clone)]
 pub struct JwksCache {
     shared: Arc<Shared>,
@@ -89,21 +88,22 @@ pub struct JwksCache {
 }
 
 impl JwksCache {
-    /// A cache without keys for an `http` or `https` URL, or for one of an SRV name (`srv+http`, `srv+https`).
-    /// Certificates are checked against the system's roots. Nothing is fetched yet.
+    /// A cache without keys for an `http` or `https` URL, or for an SRV name (`srv+http`, `srv+https`).
+    /// Certificates are verified with the system's root certificates. Nothing is fetched before
+    /// [`JwksCache::run`].
     ///
     /// # Errors
     ///
-    /// [`UrlError`] if the URL cannot be used, or if it is `https` and the system has no roots.
+    /// [`UrlError`] if the URL cannot be used, or if it is `https` and the system has no root certificates.
     pub fn new(url: &str) -> Result<Self, UrlError> {
         Self::with_access(url, &Access::default())
     }
 
-    /// As [`JwksCache::new`], with other authorities or name servers.
+    /// Like [`JwksCache::new`], with other authorities or name servers.
     ///
     /// # Errors
     ///
-    /// [`UrlError`] if the URL cannot be used, or the authorities of `access` cannot.
+    /// [`UrlError`] if the URL or the authorities in `access` cannot be used.
     pub fn with_access(url: &str, access: &Access) -> Result<Self, UrlError> {
         Self::with(Fetcher::new(url, access, LIMITS)?)
     }
@@ -118,33 +118,33 @@ impl JwksCache {
         Ok(Self { shared: Arc::new(shared), cooldown: REFETCH_COOLDOWN })
     }
 
-    /// Replaces the 10 s that lie at least between two fetches because of an unknown `kid`. Applies
-    /// to this clone and to those made from it.
+    /// Replaces the default of 10 s for the shortest time between two fetches that are caused by an unknown
+    /// `kid`. Applies to this clone and to those made from it.
     #[must_use]
     pub fn with_refetch_cooldown(self, cooldown: Duration) -> Self {
         Self { cooldown, ..self }
     }
 
-    /// The keys of the last fetch that succeeded; `None` if none ever has.
+    /// The keys of the last successful fetch; `None` if there was none.
     #[must_use]
     pub fn keys(&self) -> Option<KeySet> {
         self.shared.state.borrow().keys.clone()
     }
 
-    /// How long ago the last fetch succeeded; `None` if none ever has.
+    /// The time since the last successful fetch; `None` if there was none.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
         self.shared.state.borrow().fetched_at.map(|at| at.elapsed())
     }
 
-    /// Fetches at once and then whenever it is due, until `shutdown` completes, which also ends a
-    /// fetch that is under way.
+    /// Fetches at once and then whenever the keys are due, until `shutdown` completes, which also cancels a
+    /// running fetch.
     ///
-    /// After a success the next fetch comes at 80 % of the answer's `max-age` (RFC 9111 section
-    /// 5.2.2.1), within 5 s and 1 h, or after 300 s if there is none. After a failure it comes after
-    /// 0.25 s, growing to 10 s, with jitter. A token of an unknown key brings it forward.
+    /// After a success the next fetch follows at 80 % of the response's `max-age` (RFC 9111 section 5.2.2.1),
+    /// limited to 5 s to 1 h, or after 300 s if there is none. After a failure it follows with backoff from
+    /// 0.25 s to 10 s, with jitter. A token with an unknown key triggers it earlier.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
-        // Dropped at the end whatever ends this, so that no request waits for a loop that is gone.
+        // Dropped however this ends, so that no request waits for a loop that no longer runs.
         let _running = Running::new(&self.shared);
         tokio::select! {
             () = shutdown => {}
@@ -174,10 +174,10 @@ impl JwksCache {
                 }
             };
             let has_keys = self.keys().is_some_and(|keys| !keys.is_empty());
-            // A document without keys is looked at again as soon as one that did not arrive.
+            // A document without keys is retried as soon as a failed fetch.
             let pause = if outage || !has_keys {
                 failures = failures.saturating_add(1);
-                // Services often start together, and the issuer is then a few seconds late.
+                // Services often start together, so that the issuer is ready a few seconds later.
                 let eager = if has_keys { 0 } else { EAGER_RETRIES };
                 back_off(failures.saturating_sub(eager), MAX_BACK_OFF, jitter())
             } else {
@@ -197,8 +197,8 @@ impl JwksCache {
         }
     }
 
-    /// Because of an unknown `kid`, caches on the way are asked to look at the source (RFC 9111 section
-    /// 5.2.1.4): what they hold is what is known here already.
+    /// Fetches the document. After an unknown `kid`, caches on the way must revalidate (RFC 9111 section
+    /// 5.2.1.4), because they would only return the keys that are already known.
     async fn fetch(&self, wanted: bool) -> Result<(KeySet, Option<Duration>), JwksError> {
         let fields = [(CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
         let fields = if wanted { &fields[..] } else { &[] };
@@ -209,7 +209,7 @@ impl JwksCache {
         Ok((KeySet::from_jwks(&answer.body)?, answer.fresh_for()))
     }
 
-    /// Warns once per outage: the retries that follow would only say the same.
+    /// Logs a warning once per outage, because the retries would only repeat it.
     fn report(&self, error: &JwksError, known: bool) {
         if known {
             tracing::debug!(%error, "the signing keys still cannot be fetched");
@@ -235,22 +235,22 @@ impl JwksCache {
             tracing::info!(url, "the signing keys can be fetched again");
         }
         self.shared.state.send_modify(|state| {
-            // The same keys stay the same set, so that what was verified with them still is.
+            // Unchanged keys stay the same set, so that remembered verifications stay valid.
             state.keys = before.filter(|_| !changed).or(Some(keys));
             state.fetched_at = Some(Instant::now());
         });
     }
 
-    /// Completes when a ticket is there that no fetch has served.
+    /// Completes when there is a ticket that no fetch has served.
     async fn wanted_again(&self) {
-        // A wake-up may be left from a ticket that the last fetch has served already.
+        // The notification may come from a ticket that the last fetch has already served.
         while self.wanted().ticket <= self.shared.state.borrow().served {
             self.shared.wake.notified().await;
         }
     }
 
-    /// Asks the loop for a fetch and returns the ticket to wait for. `None` if the last request is
-    /// too recent or no loop runs. A request that is not served yet is joined.
+    /// Requests a fetch and returns the ticket to wait for. `None` if the last request is too recent or no
+    /// loop runs. If a request is still pending, returns its ticket.
     pub(crate) fn request_refetch(&self) -> Option<u64> {
         let mut wanted = self.wanted();
         let (served, running) = {
@@ -271,10 +271,10 @@ impl JwksCache {
         Some(wanted.ticket)
     }
 
-    /// The published keys if they are not `seen`, after waiting for a refetch if one may be had.
+    /// The published keys if they differ from `seen`. Waits for a fetch if one can be requested.
     pub(crate) async fn newer_than(&self, seen: &KeySet) -> Option<KeySet> {
         let newer = || self.keys().filter(|keys| !keys.is_same(seen));
-        // Another request's refetch may have finished since the caller looked.
+        // A fetch for another request may have finished since the caller looked.
         if let Some(keys) = newer() {
             return Some(keys);
         }
@@ -283,19 +283,19 @@ impl JwksCache {
             let state = state.borrow();
             (state.fetching, state.finished)
         };
-        // However slow the source is, a request does not wait longer than one fetch may take.
+        // A request waits no longer than the time limit of one fetch.
         if let Some(ticket) = self.request_refetch() {
             let served = state.wait_for(|state| state.served >= ticket || !state.running);
             let _ = timeout(LIMITS.timeout, served).await;
         } else if fetching {
-            // None may be asked for so soon, but one that is under way may bring the key.
+            // It is too early to request a fetch, but one that is running may bring the key.
             let ended = state.wait_for(|state| state.finished > finished || !state.running);
             let _ = timeout(LIMITS.timeout, ended).await;
         }
         newer()
     }
 
-    /// Whether the document is larger than what is taken, so that an unknown key may be genuine.
+    /// Whether the document exceeded the size limit, so that an unknown key may be genuine.
     pub(crate) fn may_miss_keys(&self) -> bool {
         self.shared.state.borrow().too_large
     }
@@ -332,10 +332,10 @@ impl Drop for Running<'_> {
     }
 }
 
-/// 72 to 80 % of the lifetime, within the bounds.
+/// 72 to 80 % of the freshness lifetime, within the limits.
 fn refresh_after(fresh_for: Option<Duration>, jitter: f64) -> Duration {
     let pause = match fresh_for {
-        // A year is beyond every bound, and keeps the product far from overflow.
+        // A year exceeds every limit, and avoids an overflow in the product.
         Some(lifetime) => lifetime.min(Duration::from_secs(31_536_000)).mul_f64(0.8),
         None => DEFAULT_REFRESH,
     };

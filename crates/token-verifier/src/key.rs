@@ -1,4 +1,4 @@
-//! One key for one algorithm.
+//! A key together with its algorithm.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::public_key::PublicKey;
 use crate::spki;
 
-/// The shortest HS256 secret: the size of the hash, as RFC 7518 section 3.2 demands.
+/// The shortest HS256 secret: the size of the hash, as RFC 7518 section 3.2 requires.
 const MIN_SECRET_BYTES: usize = 32;
 
 /// A signature algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1).
@@ -27,7 +27,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The registered name, as it stands in a token's `alg`.
+    /// The registered name, as it is used in a token's `alg`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,8 +38,8 @@ impl Algorithm {
         }
     }
 
-    /// Exact, as RFC 7515 section 4.1.1 has it: names are case-sensitive. `Ed25519` is the name that RFC
-    /// 9864 section 2.2 gives to EdDSA on that curve, the only one that is supported here.
+    /// Parses a name. Names are case-sensitive (RFC 7515 section 4.1.1). `Ed25519` is RFC 9864 section
+    /// 2.2's name for EdDSA on that curve, which is the only one that is supported here.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         if name == "Ed25519" {
             return Some(Self::EdDsa);
@@ -60,43 +60,43 @@ impl fmt::Display for Algorithm {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// A shared secret below 32 bytes (RFC 7518 section 3.2).
+    /// A shared secret is shorter than 32 bytes (RFC 7518 section 3.2).
     #[error("the secret has {bytes} bytes, HS256 needs at least 32")]
     ShortSecret {
-        /// How long the secret is.
+        /// The length of the secret.
         bytes: usize,
     },
-    /// A PEM text where a shared secret is expected: a public key is no secret.
+    /// A shared secret is expected but a PEM text was given. A public key is not a secret.
     #[error("the secret is a PEM file: a key pair belongs in the setting for key files")]
     SecretIsPem,
-    /// Not exactly one well-formed PEM block (RFC 7468).
+    /// The text is not exactly one well-formed PEM block (RFC 7468).
     #[error("not a PEM file with exactly one block")]
     NotPem,
-    /// A PEM block or DER text of another kind than a public key (RFC 7468 section 13).
+    /// The PEM block or DER data is not a public key (RFC 7468 section 13).
     #[error("not a public key in SPKI form (\"BEGIN PUBLIC KEY\")")]
     NotSpki,
-    /// A private or secret key where only a public one may be.
+    /// A private or secret key was given where only a public one is allowed.
     #[error("this is a private key: a verifier needs the public key only")]
     PrivateKey,
-    /// A key type or curve that no supported algorithm uses.
+    /// No supported algorithm uses the key type or curve.
     #[error("unsupported key type: RSA, P-256 and Ed25519 keys are supported")]
     UnsupportedType,
-    /// An RSA modulus outside 2048 to 8192 bits (RFC 7518 section 3.3).
+    /// The RSA modulus does not have 2048 to 8192 bits (RFC 7518 section 3.3).
     #[error("the RSA key has {bits} bits, supported are 2048 to 8192")]
     RsaSize {
         /// The length of the modulus.
         bits: usize,
     },
-    /// Numbers are missing, not encoded as they must be, or make no sound key.
+    /// Numbers are missing, wrongly encoded, or do not form a valid key.
     #[error("the key is malformed")]
     Malformed,
-    /// A JWK whose `use` or `key_ops` excludes checking signatures (RFC 7517 sections 4.2 and 4.3).
+    /// The `use` or `key_ops` of the JWK excludes verifying signatures (RFC 7517 sections 4.2 and 4.3).
     #[error("the key is not meant for checking signatures")]
     NotForSignatures,
-    /// A JWK whose `alg` is not the one that its type implies (RFC 7517 section 4.4).
+    /// The `alg` of the JWK is not the one that its type implies (RFC 7517 section 4.4).
     #[error("the key's alg contradicts its type")]
     AlgorithmMismatch,
-    /// Not a JWK Set (RFC 7517 section 5).
+    /// The document is not a JWK Set (RFC 7517 section 5).
     #[error("not a JWK set: a JSON object with an array \"keys\"")]
     NotJwks,
 }
@@ -122,7 +122,7 @@ impl VerificationKey {
     /// # Errors
     ///
     /// [`KeyError::ShortSecret`] below 32 bytes; [`KeyError::SecretIsPem`] for a PEM text, because
-    /// whoever holds a public key could then sign.
+    /// otherwise anybody with the public key could sign.
     pub fn from_secret(secret: &[u8]) -> Result<Self, KeyError> {
         if secret.windows(11).any(|window| window == b"-----BEGIN ") {
             return Err(KeyError::SecretIsPem);
@@ -138,14 +138,14 @@ impl VerificationKey {
         })
     }
 
-    /// A public key from a PEM file (`PUBLIC KEY`, RFC 7468 section 13). The type gives the
-    /// algorithm: RSA is RS256, P-256 is ES256, Ed25519 is EdDSA. The `kid` is the thumbprint
-    /// (RFC 7638).
+    /// A public key from a PEM file (`PUBLIC KEY`, RFC 7468 section 13). The type determines the
+    /// algorithm: RS256 for RSA, ES256 for P-256, EdDSA for Ed25519. The `kid` is the thumbprint (RFC
+    /// 7638).
     ///
     /// # Errors
     ///
-    /// [`KeyError`] for anything else than one such block: private keys, certificates, other key
-    /// types, RSA under 2048 bits.
+    /// [`KeyError`] for anything else, such as private keys, certificates, other key types, or RSA keys
+    /// under 2048 bits.
     pub fn from_public_pem(pem: &[u8]) -> Result<Self, KeyError> {
         Self::from_file(spki::from_pem(pem)?)
     }
@@ -160,8 +160,8 @@ impl VerificationKey {
         Self::from_file(spki::from_der(der)?)
     }
 
-    /// A public key from a JWK (RFC 7517 section 4). The `kid` is the one of the JWK, or the
-    /// thumbprint (RFC 7638) when it has none.
+    /// A public key from a JWK (RFC 7517 section 4). The `kid` is that of the JWK, or the thumbprint
+    /// (RFC 7638) if it has none.
     ///
     /// # Errors
     ///
@@ -229,24 +229,25 @@ impl VerificationKey {
         Some(jwk)
     }
 
-    /// Whether an operator put the key there by hand, instead of a JWKS naming it.
+    /// Whether an operator configured the key by hand, so that it does not come from a JWKS.
     pub(crate) fn is_from_file(&self) -> bool {
         self.from_file
     }
 
-    /// Whether `signature` is this key's over `message` (RFC 7515 section 5.2).
+    /// Whether `signature` is a valid signature of `message` by this key (RFC 7515 section 5.2).
     pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.material {
-            // Compares in constant time.
+            // This compares in constant time.
             Material::Secret(key) => hmac::verify(key, message, signature).is_ok(),
-            // For ES256 this is the fixed form of 64 bytes (RFC 7518 section 3.4), not DER.
+            // For ES256 the signature has the fixed form of 64 bytes (RFC 7518 section 3.4) and is not
+            // DER.
             Material::Public { prepared, .. } => prepared.verify_sig(message, signature).is_ok(),
         }
     }
 }
 
 impl fmt::Debug for VerificationKey {
-    /// Names the key without printing it.
+    /// Prints the identity of the key but not the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VerificationKey")
             .field("algorithm", &self.algorithm())

@@ -1,4 +1,4 @@
-//! The keys that a verifier trusts, and which of them a token is checked with.
+//! The trusted keys of a verifier, and the selection of the key for a token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use crate::json;
 use crate::key::{Algorithm, KeyError, VerificationKey};
 use crate::verify::VerifyError;
 
-/// How many keys are tried for a token that names none: each try costs a signature check.
+/// How many keys are tried for a token without a `kid`, because each try costs a signature
+/// verification.
 const MAX_TRIES: usize = 16;
 
 /// An immutable set of keys; cloning it is cheap.
 ///
-/// A token's `kid` selects the key (RFC 7515 section 4.1.4). There is one exception: when the set
-/// is made by [`KeySet::new`] of a single key that came from a secret or a PEM file, the `kid` is
-/// ignored. An operator who configures one key by hand replaces that file and nothing else, and the
-/// issuer may name its key as it likes. Keys from a JWKS are never found under another name.
+/// A token's `kid` selects the key (RFC 7515 section 4.1.4). There is one exception: in a set that
+/// [`KeySet::new`] made of a single key from a secret or a PEM file, the `kid` is ignored. So an
+/// operator who configures one key by hand only has to replace that file, and the issuer is free to
+/// choose the `kid`. Keys from a JWKS are only found by their own `kid`.
 #[derive(Clone, Default)]
 pub struct KeySet {
     keys: Arc<[VerificationKey]>,
@@ -30,20 +31,20 @@ impl KeySet {
         Self { keys: keys.into() }
     }
 
-    /// Reads a JWK Set (RFC 7517 section 5). Keys that cannot be used here, such as those for
-    /// encryption or of another type, are left out, as that section asks.
+    /// Parses a JWK Set (RFC 7517 section 5). Keys that cannot be used here, such as encryption keys
+    /// or unsupported types, are ignored, as that section recommends.
     ///
     /// # Errors
     ///
-    /// [`KeyError::NotJwks`] if the document is not one JSON object, without duplicate members, that
-    /// has an array `keys`.
+    /// [`KeyError::NotJwks`] if the document is not a single JSON object without duplicate members
+    /// and with an array `keys`.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeyError> {
         let document = json::object(json).map_err(|_| KeyError::NotJwks)?;
         let keys = document.get("keys").and_then(Value::as_array).ok_or(KeyError::NotJwks)?;
         Ok(Self::new(keys.iter().filter_map(|jwk| VerificationKey::from_jwk(jwk).ok()).collect()))
     }
 
-    /// Whether there is no key at all, so that no token can be valid.
+    /// Whether the set is empty, so that no token can be valid.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -60,19 +61,19 @@ impl KeySet {
         self.keys.iter()
     }
 
-    /// The public keys as a JWK Set (RFC 7517 section 5). Secrets are left out.
+    /// The public keys as a JWK Set (RFC 7517 section 5). Secrets are omitted.
     #[must_use]
     pub fn to_jwks(&self) -> Value {
         json!({ "keys": self.keys.iter().filter_map(VerificationKey::to_jwk).collect::<Vec<_>>() })
     }
 
-    /// Whether the two are clones of one set.
+    /// Whether both are clones of one set.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.keys, &other.keys)
     }
 
-    /// The keys that a token with this header may be signed by: never of another algorithm, at most
-    /// a few, and at least one.
+    /// The keys that may have signed a token with this header: only those for its algorithm, at most
+    /// [`MAX_TRIES`], and at least one.
     pub(crate) fn candidates(
         &self,
         algorithm: Algorithm,

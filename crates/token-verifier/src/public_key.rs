@@ -33,8 +33,8 @@ impl PublicKey {
         if !(2048..=8192).contains(&bits) {
             return Err(KeyError::RsaSize { bits });
         }
-        // With the exponent 1 every message is its own signature; an even one has no private half.
-        // Above 32 bits it only makes verification slow.
+        // With the exponent 1, every message would be its own signature. An even exponent has no
+        // private key. An exponent above 32 bits only makes verification slow.
         let sound = match e {
             [] | [0, ..] => false,
             [only] => *only >= 3,
@@ -62,7 +62,7 @@ impl PublicKey {
         Ok(Self::Ed25519 { x: x.to_vec() })
     }
 
-    /// Reads a JWK and refuses one that is private or not meant for signatures.
+    /// Parses a JWK, and refuses one that is private or not meant for signatures.
     pub(crate) fn from_jwk(jwk: &Map<String, Value>) -> Result<Self, KeyError> {
         if PRIVATE_MEMBERS.iter().any(|member| jwk.contains_key(*member)) {
             return Err(KeyError::PrivateKey);
@@ -103,7 +103,8 @@ impl PublicKey {
         }
     }
 
-    /// The key in the form that checks signatures; parsed once, not once per token.
+    /// Parses the key into the form that verifies signatures. This is done once per key and not
+    /// once per token.
     pub(crate) fn prepare(&self) -> Result<ParsedPublicKey, KeyError> {
         let prepared = match self {
             Self::Rsa { n, e } => {
@@ -118,7 +119,7 @@ impl PublicKey {
         prepared.map_err(|_| KeyError::Malformed)
     }
 
-    /// The members that a thumbprint is made of, in their order (RFC 7638 section 3.2, RFC 8037
+    /// The members that the thumbprint is computed from, in order (RFC 7638 section 3.2, RFC 8037
     /// section 2).
     pub(crate) fn required_members(&self) -> Value {
         let b64 = |bytes: &Vec<u8>| URL_SAFE_NO_PAD.encode(bytes);
@@ -133,7 +134,8 @@ impl PublicKey {
 
     /// The SHA-256 thumbprint (RFC 7638) in base64url.
     pub(crate) fn thumbprint(&self) -> String {
-        // Without white space and in lexicographic order, whether the map sorts or keeps its order.
+        // The text has no white space and its members are in lexicographic order, whether or not
+        // the map sorts them.
         let text = self.required_members().to_string();
         URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, text.as_bytes()))
     }

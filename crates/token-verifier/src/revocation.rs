@@ -1,4 +1,4 @@
-//! Tokens that end before their time: what the list of revocations says, and its form in JSON.
+//! Revocations of tokens before they expire, and their JSON format.
 
 mod list;
 mod table;
@@ -14,14 +14,14 @@ use uuid::Uuid;
 pub(crate) use self::list::RevocationKeys;
 pub use self::list::{MAX_REVOCATIONS, RevocationList};
 
-/// The longest cursor that is taken, in bytes. It travels in a URL.
+/// The longest cursor that is accepted, in bytes, because it is sent in a URL.
 const MAX_CURSOR_BYTES: usize = 1024;
 
-/// Why a page of revocations is not taken.
+/// Why a page of revocations is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RevocationError {
-    /// Not a page of the list of revocations.
+    /// The text is not a page of revocations.
     #[error("the answer is not a page of revocations")]
     NotAPage,
     /// The list would have more than [`MAX_REVOCATIONS`] entries.
@@ -31,13 +31,13 @@ pub enum RevocationError {
 
 /// The SHA-256 digest of an id's canonical text (RFC 9562 section 4: lower case, with hyphens).
 ///
-/// The list names sessions and accounts by it, so that it tells nothing to whoever does not know the
-/// id. In JSON it is base64url without padding (RFC 4648 section 5).
+/// The list identifies sessions and accounts by their digests, so that it reveals nothing to those who
+/// do not know the ids. In JSON the digest is base64url without padding (RFC 4648 section 5).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RevocationDigest([u8; SHA256_OUTPUT_LEN]);
 
 impl RevocationDigest {
-    /// The digest of this session's or account's id.
+    /// The digest of the id of a session or an account.
     #[must_use]
     pub fn of(id: Uuid) -> Self {
         let mut text = Uuid::encode_buffer();
@@ -47,7 +47,7 @@ impl RevocationDigest {
         Self(bytes)
     }
 
-    /// A digest that was computed before.
+    /// A digest that was computed elsewhere.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; SHA256_OUTPUT_LEN]) -> Self {
         Self(bytes)
@@ -59,7 +59,8 @@ impl RevocationDigest {
         &self.0
     }
 
-    /// What a list keeps of the digest. Nobody can choose an id so that 128 bits meet another's.
+    /// The part of the digest that a list stores. 128 bits are enough, because nobody can choose ids
+    /// so that these collide.
     fn key(&self) -> u128 {
         let mut first = [0; 16];
         first.copy_from_slice(&self.0[..16]);
@@ -93,8 +94,8 @@ impl<'de> Deserialize<'de> for RevocationDigest {
     }
 }
 
-/// One revocation. `until` is in seconds since the Unix epoch: from then on every token that the entry
-/// speaks of has expired, and the entry no longer counts.
+/// One revocation. `until` is in seconds since the Unix epoch. From then on every token that the entry
+/// revokes has expired, and the entry no longer counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 #[non_exhaustive]
@@ -110,7 +111,7 @@ pub enum RevocationEntry {
     Account {
         /// The digest of the account's id.
         account: RevocationDigest,
-        /// The first generation whose tokens count.
+        /// The first generation whose tokens are still valid.
         generation: u64,
         /// When the entry no longer counts.
         until: i64,
@@ -118,35 +119,35 @@ pub enum RevocationEntry {
 }
 
 impl RevocationEntry {
-    /// Ends every token of this session.
+    /// Revokes every token of this session.
     #[must_use]
     pub fn session(sid: Uuid, until: i64) -> Self {
         Self::Session { session: RevocationDigest::of(sid), until }
     }
 
-    /// Ends every token of this account whose `gen` is below `generation`.
+    /// Revokes every token of this account whose `gen` is below `generation`.
     #[must_use]
     pub fn account(sub: Uuid, generation: u64, until: i64) -> Self {
         Self::Account { account: RevocationDigest::of(sub), generation, until }
     }
 }
 
-/// One answer of `GET /.well-known/revocations?after=<cursor>`.
+/// One response of `GET /.well-known/revocations?after=<cursor>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RevocationPage {
-    /// Whether this page and those that follow hold all that counts now, in place of what was known.
+    /// Whether this page and those that follow contain all current entries and replace the known ones.
     pub reset: bool,
-    /// Whether there is another page after `cursor` already.
+    /// Whether there is already another page after `cursor`.
     pub more: bool,
-    /// Where the next page starts. Only its issuer knows what it means.
+    /// The cursor of the next page. Its content is opaque to everybody but the issuer.
     pub cursor: String,
     /// What was revoked.
     pub entries: Vec<RevocationEntry>,
 }
 
 impl RevocationPage {
-    /// A page of these members.
+    /// Creates a page from its members.
     #[must_use]
     pub fn new(
         reset: bool,
@@ -157,13 +158,12 @@ impl RevocationPage {
         Self { reset, more, cursor: cursor.into(), entries }
     }
 
-    /// Reads the body of an answer. Unknown members are ignored, and so are entries of a kind that is
-    /// not known here.
+    /// Parses the body of a response. Unknown members and unknown kinds of entries are ignored.
     ///
     /// # Errors
     ///
-    /// [`RevocationError::NotAPage`] for everything else: other JSON, a member that is missing, given
-    /// twice or of another type, a digest that is not canonical.
+    /// [`RevocationError::NotAPage`] for anything else: other JSON; a missing or duplicate member, or
+    /// one of the wrong type; or a digest that is not canonical.
     pub fn from_json(json: &[u8]) -> Result<Self, RevocationError> {
         let body: Body = serde_json::from_slice(json).map_err(|_| RevocationError::NotAPage)?;
         if body.cursor.len() > MAX_CURSOR_BYTES {

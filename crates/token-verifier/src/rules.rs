@@ -1,13 +1,13 @@
-//! What a verifier demands beyond a good signature.
+//! What a verifier requires in addition to a valid signature.
 
 use std::time::Duration;
 
-/// The longest `exp_leeway` that revocation takes into account: an issuer lists a revocation for so long
-/// after the end of the last token that it speaks of. A verifier with a longer leeway may take a revoked
-/// token once more when it restarts between the two.
+/// The longest `exp_leeway` that revocation supports: an issuer lists a revocation for this long after
+/// the last token that it revokes has expired. A verifier with a longer leeway that restarts after that
+/// time may accept a revoked token again.
 pub const MAX_EXP_LEEWAY: Duration = Duration::from_secs(300);
 
-/// The checks that an operator may set. The default demands neither issuer nor audience.
+/// The checks that an operator can configure. By default neither an issuer nor an audience is required.
 ///
 /// ```
 /// use token_verifier::Rules;
@@ -21,11 +21,11 @@ pub struct Rules {
     pub issuer: Option<String>,
     /// When set, the token's `aud` must be or contain exactly this value (RFC 7519 section 4.1.3).
     pub audience: Option<String>,
-    /// How long after `exp` a token is still taken. Zero by default: `exp == now` is expired. Whole
-    /// seconds count, a fraction is ignored. See [`MAX_EXP_LEEWAY`].
+    /// How long after `exp` a token is still accepted. By default zero: a token with `exp == now` has
+    /// expired. Fractions of a second are ignored. See [`MAX_EXP_LEEWAY`].
     pub exp_leeway: Duration,
-    /// How far in the future `iat` and `nbf` may lie, because two clocks never agree. 60 s by
-    /// default. Whole seconds count, a fraction is ignored.
+    /// How far in the future `iat` and `nbf` may be, because clocks differ. By default 60 s. Fractions
+    /// of a second are ignored.
     pub clock_skew: Duration,
 }
 
@@ -41,25 +41,25 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Demands this `iss`.
+    /// Requires this `iss`.
     #[must_use]
     pub fn issuer(self, issuer: impl Into<String>) -> Self {
         Self { issuer: Some(issuer.into()), ..self }
     }
 
-    /// Demands this `aud`.
+    /// Requires this `aud`.
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
         Self { audience: Some(audience.into()), ..self }
     }
 
-    /// Takes tokens for so long after their `exp`.
+    /// Accepts tokens for this long after their `exp`.
     #[must_use]
     pub fn exp_leeway(self, exp_leeway: Duration) -> Self {
         Self { exp_leeway, ..self }
     }
 
-    /// Takes tokens whose `iat` and `nbf` lie so far in the future.
+    /// Accepts tokens whose `iat` and `nbf` are this far in the future.
     #[must_use]
     pub fn clock_skew(self, clock_skew: Duration) -> Self {
         Self { clock_skew, ..self }

@@ -1,8 +1,8 @@
-//! The public half of a key pair as files carry it: PEM around DER (RFC 7468, RFC 5280).
+//! Public keys in files: PEM around DER (RFC 7468, RFC 5280).
 //!
-//! A handful of structures is all that occurs, so they are read by hand and nothing else is taken:
-//! a general ASN.1 parser would accept keys that no algorithm here is meant for (RSASSA-PSS
-//! parameters, other curves, compressed points).
+//! Only a few structures occur, so they are parsed by hand and everything else is refused. A
+//! general ASN.1 parser would accept keys that no algorithm here supports (RSASSA-PSS parameters,
+//! other curves, compressed points).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -20,7 +20,7 @@ const P256: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\x
 /// id-Ed25519 (RFC 8410 section 3).
 const ED25519: &[u8] = b"\x06\x03\x2b\x65\x70";
 
-/// Reads one `PUBLIC KEY` block (RFC 7468 section 13).
+/// Parses one `PUBLIC KEY` block (RFC 7468 section 13).
 pub(crate) fn from_pem(pem: &[u8]) -> Result<PublicKey, KeyError> {
     let text = std::str::from_utf8(pem).map_err(|_| KeyError::NotPem)?;
     if text.contains("PRIVATE KEY-----") {
@@ -38,11 +38,11 @@ pub(crate) fn from_pem(pem: &[u8]) -> Result<PublicKey, KeyError> {
     from_der(&STANDARD.decode(base64).map_err(|_| KeyError::NotPem)?)
 }
 
-/// Reads a SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7).
+/// Parses a SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7).
 pub(crate) fn from_der(der: &[u8]) -> Result<PublicKey, KeyError> {
     let info = Der(der).only(SEQUENCE).ok_or(KeyError::NotSpki)?;
     let (algorithm, rest) = Der(info).next(SEQUENCE).ok_or(KeyError::NotSpki)?;
-    // The first byte counts the unused bits of the last one: a key has none.
+    // The first byte is the number of unused bits in the last byte, which is 0 for keys.
     let key = Der(rest).only(BIT_STRING).and_then(|bits| bits.strip_prefix(&[0]));
     let key = key.ok_or(KeyError::NotSpki)?;
     match algorithm {
@@ -64,7 +64,7 @@ pub(crate) fn from_der(der: &[u8]) -> Result<PublicKey, KeyError> {
     }
 }
 
-/// A DER integer (X.690 section 8.3) that is positive, without the zero that marks it so.
+/// The bytes of a positive DER integer (X.690 section 8.3), without the leading zero of its sign.
 fn unsigned(integer: &[u8]) -> Result<&[u8], KeyError> {
     match integer {
         [0, rest @ ..] if rest.first().is_some_and(|first| *first >= 0x80) => Ok(rest),
@@ -73,11 +73,11 @@ fn unsigned(integer: &[u8]) -> Result<&[u8], KeyError> {
     }
 }
 
-/// The rest of a DER text (X.690 section 10): definite lengths in their shortest form.
+/// The unread part of DER data (X.690 section 10): definite lengths in their shortest form.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
-    /// The content of the next element if it has this tag, and what follows it.
+    /// The content of the next element if it has this tag, and the data after it.
     fn next(self, tag: u8) -> Option<(&'a [u8], &'a [u8])> {
         let (length, rest) = match self.0 {
             [t, short, rest @ ..] if *t == tag && *short < 0x80 => (usize::from(*short), rest),
@@ -90,7 +90,7 @@ impl<'a> Der<'a> {
         rest.split_at_checked(length)
     }
 
-    /// The content of the only element.
+    /// The content of the element if it has this tag and nothing follows it.
     fn only(self, tag: u8) -> Option<&'a [u8]> {
         self.next(tag).filter(|(_, rest)| rest.is_empty()).map(|(content, _)| content)
     }

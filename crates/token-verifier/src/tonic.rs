@@ -1,22 +1,22 @@
-//! The door for tonic: an interceptor.
+//! The integration with tonic: an interceptor.
 
 use tonic::{Request, Status, service::Interceptor};
 
 use crate::verifier::{AuthError, Verifier, bearer_token};
 use crate::verify::VerifyError;
 
-/// Checks the bearer token in the metadata of every call and puts the [`Claims`](crate::Claims) in
-/// the request's extensions.
+/// Verifies the bearer token in the metadata of every call, and stores the [`Claims`](crate::Claims)
+/// in the request's extensions.
 ///
-/// An interceptor cannot wait, so a token of a key that is not known yet is refused once while the
-/// keys are fetched in the background ([`Verifier::verify_cached`]).
+/// An interceptor cannot wait, so a token with an unknown key is refused once while the keys are
+/// fetched in the background ([`Verifier::verify_cached`]).
 #[derive(Debug, Clone)]
 pub struct BearerInterceptor {
     verifier: Verifier,
 }
 
 impl BearerInterceptor {
-    /// An interceptor that asks this verifier.
+    /// An interceptor that uses this verifier.
     #[must_use]
     pub fn new(verifier: Verifier) -> Self {
         Self { verifier }
@@ -32,9 +32,9 @@ impl Interceptor for BearerInterceptor {
     }
 }
 
-/// The gRPC status of a refusal: UNAUTHENTICATED, INVALID_ARGUMENT for two `authorization` entries,
-/// UNAVAILABLE while there are no keys or the list of revocations is stale. Which check a token failed
-/// is for the log only, but for the end of a genuine one.
+/// The gRPC status of a refusal: UNAUTHENTICATED; INVALID_ARGUMENT for two `authorization` entries;
+/// UNAVAILABLE while there are no keys or the list of revocations is stale. Only the log says which
+/// check failed, except that clients learn when a genuine token has expired or was revoked.
 #[must_use]
 pub fn status(error: AuthError) -> Status {
     match error {

@@ -1,10 +1,10 @@
-//! Tokens that have been verified before.
+//! A cache of verified tokens.
 //!
-//! A signature costs tens of microseconds to verify, and clients send one token many times. What is
-//! kept is nothing but the result of a pure function: the claims that follow from a token's text, a
-//! set of keys and the rules of one verifier. Times and revocations are not part of it; they are
-//! checked at every use. So a token ends with its `exp` to the second, with its session as soon as the
-//! list says so, and with its key as soon as the set of keys is another one. Refused tokens are not kept: they could crowd out good ones.
+//! Verifying a signature takes tens of microseconds, and clients send the same token many times. The cache only stores
+//! the result of a pure function: the claims that follow from a token's text, a set of keys and the rules of one
+//! verifier. Times and revocations are checked at every use. So a cached token stops being valid exactly at its `exp`,
+//! as soon as its session is revoked, and as soon as the set of keys changes. Refused tokens are not cached, because
+//! they could displace valid ones.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::claims::Claims;
 use crate::key_set::KeySet;
 use crate::revocation::RevocationKeys;
 
-/// How many tokens are kept. With claims of usual length they take some 5 MB.
+/// The capacity of the cache. With claims of the usual length it takes about 5 MB.
 const CAPACITY: usize = 10_000;
 
-/// A token, told apart from all others. The token itself is a credential, which is not kept.
+/// The digest that identifies a token. The token itself is a credential, so it is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Digest([u8; SHA256_OUTPUT_LEN]);
 
@@ -30,10 +30,10 @@ impl Digest {
     }
 }
 
-/// What is known of a token.
+/// The cached result for a token.
 pub(crate) struct Verified {
     pub(crate) claims: Claims,
-    /// What the list of revocations is asked; digests, which are computed once.
+    /// The keys for looking it up in the list of revocations, which are computed only once.
     pub(crate) revocation: RevocationKeys,
 }
 
@@ -57,7 +57,7 @@ impl VerifiedTokens {
         Self(Cache::new(CAPACITY))
     }
 
-    /// What is known of a token that was verified with these very keys.
+    /// The result for a token that was verified with exactly this set of keys.
     pub(crate) fn get(&self, token: &Digest, keys: &KeySet) -> Option<Arc<Verified>> {
         let kept = self.0.get(token)?;
         kept.keys.is_same(keys).then_some(kept.verified)

@@ -1,4 +1,4 @@
-//! What a service holds: keys, rules and a clock, behind one call.
+//! The verifier of a service, which combines keys, rules and a clock.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,55 +18,54 @@ use crate::rules::Rules;
 use crate::verified::{Digest, Verified, VerifiedTokens};
 use crate::verify::{MAX_TOKEN_BYTES, VerifyError, check_times, verify};
 
-/// How often keys are looked up for one token: as they are, after another caller's refetch, after
-/// one's own.
+/// How often keys are looked up for one token: in the present set, after a fetch that another caller
+/// requested, and after a fetch of its own.
 #[cfg(feature = "jwks")]
 const MAX_ROUNDS: usize = 3;
 
 #[cfg(feature = "jwks")]
 const UNKNOWN_KEY: AuthError = AuthError::Invalid(VerifyError::UnknownKey);
 
-/// Where the source has keys that cannot be known here, a token of an unknown key may be genuine.
+/// If the JWKS document is too large to be read, a token with an unknown key may be genuine.
 #[cfg(feature = "jwks")]
 fn unknown_key(cache: &JwksCache) -> AuthError {
     if cache.may_miss_keys() { AuthError::KeysUnavailable } else { UNKNOWN_KEY }
 }
 
-/// Why a request is not let in. Its text contains nothing of the token.
+/// Why a request is not authenticated. The text contains nothing of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AuthError {
-    /// No `Authorization` field, or one of another scheme than Bearer. HTTP status 401.
+    /// There is no `Authorization` header, or its scheme is not Bearer. HTTP status 401.
     #[error("no bearer token")]
     Missing,
-    /// More than one `Authorization` field (RFC 9110 section 11.6.2 allows one). HTTP status 400.
+    /// There is more than one `Authorization` header (RFC 9110 section 11.6.2 allows one). HTTP status 400.
     #[error("more than one Authorization field")]
     Ambiguous,
-    /// The scheme is Bearer, but no token follows as RFC 6750 section 2.1 has it. HTTP status 401.
+    /// The scheme is Bearer, but the rest is not a token of RFC 6750 section 2.1. HTTP status 401.
     #[error("malformed bearer token")]
     Malformed,
     /// The token is refused. HTTP status 401.
     #[error(transparent)]
     Invalid(#[from] VerifyError),
-    /// The token was valid until its session, or every token of its account, was ended. HTTP status
-    /// 401.
+    /// The token was valid until its session, or all tokens of its account, were revoked. HTTP status 401.
     #[error("the token was revoked")]
     Revoked {
-        /// The account that the token is of, for the log.
+        /// The account of the token, for the log.
         sub: Uuid,
     },
-    /// No keys have arrived yet, or not the one that the token names because the JWKS document is too
-    /// large to be taken, so that the token cannot be judged. HTTP status 503.
+    /// The token cannot be checked: no keys have arrived yet, or its key is missing and the JWKS document
+    /// is too large to be read. HTTP status 503.
     #[error("the signing keys are not available yet")]
     KeysUnavailable,
     /// The list of revocations is older than [`Verifier::with_revocations_max_age`] allows, or its source
-    /// has not been asked yet. HTTP status 503.
+    /// has not been queried yet. HTTP status 503.
     #[error("the list of revoked tokens is not up to date")]
     RevocationsStale,
 }
 
 impl AuthError {
-    /// A name for logs and metrics that does not change: snake_case, from a closed list.
+    /// A stable name for logs and metrics, in snake_case and from a closed list.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -80,8 +79,8 @@ impl AuthError {
         }
     }
 
-    /// The code that a client sees. Coarser than [`Self::reason`]: which check failed is nothing that
-    /// the sender of a forged token should learn. Of a genuine one the sender learns that it has expired
+    /// The code for the client. It is coarser than [`Self::reason`], because the sender of a forged token
+    /// must not learn which check failed. The sender of a genuine token learns that it has expired
     /// (`token_expired`: refresh it) or was revoked (`token_revoked`: log in again).
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -108,8 +107,8 @@ impl AuthError {
         }
     }
 
-    /// The value of the field `WWW-Authenticate` (RFC 6750 section 3) if the answer has one: the
-    /// error is named only when a token was presented.
+    /// The value of `WWW-Authenticate` (RFC 6750 section 3), if the response has one. It names an error
+    /// only if a token was presented.
     #[must_use]
     pub fn www_authenticate(&self) -> Option<&'static str> {
         match self {
@@ -122,8 +121,8 @@ impl AuthError {
     }
 }
 
-/// Takes the token out of the `Authorization` field (RFC 6750 section 2.1). The scheme's letter case
-/// does not matter (RFC 9110 section 11.1). Tokens in a body or a query string are never read.
+/// Extracts the token from the `Authorization` header (RFC 6750 section 2.1). The scheme is
+/// case-insensitive (RFC 9110 section 11.1). Tokens in a body or a query string are never read.
 ///
 /// # Errors
 ///
@@ -155,9 +154,9 @@ enum Source {
     Jwks(JwksCache),
 }
 
-/// Validates access tokens. Clones are cheap and share the keys. The claims of up to 10,000 tokens are
-/// remembered, by the digest of the token, until their `exp` or a change of the keys. Revocations are
-/// looked up at every use.
+/// Verifies access tokens. Clones are cheap and share the keys. The claims of up to 10,000 tokens are
+/// cached by the digest of the token, until their `exp` or a change of the keys. Revocations are checked at
+/// every use.
 #[derive(Clone)]
 pub struct Verifier {
     source: Source,
@@ -169,14 +168,14 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// A verifier with keys that never change.
+    /// A verifier with a fixed set of keys.
     #[must_use]
     pub fn with_keys(keys: KeySet, rules: Rules) -> Self {
         Self::new(Source::Fixed(keys), rules)
     }
 
-    /// A verifier with keys from a JWKS URL. Nothing is fetched unless [`JwksCache::run`] runs on
-    /// another clone of the cache.
+    /// A verifier with keys from a JWKS URL. [`JwksCache::run`] must run on another clone of the cache;
+    /// otherwise nothing is fetched.
     #[cfg(feature = "jwks")]
     #[must_use]
     pub fn with_jwks(cache: JwksCache, rules: Rules) -> Self {
@@ -194,34 +193,34 @@ impl Verifier {
         }
     }
 
-    /// Refuses the tokens that this list says are revoked, with [`AuthError::Revoked`]. Until the list's
-    /// source has been asked once, no token is taken and the verifier is not ready.
+    /// Refuses revoked tokens, according to this list, with [`AuthError::Revoked`]. Until the source of the
+    /// list has been queried once, no token is accepted and the verifier is not ready.
     #[must_use]
     pub fn with_revocations(self, list: RevocationList) -> Self {
         list.keep_for(self.rules.leeway_seconds());
         Self { revocations: Some(list), ..self }
     }
 
-    /// Takes no token, with [`AuthError::RevocationsStale`], and is not ready while the list of revocations
-    /// is older than this or has never been complete. Without it a list of any age counts.
+    /// While the list of revocations is older than this, or was never complete, refuses all tokens with
+    /// [`AuthError::RevocationsStale`] and is not ready. Without this, a list of any age is used.
     #[must_use]
     pub fn with_revocations_max_age(self, max_age: Duration) -> Self {
         Self { revocations_max_age: Some(max_age), ..self }
     }
 
-    /// Replaces the system's clock, for tests. It tells seconds since the Unix epoch.
+    /// Replaces the system's clock, for tests. It returns seconds since the Unix epoch.
     #[must_use]
     pub fn with_clock(self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
         Self { clock: Arc::new(clock), ..self }
     }
 
-    /// Validates a token. A token of an unknown key makes a JWKS source fetch its document again, at
-    /// most once in 10 s however many such tokens arrive, and waits for it: at most 5 s, usually a
-    /// few milliseconds.
+    /// Verifies a token. A token with an unknown key makes a JWKS source fetch its document again, at most
+    /// once in 10 s however many such tokens arrive. The call waits for it: at most 5 s, usually a few
+    /// milliseconds.
     ///
     /// # Errors
     ///
-    /// Any [`AuthError`] but those of a header field.
+    /// Any [`AuthError`] except those about the header.
     pub async fn verify(&self, token: &str) -> Result<Claims, AuthError> {
         #[cfg(feature = "jwks")]
         if let Source::Jwks(cache) = &self.source {
@@ -243,13 +242,13 @@ impl Verifier {
         self.check(token, &self.keys()?)
     }
 
-    /// Validates a token with the keys at hand and never waits. A token of an unknown key is
-    /// refused, and makes a JWKS source fetch its document in the background, under the same limit
-    /// as for [`Self::verify`].
+    /// Verifies a token with the present keys, without waiting. A token with an unknown key is refused, and
+    /// makes a JWKS source fetch its document in the background, with the same limit as in
+    /// [`Self::verify`].
     ///
     /// # Errors
     ///
-    /// Any [`AuthError`] but those of a header field.
+    /// Any [`AuthError`] except those about the header.
     pub fn verify_cached(&self, token: &str) -> Result<Claims, AuthError> {
         let outcome = self.check(token, &self.keys()?);
         #[cfg(feature = "jwks")]
@@ -260,8 +259,7 @@ impl Verifier {
         outcome
     }
 
-    /// Validates the token in the `Authorization` field (RFC 6750 section 2.1) as [`Self::verify`]
-    /// does.
+    /// Verifies the token in the `Authorization` header (RFC 6750 section 2.1) like [`Self::verify`].
     ///
     /// # Errors
     ///
@@ -270,13 +268,13 @@ impl Verifier {
         self.verify(bearer_token(headers)?).await
     }
 
-    /// The issuer that every token must name, if one is demanded.
+    /// The issuer that every token must have, if one is required.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
         self.rules.issuer.as_deref()
     }
 
-    /// Whether tokens can be judged: there are keys, and the list of revocations may be relied on.
+    /// Whether tokens can be verified: there are keys, and the list of revocations is recent enough.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.has_keys() && self.has_current_revocations()
@@ -288,7 +286,7 @@ impl Verifier {
         self.keys().is_ok()
     }
 
-    /// Whether there is no list of revocations, or one that may be relied on.
+    /// Whether the list of revocations is recent enough. True if there is no list.
     #[must_use]
     pub fn has_current_revocations(&self) -> bool {
         self.revocations.as_ref().is_none_or(|list| self.may_rely_on(list))
@@ -307,7 +305,8 @@ impl Verifier {
             #[cfg(feature = "jwks")]
             Source::Jwks(cache) => cache.keys(),
         };
-        // Without a single key a good token looks like a bad one; that is not the client's fault.
+        // Without any key, valid tokens cannot be distinguished from invalid ones, which is not the
+        // client's fault.
         keys.filter(|keys| !keys.is_empty()).ok_or(AuthError::KeysUnavailable)
     }
 
@@ -332,7 +331,7 @@ impl Verifier {
         revocation.map(|()| claims)
     }
 
-    /// The last check: a token that has expired is said to have expired, revoked or not.
+    /// The last check, so that an expired token is reported as expired, whether or not it was revoked.
     fn check_revocation(&self, token: &Verified, now: i64) -> Result<(), AuthError> {
         let Some(list) = &self.revocations else {
             return Ok(());

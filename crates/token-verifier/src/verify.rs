@@ -1,8 +1,8 @@
-//! From a token's text to its claims. Strict, and on the text as it was received.
+//! Verification of a token's text. It is strict and works on the text exactly as received.
 //!
-//! The order matters. The header only chooses a key; it is never asked how to check. The signature
-//! is checked before a byte of the payload is looked at, so that whoever holds no key reaches
-//! nothing but the header's parser.
+//! The order of the checks matters. The header only selects a key; it does not decide how to verify.
+//! The signature is verified before the payload is parsed, so that an attacker without a key only
+//! reaches the parser of the header.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
@@ -15,26 +15,27 @@ use crate::key::Algorithm;
 use crate::key_set::KeySet;
 use crate::rules::Rules;
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is accepted, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// The longest address that RFC 5321 section 4.5.3.1 leaves room for, in bytes.
+/// The longest email address that RFC 5321 section 4.5.3.1 allows, in bytes.
 const MAX_EMAIL_BYTES: usize = 254;
 
-/// The last second of the year 9999, the end of RFC 3339.
+/// The last second of the year 9999, the latest year in RFC 3339.
 const MAX_TIME: f64 = 253_402_300_799.0;
 
-/// 2^53 - 1.
+/// 2^53 - 1, the largest integer that is exact in every JSON parser.
 const MAX_INTEGER: f64 = 9_007_199_254_740_991.0;
 
-/// Why a token is refused. Neither the messages nor the reasons contain anything of the token.
+/// Why a token is refused. Neither messages nor reasons contain anything of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum VerifyError {
     /// More than [`MAX_TOKEN_BYTES`].
     #[error("the token is longer than 8 KiB")]
     TooLong,
-    /// Not three segments (RFC 7515 section 7.1); five are an encrypted token (RFC 7516).
+    /// It does not have three segments (RFC 7515 section 7.1). Five segments are an encrypted token
+    /// (RFC 7516).
     #[error("the token is not a compact JWS of three segments")]
     NotCompact,
     /// A segment is not base64url without padding in its one canonical form (RFC 7515 section 2).
@@ -50,10 +51,10 @@ pub enum VerifyError {
     /// section 3.1).
     #[error("the algorithm is not supported")]
     UnsupportedAlgorithm,
-    /// The header carries a key or a link to one: `jwk`, `jku`, `x5c`, `x5u` (RFC 8725 section 3.10).
+    /// The header contains a key or a link to one: `jwk`, `jku`, `x5c`, `x5u` (RFC 8725 section 3.10).
     #[error("the header carries a key of its own")]
     KeyInHeader,
-    /// The header has `crit`: it demands an extension, and none is supported (RFC 7515 section
+    /// The header has `crit`: it requires an extension, and none is supported (RFC 7515 section
     /// 4.1.11).
     #[error("the header demands an extension")]
     CriticalHeader,
@@ -70,34 +71,34 @@ pub enum VerifyError {
     /// No key has this `kid`.
     #[error("the key is unknown")]
     UnknownKey,
-    /// The key is for another algorithm than the header says (RFC 8725 section 3.1).
+    /// The key is for another algorithm than the one in the header (RFC 8725 section 3.1).
     #[error("the algorithm is not the key's")]
     AlgorithmMismatch,
-    /// The signature is not the key's (RFC 7515 section 5.2).
+    /// The signature is not valid for the key (RFC 7515 section 5.2).
     #[error("the signature is wrong")]
     BadSignature,
-    /// A claim that must be there is not.
+    /// A required claim is missing.
     #[error("the claim {0} is missing")]
     MissingClaim(&'static str),
     /// A claim has the wrong type or an impossible value.
     #[error("the claim {0} is invalid")]
     InvalidClaim(&'static str),
-    /// `exp` is over (RFC 7519 section 4.1.4).
+    /// `exp` has passed (RFC 7519 section 4.1.4).
     #[error("the token has expired")]
     Expired,
-    /// `iat` or `nbf` lies in the future (RFC 7519 sections 4.1.5 and 4.1.6).
+    /// `iat` or `nbf` is in the future (RFC 7519 sections 4.1.5 and 4.1.6).
     #[error("the token is not valid yet")]
     NotYetValid,
     /// `iss` is not the expected one (RFC 8725 section 3.8).
     #[error("the token is from another issuer")]
     WrongIssuer,
-    /// `aud` does not name the expected audience (RFC 8725 section 3.9).
+    /// `aud` does not contain the expected audience (RFC 8725 section 3.9).
     #[error("the token is for another audience")]
     WrongAudience,
 }
 
 impl VerifyError {
-    /// A name for logs and metrics that does not change: snake_case, from a closed list.
+    /// A stable name for logs and metrics, in snake_case and from a closed list.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -134,14 +135,14 @@ impl From<JsonError> for VerifyError {
     }
 }
 
-/// Checks a token (RFC 7519 section 7.2, hardened as RFC 8725 advises) and returns its claims.
+/// Verifies a token (RFC 7519 section 7.2, hardened as RFC 8725 recommends) and returns its claims.
 ///
 /// `now` is in seconds since the Unix epoch.
 ///
 /// # Errors
 ///
-/// [`VerifyError`] with the first reason found, in the order of the token's own text: its form, its
-/// header, its signature, its claims. [`VerifyError::Expired`] comes last: nothing else is wrong then.
+/// [`VerifyError`] with the first reason found, in this order: form, header, signature, claims.
+/// [`VerifyError::Expired`] comes last, so nothing else is wrong then.
 pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: i64) -> Result<Claims, VerifyError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(VerifyError::TooLong);
@@ -160,13 +161,14 @@ pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: i64) -> Result<Cla
     }
 
     let claims = read_claims(&json::object(&decode(payload)?)?)?;
-    // Last, so that whoever reads "expired" knows that nothing else is wrong.
+    // The expiry is checked after this, so that "expired" means that nothing else is wrong.
     check_parties(&claims, rules)?;
     check_times(&claims, rules, now)?;
     Ok(claims)
 }
 
-/// Refuses padding, other alphabets and left-over bits, so that one token has one text only.
+/// Decodes strictly: refuses padding, other alphabets and unused bits, so that a token has exactly one
+/// text.
 fn decode(segment: &str) -> Result<Vec<u8>, VerifyError> {
     URL_SAFE_NO_PAD.decode(segment).map_err(|_| VerifyError::BadBase64)
 }
@@ -182,7 +184,7 @@ fn read_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<String>
     if has(&["b64", "enc", "zip"]) {
         return Err(VerifyError::UnsupportedHeader);
     }
-    // Media types are compared without regard to case (RFC 7515 section 4.1.9).
+    // Media types are case-insensitive (RFC 7515 section 4.1.9).
     let is_access_token = |typ: &str| {
         ["JWT", "at+jwt", "application/at+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known))
     };
@@ -230,19 +232,20 @@ fn text(claims: &Map<String, Value>, name: &'static str) -> Result<Option<String
     }
 }
 
-/// A NumericDate (RFC 7519 section 2). A fraction is cut off: for `exp` that is the stricter reading.
+/// A NumericDate (RFC 7519 section 2). A fraction is truncated, which for `exp` is the stricter
+/// reading.
 fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, VerifyError> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };
     match value.as_f64() {
-        // Every whole number in this range is exact in both types.
+        // Every integer in this range is exact in both types.
         Some(seconds) if (0.0..=MAX_TIME).contains(&seconds) => Ok(Some(seconds as i64)),
         _ => Err(VerifyError::InvalidClaim(name)),
     }
 }
 
-/// A whole number that is the same in every JSON parser (RFC 7493 section 2.2).
+/// An integer that every JSON parser reads exactly (RFC 7493 section 2.2).
 fn generation(claims: &Map<String, Value>) -> Result<u64, VerifyError> {
     match claims.get("gen").map(Value::as_f64) {
         None => Ok(0),
@@ -268,7 +271,7 @@ fn flag(claims: &Map<String, Value>, name: &'static str) -> Result<Option<bool>,
     }
 }
 
-/// One name or a list of names (RFC 7519 section 4.1.3).
+/// A single name or a list of names (RFC 7519 section 4.1.3).
 fn audience(claims: &Map<String, Value>) -> Result<Vec<String>, VerifyError> {
     let invalid = VerifyError::InvalidClaim("aud");
     match claims.get("aud") {
@@ -281,7 +284,7 @@ fn audience(claims: &Map<String, Value>) -> Result<Vec<String>, VerifyError> {
     }
 }
 
-/// One account has one spelling: lower case with hyphens (RFC 9562 section 4), and it is not nil.
+/// Only the canonical form is accepted: lower case with hyphens (RFC 9562 section 4), and not nil.
 fn canonical_uuid(text: &str) -> Option<Uuid> {
     let uuid = Uuid::try_parse(text).ok().filter(|uuid| !uuid.is_nil())?;
     (uuid.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text).then_some(uuid)

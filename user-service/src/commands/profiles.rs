@@ -1,4 +1,5 @@
-//! `user-service profiles`: what an operator does with one profile, for a ticket or a request for data.
+//! `user-service profiles`: lets an operator show or delete one profile, for a support ticket or a
+//! request for data.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -41,16 +42,16 @@ pub(super) fn command() -> Command {
         )
 }
 
-/// Runs one of them.
+/// Runs the subcommand of `profiles` that `flags` name.
 ///
 /// # Errors
 ///
-/// Where the database is away or not migrated, or nothing is known of the account.
+/// If the database is unavailable or not migrated, or if nothing is stored about the account.
 #[expect(clippy::print_stdout, reason = "the answer of a command")]
 pub(super) async fn run(settings: &DatabaseSettings, flags: &ArgMatches) -> Result<(), Failure> {
     let store = open_store(settings, &Metrics::default())?;
     store.check_migrated().await?;
-    // This sets the clock. What takes no writes can be read.
+    // The ping sets the clock. A database that only accepts reads is enough for `show`.
     match store.ping().await {
         Ok(()) | Err(StoreError::ReadOnly) => {}
         Err(error) => return Err(error.into()),

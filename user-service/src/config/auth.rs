@@ -1,4 +1,4 @@
-//! How the auth service is reached.
+//! The connection to the auth service.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -63,23 +63,23 @@ pub struct GrpcUrl {
 pub struct AuthGrpc {
     /// Where it is.
     pub url: ServiceUrl,
-    /// Who is asked for its addresses.
+    /// The resolver that looks up its addresses.
     pub resolver: Resolver,
-    /// What a connection to any of them is like.
+    /// The template of a connection to any of its addresses.
     pub endpoint: Endpoint,
-    /// TLS on the way there.
+    /// TLS for these connections.
     pub tls: Option<ClientTls>,
 }
 
 impl AuthGrpc {
-    /// Whether a client certificate is presented there.
+    /// Whether connections present a client certificate.
     #[must_use]
     pub fn has_identity(&self) -> bool {
         self.tls.as_ref().is_some_and(ClientTls::has_identity)
     }
 }
 
-/// Reads whom requests to the auth service trust, and who is asked for its addresses.
+/// Reads the TLS authorities and the resolver that requests to the auth service use.
 pub(super) fn access(resolver: &Resolver, source: &mut Source) -> Access {
     let access = Access::default().resolved_by(resolver.clone());
     match source.optional(&TLS_CA_FILE, read_bytes) {
@@ -88,7 +88,7 @@ pub(super) fn access(resolver: &Resolver, source: &mut Source) -> Access {
     }
 }
 
-/// Reads where the auth service is. Every `None` of a given URL comes with a fault.
+/// Reads where the auth service is. If a URL is given and `None` is returned, a fault was recorded.
 pub(super) fn auth_grpc(
     url: Option<GrpcUrl>,
     resolver: Resolver,
@@ -120,7 +120,7 @@ pub(super) fn auth_grpc(
     }
 }
 
-/// Reads a URL of scheme and authority alone.
+/// Parses a URL that has only a scheme and an authority.
 fn grpc_url(text: &str) -> Result<GrpcUrl, String> {
     let fault = || "is not a URL such as http://auth:50051".to_owned();
     let url = ServiceUrl::parse(text).map_err(|error| match error {

@@ -50,13 +50,14 @@ impl From<RuleSettings> for Rules {
 /// Where the keys that tokens are signed with come from.
 #[derive(Debug)]
 pub enum KeySource {
-    /// Published by the auth service.
+    /// The JWKS that the auth service publishes.
     Jwks(JwksCache),
-    /// Given in the settings.
+    /// One key from the settings.
     Given(VerificationKey),
 }
 
-/// Reads the three kinds of keys, of which one may be given. Every `None` comes with a fault.
+/// Reads the three sources of keys, of which at most one may be set. If `None` is returned, a fault
+/// was recorded.
 pub(super) fn keys(access: &Access, source: &mut Source) -> Option<KeySource> {
     let settings = KeySettings::read(source);
     let given: Vec<Setting> = [JWKS_URL, JWT_PUBLIC_KEY_FILE, JWT_SECRET]
@@ -83,7 +84,7 @@ pub(super) fn keys(access: &Access, source: &mut Source) -> Option<KeySource> {
     let made = source.value(&JWKS_URL, |url| {
         let made = JwksCache::with_access(url, access);
         match made {
-            // Of another setting.
+            // This fault belongs to `TLS_CA_FILE` and is reported there.
             Err(UrlError::Authorities) => Ok(None),
             Err(error) => Err(error.to_string()),
             Ok(cache) => Ok(Some(cache)),

@@ -19,7 +19,7 @@ service_kit::settings! {
 }
 
 impl ProfileSettings {
-    /// Who sees what.
+    /// Who may see which parts of a profile.
     #[must_use]
     pub const fn visibility(&self) -> Visibility {
         Visibility { profiles: self.profile_visibility, emails: self.email_visibility }

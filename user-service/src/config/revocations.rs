@@ -20,17 +20,17 @@ service_kit::settings! {
     }
 }
 
-/// Which tokens are revoked.
+/// Where the list of revoked tokens comes from, and how old it may become.
 #[derive(Debug)]
 pub struct Revocations {
     /// Where the list comes from.
     pub feed: RevocationFeed,
-    /// How old it may become before no token is taken.
+    /// The age above which no token is accepted any more.
     pub max_age: Option<Duration>,
 }
 
-/// Reads where the list is. That of the issuer of the keys is beside them; a key that is given in a file or
-/// as a secret says nothing of its issuer.
+/// Reads where the list is published. By default it is next to `JWKS_URL`, because both come from the issuer of the
+/// keys. A key that is given in a file or as a secret does not name its issuer, so there is no default for it.
 pub(super) fn revocations(access: &Access, source: &mut Source) -> Option<Revocations> {
     let RevocationSettings { url, max_age } = RevocationSettings::read(source);
     let max_age = Some(max_age).filter(|limit| !limit.is_zero());
@@ -39,7 +39,7 @@ pub(super) fn revocations(access: &Access, source: &mut Source) -> Option<Revoca
         Some("off") => None,
         Some(url) => match feed(url) {
             Ok(feed) => Some(feed),
-            // Of another setting, which is told where the keys are read.
+            // This fault belongs to `TLS_CA_FILE` and is reported where the keys are read.
             Err(UrlError::Authorities) => return None,
             Err(error) => {
                 source.fault(&REVOCATIONS_URL, error);
@@ -47,7 +47,7 @@ pub(super) fn revocations(access: &Access, source: &mut Source) -> Option<Revoca
             }
         },
         None if source.is_set(&JWT_PUBLIC_KEY_FILE) || source.is_set(&JWT_SECRET) => None,
-        // What is wrong with JWKS_URL is told where the keys are read.
+        // A fault in `JWKS_URL` is reported where the keys are read.
         None => source.value(&JWKS_URL, |url| Ok(feed(&revocations_beside(url)).ok())),
     };
     if feed.is_none() && max_age.is_some() {

@@ -1,4 +1,4 @@
-//! Asks the auth service for the accounts that were deleted there, and removes their profiles.
+//! Polls the auth service for deleted accounts and removes their profiles.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,17 +16,17 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How often the auth service is asked: a deletion takes the profile along within seconds.
+/// The polling interval. It is short because a profile should be removed within seconds of its account.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// How many accounts are asked for at a time. Removing them is one transaction.
+/// How many accounts to request at a time. One transaction removes all of them.
 const PAGE_SIZE: i32 = 500;
-/// How long to wait where that has failed. Short, for the same reason as the interval.
+/// The backoff after a failure. It is short for the same reason as the interval.
 const AFTER_FAILURE: Backoff =
     Backoff { first: Duration::from_secs(1), most: Duration::from_secs(5) };
-/// How long to wait where the auth service does not know the call: it is older than this service.
+/// How long to wait if the auth service is older than this service and does not have the method.
 const AFTER_UNKNOWN: Duration = Duration::from_secs(60);
 
-/// Follows the list of deleted accounts. Any number of replicas may do so.
+/// Follows the list of deleted accounts. Any number of replicas may do so at the same time.
 #[derive(Debug)]
 pub struct Follower {
     accounts: Accounts,
@@ -36,12 +36,12 @@ pub struct Follower {
     pulls: Counts,
 }
 
-/// Why the list was not read.
+/// Why the list could not be read.
 #[derive(Debug)]
 enum Failure {
-    /// The auth service did not answer, or not as it should.
+    /// The auth service did not answer, or its answer was invalid.
     Call(Status),
-    /// The database failed, which it has logged.
+    /// The database failed. The store has logged why.
     Store,
 }
 
@@ -52,7 +52,7 @@ impl From<StoreError> for Failure {
 }
 
 impl Follower {
-    /// Follows the list at `accounts` into `store`.
+    /// Creates a worker that follows the list at `accounts` and removes the profiles from `store`.
     #[must_use]
     pub fn new(accounts: Accounts, store: Store, metrics: &Metrics) -> Self {
         let current: Arc<Mutex<Option<Instant>>> = Arc::default();
@@ -75,7 +75,7 @@ impl Follower {
         Self { accounts, store, current, pulls }
     }
 
-    /// Asks again and again, for ever. It may be dropped at any time.
+    /// Polls forever. The future may be dropped at any time.
     pub async fn run(&self) {
         let mut failures: i64 = 0;
         loop {
@@ -103,7 +103,7 @@ impl Follower {
         }
     }
 
-    /// Logs the first failure, and then one a minute or so.
+    /// Logs the first failure, and after that about one per minute.
     fn note(&self, failure: &Failure, failures: i64) {
         let Failure::Call(status) = failure else {
             return;
@@ -119,7 +119,7 @@ impl Follower {
         );
     }
 
-    /// Asks once. Returns whether there is more.
+    /// Fetches one page. Returns whether there are more.
     async fn pull(&self) -> Result<bool, Failure> {
         let cursor = self.store.deletions_cursor().await?;
         let ListDeletedAccountsResponse { ids, next_cursor, more, reset } =
@@ -131,8 +131,9 @@ impl Follower {
                 "the auth service does not know how far its list was read: another database, a \
                  restored backup, or too long ago; the list is read anew"
             );
-            // A restored backup may have brought back accounts that were deleted since: it is told again of
-            // all that are known to be deleted, which for the others changes nothing.
+            // If the auth service was restored from a backup, it may have got back accounts that were
+            // deleted since. So it is told about all known deletions again; for the accounts that are
+            // already deleted there, this changes nothing.
             let mut told = None;
             while let Some(last) = self.store.tell_again(told).await? {
                 told = Some(last);
@@ -141,7 +142,7 @@ impl Follower {
         if next_cursor.is_empty() || (next_cursor == cursor && ids.is_empty()) {
             return Ok(false);
         }
-        // What is no id of ours has no profile either.
+        // An id that is not a UUID cannot have a profile here.
         let accounts: Vec<UserId> = ids.iter().filter_map(|id| UserId::parse(id).ok()).collect();
         match self.store.forget(&accounts, &cursor, &next_cursor).await? {
             Some(removed) => {
@@ -154,7 +155,8 @@ impl Follower {
                 }
                 Ok(more)
             }
-            // Another replica has done this; what comes after is its turn or ours.
+            // Another replica has moved the cursor in the meantime. The next page is fetched by whichever
+            // replica comes first.
             None => Ok(more),
         }
     }

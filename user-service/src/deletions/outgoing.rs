@@ -1,4 +1,4 @@
-//! Tells the auth service of each deletion until it has succeeded.
+//! Reports each deletion to the auth service until that has succeeded.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::{ANSWER_TIMEOUT, Accounts, reason};
 
-/// How the outbox of deletions is worked off.
+/// How the worker delivers the outbox of deletions.
 pub const SETTINGS: Settings = Settings {
     concurrency: 16,
     delivery_timeout: ANSWER_TIMEOUT,
@@ -16,8 +16,9 @@ pub const SETTINGS: Settings = Settings {
     backoff: Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) },
 };
 
-/// The longest wait while the auth service cannot be reached at all. Short, since a deletion must
-/// arrive within seconds of its return; a refused connection costs nobody anything.
+/// The longest backoff while the auth service cannot be reached at all. It is short because a
+/// deletion must arrive within seconds of the auth service's return, and a refused connection is
+/// cheap.
 const MOST_WHILE_AWAY: Duration = Duration::from_secs(4);
 
 impl Deliver for Accounts {

@@ -1,4 +1,4 @@
-//! A profile, its owner, and who sees what of it.
+//! Profiles, callers, and who can see which parts of a profile.
 
 use std::fmt;
 
@@ -7,20 +7,21 @@ use uuid::Uuid;
 
 use super::UserId;
 
-/// Who calls, as their token says.
+/// The caller, as described by their token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The token's `sub`.
     pub id: UserId,
-    /// The token's `email`. Absent where the token has none that can be shown.
+    /// The token's `email`. Absent if the token has none, or one that cannot be displayed.
     pub email: Option<String>,
     /// The token's `iat`.
     pub issued_at: i64,
 }
 
 impl Caller {
-    /// The caller with these claims. A token without an email is valid: its profile has none until
-    /// a token brings one. An empty email, or one with control characters, counts as none.
+    /// Creates a caller from these claims. A token without an email is valid: the profile has no
+    /// email until a token carries one. An empty email, or one with control characters, counts as
+    /// absent.
     #[must_use]
     pub fn new(id: Uuid, email: Option<String>, issued_at: i64) -> Self {
         let email = email.filter(|email| !email.is_empty() && !email.chars().any(char::is_control));
@@ -28,7 +29,7 @@ impl Caller {
     }
 }
 
-/// Emails are personal data: they do not print.
+/// Omits the email, because it is personal data.
 impl fmt::Debug for Caller {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
@@ -39,7 +40,7 @@ impl fmt::Debug for Caller {
     }
 }
 
-/// Who sees something of a profile.
+/// Who can see a part of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
     /// Its owner.
@@ -49,7 +50,7 @@ pub enum Audience {
 }
 
 impl Audience {
-    /// Whether every caller is meant.
+    /// Whether every caller is included.
     #[must_use]
     pub const fn is_for_members(self) -> bool {
         matches!(self, Self::Members)
@@ -68,12 +69,12 @@ impl std::str::FromStr for Audience {
     }
 }
 
-/// Who sees what of a profile.
+/// Who can see which parts of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Visibility {
-    /// Who sees that it exists, and what it says but for the email.
+    /// Who can see that the profile exists, and everything in it except the email.
     pub profiles: Audience,
-    /// Who sees the email as well.
+    /// Who can see the email as well.
     pub emails: Audience,
 }
 
@@ -82,16 +83,16 @@ pub struct Visibility {
 pub struct Profile {
     /// The id of its owner's account.
     pub id: UserId,
-    /// The email of the account, as in the newest token that has changed it. Absent until a token
-    /// has carried one, and for callers that may not see it.
+    /// The email of the account, taken from the newest token that changed it. Absent until a token
+    /// has carried one, and for callers who may not see it.
     pub email: Option<String>,
-    /// The `iat` of the token that the email is from.
+    /// The `iat` of the token that the email was taken from.
     pub email_iat: Option<i64>,
-    /// The name to show.
+    /// The display name.
     pub name: String,
     /// A text about the person.
     pub bio: String,
-    /// Counts the changes, from 1.
+    /// The number of the version: 1 at first, and one more after each change.
     pub version: i64,
     /// When it was created.
     pub created_at: DateTime<Utc>,
@@ -100,7 +101,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The profile that `caller` begins with.
+    /// The first version of the profile of `caller`.
     #[must_use]
     pub fn first(caller: &Caller, now: DateTime<Utc>) -> Self {
         Self {
@@ -115,22 +116,22 @@ impl Profile {
         }
     }
 
-    /// The next version of this profile, with nothing changed yet. Its time is later even where the
-    /// clock has stood still or gone back.
+    /// The next version of this profile, otherwise unchanged. Its `updated_at` is always later than
+    /// the present one, even if the clock has stood still or gone back.
     #[must_use]
     pub fn next(&self, now: DateTime<Utc>) -> Self {
         let updated_at = now.max(self.updated_at + TimeDelta::microseconds(1));
         Self { version: self.version + 1, updated_at, ..self.clone() }
     }
 
-    /// The entity tag: strong, and another one after every change (RFC 9110, section 8.8.3).
+    /// The entity tag. It is strong and differs after every change (RFC 9110, section 8.8.3).
     #[must_use]
     pub fn etag(&self) -> String {
         format!("\"v{}\"", self.version)
     }
 }
 
-/// Emails, names and texts are personal data: they do not print.
+/// Omits the email, name and bio, because they are personal data.
 impl fmt::Debug for Profile {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter

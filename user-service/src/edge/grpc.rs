@@ -26,9 +26,9 @@ use crate::{
     service::{Page, Service, Visit},
 };
 
-/// The names of the services, for health.
+/// The names of the services, for the health service.
 pub const SERVICES: &[&str] = &["user.v1.UserService"];
-/// What reflection describes beside the health service.
+/// The descriptors that reflection offers besides that of the health service.
 pub const DESCRIPTORS: &[u8] = FILE_DESCRIPTOR_SET;
 
 /// Adds the service of `user.v1`.
@@ -50,12 +50,12 @@ fn refused(error: Error) -> Status {
     ApiError::from(error).into()
 }
 
-/// Takes a parsed value, or refuses the request because of it.
+/// Unwraps a parsed value, or returns the error for the request.
 fn checked<T>(pointer: &str, parsed: Result<T, Broken>) -> Result<T, Status> {
     parsed.map_err(|broken| refused(Error::Invalid(vec![fault(pointer, broken)])))
 }
 
-/// What [`Visited`] has put in.
+/// Reads a value that [`Visited`] has stored in the extensions.
 fn extension<T, M>(request: &Request<M>) -> Result<&T, Status>
 where
     T: Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! REST: JSON in, JSON or a problem out.
+//! The REST edge: JSON requests, and JSON or problem responses (RFC 9457).
 
 pub mod body;
 
@@ -45,7 +45,7 @@ pub fn router(shared: &Edge, service: Arc<Service>, verifier: Verifier, health: 
         .nest("/users", Router::new().fallback(nothing))
         .with_state(Arc::clone(&service));
     let page = api_docs::Page::of_tokens_from(verifier.issuer());
-    // What does not exist is told to callers with a token only.
+    // Only authenticated callers learn that a path does not exist.
     let visited = rest::known_parameters(users, known_parameters)
         .layer(axum::middleware::from_fn_with_state((service, verifier), visit));
     let docs = api_docs::routes(include_str!("../../openapi.json"), page);
@@ -53,7 +53,7 @@ pub fn router(shared: &Edge, service: Arc<Service>, verifier: Verifier, health: 
     rest::finish(shared, CATALOGUE, visited.merge(rest::single_parameters(others)))
 }
 
-/// Authenticates the caller before anything else is looked at, and has every request count as one.
+/// Authenticates the caller before anything else is checked, and counts every request as a visit.
 async fn visit(
     State((service, verifier)): State<(Arc<Service>, Verifier)>,
     mut request: Request,
@@ -71,9 +71,9 @@ type Api = State<Arc<Service>>;
 type By = Extension<Arc<Visit>>;
 type Id = Result<Path<String>, PathRejection>;
 
-/// What is common to the requests for one profile.
+/// Parses what all requests for one profile have in common.
 fn target(id: Id, headers: &HeaderMap) -> Result<(Target, Preconditions), Error> {
-    // What cannot be decoded is no UUID either.
+    // A path segment that cannot be decoded is not a UUID, so it gets the same error.
     let id = id.map(|Path(id)| id).unwrap_or_default();
     let target = Target::parse(&id).map_err(|broken| Error::Invalid(vec![fault("/id", broken)]))?;
     Ok((target, preconditions(headers)?))
@@ -81,7 +81,8 @@ fn target(id: Id, headers: &HeaderMap) -> Result<(Target, Preconditions), Error>
 
 fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Error> {
     let list = |name: HeaderName| {
-        // Several lines are one list (RFC 9110, section 5.3). What is not ASCII is in no tag of ours.
+        // Several header lines are one list (RFC 9110, section 5.3). A line that is not ASCII cannot
+        // contain one of our tags.
         let lines: Vec<_> = headers
             .get_all(name)
             .iter()
@@ -173,7 +174,7 @@ struct ListBody<'a> {
     next_page_token: &'a str,
 }
 
-/// The query parameters of a path.
+/// The query parameters that a path accepts.
 fn known_parameters(path: &str) -> &'static [&'static str] {
     if path == "/users" { &["page_size", "page_token"] } else { &[] }
 }
@@ -205,7 +206,7 @@ async fn list(
         response.extensions_mut().insert(reservation);
     }
     if !next_page_token.is_empty() {
-        // RFC 8288. The alphabet of a token needs no escapes in a URL.
+        // The `Link` header (RFC 8288). A page token is URL-safe, so it needs no escaping.
         let size = size.get();
         let next = format!(r#"</users?page_size={size}&page_token={next_page_token}>; rel="next""#);
         if let Ok(next) = HeaderValue::try_from(next) {
@@ -257,7 +258,7 @@ fn etag_field(etag: &str) -> HeaderMap {
     field.into_iter().collect()
 }
 
-/// RFC 3339 in UTC, to the microsecond.
+/// Formats a time by RFC 3339 in UTC, to the microsecond.
 fn timestamp(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -1,4 +1,5 @@
-//! What operators may do, who are not callers: they see every profile, and may delete it.
+//! What operators can do: show and delete any profile. They are not callers, so the rules for
+//! callers do not apply.
 
 use chrono::{DateTime, Utc};
 
@@ -9,7 +10,7 @@ use crate::{
     store::{Deletion, Origin},
 };
 
-/// All that is known of an account here.
+/// Everything that is stored about an account here.
 #[derive(Debug)]
 pub struct Held {
     /// The account.
@@ -21,11 +22,11 @@ pub struct Held {
 }
 
 impl Service {
-    /// All that is known of an account.
+    /// Returns everything that is stored about an account.
     ///
     /// # Errors
     ///
-    /// [`Error::UserNotFound`] where that is nothing, or the database.
+    /// [`Error::UserNotFound`] if nothing is stored, and the errors of the database.
     pub async fn held(&self, id: UserId) -> Result<Held, Error> {
         let profile = self.store.profiles(&[id]).await?.pop();
         let deleted_at = self.store.deleted_at(id).await?;
@@ -35,11 +36,11 @@ impl Service {
         Ok(Held { id, profile, deleted_at })
     }
 
-    /// Deletes a profile for good, and sees to it that the auth service deletes the account.
+    /// Deletes a profile permanently, and queues the deletion of the account at the auth service.
     ///
     /// # Errors
     ///
-    /// [`Error::UserNotFound`], or the database.
+    /// [`Error::UserNotFound`], and the errors of the database.
     pub async fn remove(&self, id: UserId, origin: &Origin) -> Result<(), Error> {
         loop {
             let present = self.store.profiles(&[id]).await?.pop().ok_or(Error::UserNotFound)?;

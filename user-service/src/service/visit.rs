@@ -1,5 +1,5 @@
-//! What every authenticated request does, whatever else it is about: it makes its caller's profile if
-//! there is none, takes over the email of a newer token, and is refused if the account was deleted.
+//! What every authenticated request does: it creates the caller's profile if there is none, stores the email
+//! of a newer token, and is refused if the account was deleted.
 
 use std::{
     sync::{
@@ -15,19 +15,19 @@ use crate::{
     error::Error,
 };
 
-/// How long reads leave their callers' profiles as they are after the database has refused to write.
+/// How long reads do not try to update their callers' profiles after the database has rejected a write.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// One request of a caller.
 #[derive(Debug)]
 pub struct Visit {
     caller: Caller,
-    /// Whether the service has looked at the caller's profile.
+    /// Whether the caller's profile has been created or updated for this request.
     is_attended: AtomicBool,
 }
 
 impl Visit {
-    /// A request of `caller` that has just come.
+    /// A new request of `caller`.
     #[must_use]
     pub const fn new(caller: Caller) -> Self {
         Self { caller, is_attended: AtomicBool::new(false) }
@@ -40,7 +40,7 @@ impl Visit {
     }
 }
 
-/// Whether the database has refused to write lately.
+/// Whether the database has rejected a write recently.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     refused: Mutex<Option<Instant>>,
@@ -61,17 +61,17 @@ impl Writes {
 impl Service {
     /// Whether an account is known to be deleted.
     pub async fn is_deleted(&self, id: UserId) -> bool {
-        // Without the database that is not known.
+        // If the database is unavailable, the account counts as not deleted.
         self.store.is_deleted(id).await.unwrap_or(false)
     }
 
-    /// Ends a request. One that was refused before the service saw it, because of its path or its
-    /// body for instance, is a request like any other; and a deleted caller is told that before
-    /// anything else.
+    /// Ends a request. A request that was refused before it reached the service, for example because of its
+    /// path or body, counts as a visit too. A caller whose account was deleted gets that error before any
+    /// other.
     ///
     /// # Errors
     ///
-    /// [`Error::AccountDeleted`], or the database: the answer then, whatever it would have been.
+    /// [`Error::AccountDeleted`], and the errors of the database. They replace any other response.
     pub async fn conclude(&self, visit: &Visit) -> Result<(), Error> {
         if visit.is_attended.load(Relaxed) {
             return Ok(());
@@ -83,7 +83,7 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// [`Error::AccountDeleted`], or the database.
+    /// [`Error::AccountDeleted`], and the errors of the database.
     pub(super) async fn admit(&self, visit: &Visit) -> Result<Profile, Error> {
         self.attend(visit)?;
         let caller = &visit.caller;
@@ -93,13 +93,13 @@ impl Service {
         }
     }
 
-    /// Admits a caller who only reads and finds the profile `other`, in one query where there is
-    /// nothing to change. A database that takes no writes still serves reads: the caller's own
-    /// profile then stays as it is, or is missing until it can be made.
+    /// Admits a caller who only reads, and finds the profile `other`. If nothing has to be written, this is
+    /// one query. A read-only database still serves reads: the caller's own profile then stays as it is, or is
+    /// missing until it can be created.
     ///
     /// # Errors
     ///
-    /// [`Error::AccountDeleted`], or the database.
+    /// [`Error::AccountDeleted`], and the errors of the database.
     pub(super) async fn admit_reader(
         &self,
         visit: &Visit,
@@ -127,8 +127,8 @@ impl Service {
                 };
                 match created {
                     Err(Error::DatabaseUnavailable) => {
-                        // What was not tried was not refused either. Callers who come often would else put off
-                        // the next try for ever.
+                        // Only a write that was tried extends the pause. Otherwise frequent callers would
+                        // postpone the next try forever.
                         if is_tried {
                             self.writes.note_refusal();
                         }
@@ -156,7 +156,7 @@ impl Service {
                 tracing::info!(event = "profile.created", account = %caller.id, "profile created");
                 return Ok(first);
             }
-            // Another request was faster, or the account is deleted.
+            // Another request has created the profile first, or the account is deleted.
             if let (Some(own), _) = self.reads.pair(caller.id, caller.id).await? {
                 return self.take_over_email(caller, own).await;
             }
@@ -166,11 +166,12 @@ impl Service {
         }
     }
 
-    /// Takes over what the token says of the email, unless a newer token has said something.
+    /// Stores the email of the token, unless a newer token has provided one.
     async fn take_over_email(&self, caller: &Caller, mut own: Profile) -> Result<Profile, Error> {
         while is_news(caller, &own) {
             if caller.email == own.email {
-                // Noted without a new version of the profile: an older token must not take it back.
+                // Stores only the `iat`, without a new version of the profile, so that an older token cannot
+                // change the email back.
                 self.store.confirm_email(own.id, caller.issued_at).await?;
                 own.email_iat = Some(caller.issued_at);
                 return Ok(own);
@@ -191,7 +192,7 @@ impl Service {
     }
 }
 
-/// Whether the caller's token says something of the email that is newer than what is known.
+/// Whether the caller's token has an email that is newer than the stored one.
 fn is_news(caller: &Caller, own: &Profile) -> bool {
     caller.email.is_some() && own.email_iat.is_none_or(|known| known < caller.issued_at)
 }

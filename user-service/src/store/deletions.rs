@@ -1,4 +1,4 @@
-//! Deletions: of a profile, and what has to be told of it.
+//! Deletions of profiles, and the outbox that reports them to the auth service.
 
 use chrono::{DateTime, Utc};
 use outbox::{NewEntry, Origin};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Store, profiles::LOCK};
 use crate::domain::UserId;
 
-/// The outbox of deletions. An entry is named after the account, and has no payload.
+/// The outbox of deletions. The name of an entry is the id of the account; there is no payload.
 pub static OUTBOX: outbox::Table = outbox::table!(
     table: "outbox",
     id: "account_id",
@@ -17,7 +17,7 @@ pub static OUTBOX: outbox::Table = outbox::table!(
     what: "deletions",
 );
 
-/// The name of the cursor in the list of deleted accounts.
+/// The name of the cursor that stores how far the list of deleted accounts has been read.
 const CURSOR: &str = "deleted-accounts";
 
 /// Which profile to delete.
@@ -27,17 +27,17 @@ pub struct Deletion<'a> {
     pub id: UserId,
     /// The version that it must still have.
     pub version: i64,
-    /// The request that deletes it.
+    /// The request that caused the deletion.
     pub origin: &'a Origin,
 }
 
 impl Store {
-    /// Deletes a profile if it still has its version; leaves a tombstone and an outbox entry, due at
-    /// once, in the same transaction. Returns whether it did.
+    /// Deletes a profile if it still has this version. In the same transaction it adds a tombstone and an
+    /// outbox entry that is due at once. Returns whether the profile was deleted.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn delete_profile(&self, deletion: Deletion<'_>) -> Result<bool, StoreError> {
         let Deletion { id, version, origin } = deletion;
         let id = id.0;
@@ -71,20 +71,20 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Whether there is a tombstone.
+    /// Whether the account has a tombstone.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn is_deleted(&self, id: UserId) -> Result<bool, StoreError> {
         Ok(self.deleted_at(id).await?.is_some())
     }
 
-    /// When the tombstone was left, if there is one.
+    /// When the tombstone was added, if there is one.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn deleted_at(&self, id: UserId) -> Result<Option<DateTime<Utc>>, StoreError> {
         let row = read!(self.sql, |unit| {
             unit.fetch_optional(
@@ -96,11 +96,11 @@ impl Store {
         Ok(row.await?.map(|row| row.get("deleted_at")).transpose()?)
     }
 
-    /// How far the list of deleted accounts has been read; empty: not at all.
+    /// How far the list of deleted accounts has been read. Empty if it has not been read yet.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn deletions_cursor(&self) -> Result<String, StoreError> {
         let row = read!(self.sql, |unit| {
             unit.fetch_one("SELECT value FROM cursors WHERE name = $1", values![CURSOR]).await
@@ -108,13 +108,12 @@ impl Store {
         Ok(row.await?.get("value")?)
     }
 
-    /// Has the auth service told again of up to a thousand of the accounts for which there is a tombstone, in
-    /// the order of their ids, from after the one that is given. Returns the last of them; nothing where there
-    /// are no more.
+    /// Queues again the deletion of up to a thousand accounts that have a tombstone, in the order of their
+    /// ids, beginning after the given one. Returns the last of them, or `None` if there are no more.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn tell_again(&self, after: Option<UserId>) -> Result<Option<UserId>, StoreError> {
         const ADD: Statement = Statement::per_engine(
             "INSERT INTO outbox (account_id, request_id, created_at, attempts, due_at)
@@ -142,13 +141,13 @@ impl Store {
         Ok(last)
     }
 
-    /// Removes the profiles of accounts that were deleted at the auth service, leaves a tombstone for
-    /// each account, and moves the cursor from `before` to `after`, in one transaction. Returns the
-    /// accounts that had a profile; nothing where another replica has moved the cursor since.
+    /// Removes the profiles of accounts that were deleted at the auth service, adds a tombstone for each
+    /// account, and moves the cursor from `before` to `after`, in one transaction. Returns the accounts that
+    /// had a profile, or `None` if another replica has moved the cursor in the meantime.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn forget(
         &self,
         accounts: &[UserId],
@@ -158,7 +157,7 @@ impl Store {
         const LEAVE_TOMBSTONES: Statement = Statement::per_engine(
             "INSERT INTO tombstones (account_id, deleted_at)
              SELECT id, $2 FROM unnest($1::uuid[]) AS gone (id) ON CONFLICT DO NOTHING",
-            // Without WHERE the parser would take ON for that of a join.
+            // Without WHERE, SQLite would parse ON as the ON of a join.
             "INSERT INTO tombstones (account_id, deleted_at)
              SELECT unhex(value), $2 FROM json_each($1) WHERE true ON CONFLICT DO NOTHING",
         );

@@ -10,16 +10,17 @@ use crate::{
 };
 
 const FIND: Statement = Statement::per_engine(
-    // Without SELECT the server would see that the ids are few, and plan each time for these few.
+    // Without the inner SELECT, Postgres would see how few ids there are and plan each query anew.
     "SELECT id, email, email_iat, name, bio, version, created_at, updated_at
      FROM profiles WHERE id = ANY((SELECT $1)::uuid[])",
-    // json_each has an id of its own.
+    // The column is qualified because `json_each` has an `id` of its own.
     "SELECT profiles.id, email, email_iat, name, bio, version, created_at, updated_at
      FROM json_each($1) JOIN profiles ON profiles.id = unhex(value)",
 );
 
-/// Creation and removal of one profile exclude each other: whoever creates a profile sees every
-/// tombstone, and whoever leaves a tombstone sees every profile. SQLite has one writer anyway.
+/// Locks one profile, so that its creation and its removal exclude each other: whoever creates a
+/// profile sees every tombstone, and whoever adds a tombstone sees every profile. SQLite needs no
+/// lock because it has a single writer.
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended(id::text, 0))
      FROM unnest($1::uuid[]) AS wanted (id) ORDER BY id";
 
@@ -28,7 +29,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn profiles(&self, ids: &[UserId]) -> Result<Vec<Profile>, StoreError> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         read!(self.sql, |unit| {
@@ -38,13 +39,15 @@ impl Store {
         .await
     }
 
-    /// Adds a profile, unless its id has one or was deleted. Returns whether it did.
+    /// Adds a profile, unless its id already has one or has a tombstone. Returns whether it was
+    /// added.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn create_profile(&self, profile: &Profile) -> Result<bool, StoreError> {
-        // Callers with a tombstone must not keep the one writer of SQLite busy.
+        // Checked outside of the transaction first, so that callers with a tombstone do not block the
+        // only writer of SQLite.
         if self.is_deleted(profile.id).await? {
             return Ok(false);
         }
@@ -76,12 +79,12 @@ impl Store {
         .await
     }
 
-    /// Takes over name, bio and time of `next` if the profile still has the version before that of
-    /// `next`, so that of two that change it at once one fails. Returns whether it did.
+    /// Stores the name, bio and time of `next` if the profile still has the version before `next`, so
+    /// that one of two concurrent changes fails. Returns whether they were stored.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn change_texts(&self, next: &Profile) -> Result<bool, StoreError> {
         let changed = write_one!(self.sql, |unit| {
             unit.execute(
@@ -94,12 +97,12 @@ impl Store {
         Ok(changed.await? == 1)
     }
 
-    /// Takes over email and time of `next`, as [`Store::change_texts`] does the texts, unless a newer
-    /// token has named an email since. Returns whether it did.
+    /// Stores the email and time of `next` under the same condition as [`Store::change_texts`],
+    /// unless a newer token has provided an email in the meantime. Returns whether they were stored.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn change_email(&self, next: &Profile) -> Result<bool, StoreError> {
         let changed = write_one!(self.sql, |unit| {
             unit.execute(
@@ -118,11 +121,11 @@ impl Store {
         Ok(changed.await? == 1)
     }
 
-    /// Notes that a token of `iat` names the email that the profile has, unless a newer one did.
+    /// Records that a token with this `iat` has the email of the profile, unless a newer token did.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn confirm_email(&self, id: UserId, iat: i64) -> Result<(), StoreError> {
         write_one!(self.sql, |unit| {
             unit.execute(
@@ -136,11 +139,11 @@ impl Store {
         .map(drop)
     }
 
-    /// The first `limit` profiles after a place, by creation, then id.
+    /// The first `limit` profiles after a position, by creation time, then id.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// The errors of the database.
     pub async fn page(
         &self,
         after: Option<Cursor>,

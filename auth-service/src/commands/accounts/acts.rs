@@ -1,5 +1,5 @@
-//! What is done with one account: `accounts create`, `disable`, `enable`, `unlock`, `end-sessions`,
-//! `send-reset` and `delete`.
+//! The subcommands that act on one account: `accounts create`, `disable`, `enable`, `unlock`,
+//! `end-sessions`, `send-reset` and `delete`.
 
 use std::io::Read as _;
 
@@ -71,18 +71,19 @@ pub(super) fn commands() -> Vec<Command> {
     ]
 }
 
-/// Runs one of them.
+/// Runs one of these subcommands.
 ///
 /// # Errors
 ///
-/// Where the database is away or does not exist, there is no such account, or what is asked for is
-/// refused.
+/// If the database is unavailable or does not exist, if there is no such account, or if the action
+/// is refused.
 pub(super) async fn run(
     source: &mut Source,
     name: &str,
     flags: &ArgMatches,
 ) -> Result<(), Failure> {
-    // What is counted against an account is kept under a key.
+    // These two change the failed attempts of an account. They are stored under a keyed hash, so
+    // the service's keys are needed.
     let settings = match name {
         "unlock" | "delete" => Settings::read(source)?,
         _ => Settings::read_without_keys(source)?,
@@ -161,7 +162,7 @@ async fn create(
     Ok(())
 }
 
-/// A link begins with the address at which people reach the service.
+/// Links need the public URL of the service.
 fn has_base(service: &Service) -> Result<(), Failure> {
     match service.mail() {
         Ok(mail) if mail.links.host().is_none() => {
@@ -181,7 +182,7 @@ pub(super) fn account_argument() -> Arg {
         .help("Its id or its email")
 }
 
-/// Whether the answer is in JSON.
+/// The switch for JSON output.
 pub(super) fn json_switch() -> Arg {
     Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the answer in JSON")
 }
@@ -199,7 +200,7 @@ pub(super) fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// An account without its hash.
+/// An account as JSON, without its password hash.
 pub(super) fn account_json(account: &AccountRecord) -> Value {
     json!({
         "id": account.id.to_string(),
@@ -211,7 +212,7 @@ pub(super) fn account_json(account: &AccountRecord) -> Value {
     })
 }
 
-/// What a command fails with: a text with the code of the error, and the exit status.
+/// The error of a command: a text that includes the error code, and the exit status.
 pub(super) fn failure(error: Error) -> Failure {
     let details = match &error {
         Error::Invalid(faults) => {

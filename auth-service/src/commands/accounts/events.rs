@@ -1,4 +1,4 @@
-//! `accounts events`: what happened, for whoever has to answer for it. It needs the database and no other
+//! `accounts events`: prints the events of accounts, for audits. It needs the database and no other
 //! setting.
 
 use std::{
@@ -21,9 +21,9 @@ use crate::{
     store::EventRecord,
 };
 
-/// How many events are read at a time.
+/// How many events one query reads.
 const PAGE: u32 = 1000;
-/// How often a reader that follows looks for more.
+/// The polling interval of `--follow`.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The subcommand.
@@ -58,15 +58,15 @@ pub(super) fn command() -> Command {
         .arg(json_switch().help("One JSON object a line"))
 }
 
-/// Runs it.
+/// Runs the subcommand.
 ///
 /// # Errors
 ///
-/// Where the database is away or does not exist, or there is no such account or cursor.
+/// If the database is unavailable or does not exist, or if there is no such account or cursor.
 pub(super) async fn run(source: &mut Source, flags: &ArgMatches) -> Result<(), Failure> {
     let service = operator::service(Settings::read_without_keys(source)?).await?;
     let listed = list(&service, flags.get_one::<AccountKey>("account"), flags).await;
-    // Whoever reads may have seen enough.
+    // The reader of a pipe may close it early, as `head` does. That is not an error.
     let has_left = |error: &Failure| {
         let error = error.downcast_ref::<io::Error>().map(io::Error::kind);
         error == Some(io::ErrorKind::BrokenPipe)
@@ -117,7 +117,7 @@ async fn list(
     Ok(())
 }
 
-/// An event as an export and webhooks have it.
+/// An event in the format of exports and webhooks.
 fn as_json(event: &EventRecord, cursor: &str) -> Value {
     json!({
         "id": event.id.to_string(),

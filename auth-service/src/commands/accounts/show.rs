@@ -1,5 +1,5 @@
-//! `accounts list` and `show`: a look at accounts. They need the database and no other setting; with the
-//! service's keys, `show` tells what is counted against an account too.
+//! `accounts list` and `show`. They need the database and no other setting; if the service's keys are
+//! set, `show` also prints the failed attempts that count against an account.
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
@@ -49,11 +49,11 @@ pub(super) fn commands() -> [Command; 2] {
     [list, show]
 }
 
-/// Runs one of them.
+/// Runs one of these subcommands.
 ///
 /// # Errors
 ///
-/// Where the database is away or does not exist, or there is no such account.
+/// If the database is unavailable or does not exist, or if there is no such account.
 pub(super) async fn run(
     source: &mut Source,
     name: &str,
@@ -114,7 +114,7 @@ fn line(account: &AccountRecord) -> String {
     line.trim_end().to_owned()
 }
 
-/// What is to be known of an account at a glance.
+/// The states of an account that `list` and `show` point out.
 fn states(account: &AccountRecord) -> Vec<&'static str> {
     [
         (account.disabled, "disabled"),

@@ -24,7 +24,7 @@ use crate::{
     store::{AccountRecord, Store, accounts},
 };
 
-/// How many accounts an export reads at a time.
+/// How many accounts one query of an export reads.
 const PAGE: i64 = 1000;
 
 /// The two subcommands.
@@ -85,8 +85,8 @@ pub(super) fn commands() -> [Command; 2] {
 ///
 /// # Errors
 ///
-/// Where the database is away or does not exist, or a file cannot be used; [`Incomplete`] where lines
-/// were refused.
+/// If the database is unavailable or does not exist, or if a file cannot be used; [`Incomplete`] if
+/// lines were refused.
 pub(super) async fn run(
     source: &mut Source,
     name: &str,
@@ -210,7 +210,7 @@ fn print(summary: &Summary, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where refused lines are told: a file of JSON Lines, or stderr.
+/// Where refused lines are reported: a file of JSON Lines, or stderr.
 struct Report {
     file: Option<BufWriter<File>>,
     failed: Option<io::Error>,
@@ -286,14 +286,14 @@ async fn export(store: &Store, flags: &ArgMatches) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A file that only its owner can read: password hashes can be tried against it.
+/// Creates a file that only its owner can read, because password hashes can be attacked offline.
 fn private(path: &str) -> io::Result<File> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path)?;
-    // The mode above is for a new file only. A pipe or a device keeps its own.
+    // The mode above applies only to a new file. A pipe or a device keeps its own mode.
     #[cfg(unix)]
     if file.metadata()?.is_file() {
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
@@ -301,7 +301,8 @@ fn private(path: &str) -> io::Result<File> {
     Ok(file)
 }
 
-/// Nothing in the fields needs quotes but a password hash: Argon2's has commas.
+/// The only field that needs quotes in CSV is the password hash, because Argon2 hashes contain
+/// commas.
 fn write(out: &mut impl Write, account: &AccountRecord, csv: bool) -> io::Result<()> {
     let created_at = account.created_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     let (id, email) = (account.id, account.email.as_str());

@@ -1,4 +1,4 @@
-//! `auth.v1.AdminService`, and who may call it.
+//! `auth.v1.AdminService`, and its authentication of operators.
 
 use std::sync::Arc;
 
@@ -32,17 +32,17 @@ use crate::{
     store::{AccountRecord, EventRecord},
 };
 
-/// How operators are known.
+/// The credentials of operators.
 #[derive(Debug, Clone)]
 pub(super) struct Operators {
-    /// What they present.
+    /// The admin token.
     pub(super) token: Option<Secret>,
-    /// The names of client certificates that are operators'.
+    /// The names in client certificates of operators.
     pub(super) names: Arc<[String]>,
 }
 
 impl Operators {
-    /// The name by which a certificate is an operator's, if it is one.
+    /// The name in a certificate that identifies an operator, if there is one.
     pub(super) fn name_of(&self, certificate: &ClientCertificate) -> Option<&str> {
         self.names.iter().find(|name| certificate.has_name(name)).map(String::as_str)
     }
@@ -64,8 +64,8 @@ impl Operators {
 
 #[tonic::async_trait]
 impl Admit for Operators {
-    /// Lets operators pass: those that present the admin token or, without any, a client certificate of
-    /// one of their names.
+    /// Admits an operator: a call with the admin token or, if it has no token, with a client
+    /// certificate that has one of their names.
     async fn admit(&self, head: &mut Parts) -> Result<(), ApiError> {
         let Some(actor) = self.actor(head) else {
             tracing::warn!(event = "admin.unauthenticated", "refused");
@@ -76,7 +76,7 @@ impl Admit for Operators {
     }
 }
 
-/// Who acts, as [`Operators`] has admitted them, and by which request.
+/// The requester and the operator that [`Operators`] has admitted.
 fn acting<T>(request: &Request<T>) -> Result<(Requester, Actor), Status> {
     let actor = request.extensions().get().cloned().ok_or_else(|| refused(Error::Internal))?;
     Ok((edge::requester(request.extensions()), actor))

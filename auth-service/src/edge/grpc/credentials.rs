@@ -19,7 +19,7 @@ impl Api {
     }
 }
 
-/// JSON with a NUL in a string is refused as a whole; so is a message.
+/// Refuses texts with a NUL. REST refuses a JSON body with one, so both edges agree.
 pub(super) fn without_nul(texts: &[&str]) -> Result<(), Status> {
     if texts.iter().any(|text| text.contains('\0')) {
         let text = "a string contains a NUL character";

@@ -22,7 +22,7 @@ use crate::{
     store::SessionRecord,
 };
 
-/// The calls that need an access token, and its check before their messages are read.
+/// Verifies the access token of the calls that need one, before their messages are read.
 #[derive(Debug, Clone)]
 pub(super) struct Callers(pub(super) Arc<Service>);
 
@@ -46,7 +46,7 @@ impl Admit for Callers {
     }
 }
 
-/// Whom [`Callers`] has admitted.
+/// The caller that [`Callers`] has admitted.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
     request.extensions().get().cloned().ok_or_else(|| refused(Error::Internal))
 }
@@ -114,7 +114,7 @@ impl SessionService for Api {
     }
 }
 
-/// A session as a message; `current` is the one of the caller, if it has any.
+/// Converts a session to its message. `current` is the caller's own session, if any.
 pub(super) fn session(record: SessionRecord, current: Option<Uuid>) -> Session {
     Session {
         current: current == Some(record.id),

@@ -1,4 +1,4 @@
-//! Passwords, addresses and the end of an account.
+//! Passwords, email addresses and the deletion of accounts.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(super) fn routes() -> Router<Arc<Service>> {
         .route("/auth/account/delete", post(delete_account))
 }
 
-/// The members of a body and what is wrong with them.
+/// The members of a body, and the faults found so far.
 struct Body {
     fields: Fields,
     faults: Vec<Fault>,
@@ -53,7 +53,7 @@ impl Body {
             .ok()
     }
 
-    /// The members, if none is missing or at fault, and there is no other.
+    /// Returns `members` if none is missing or invalid and the body has no unknown one.
     fn finish<T>(mut self, members: Option<T>) -> Result<T, Error> {
         self.fields.finish(&mut self.faults);
         members.filter(|_| self.faults.is_empty()).ok_or(Error::Invalid(self.faults))

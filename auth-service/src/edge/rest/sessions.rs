@@ -12,7 +12,7 @@ use service_kit::{error::ApiError, json, rest};
 use super::{Api, Token};
 use crate::{domain::timestamp, edge, error::Error};
 
-/// The body of a refresh and a logout.
+/// Reads the body of a refresh or a logout.
 async fn refresh_token(request: Request) -> Result<String, ApiError> {
     let mut fields = json::read(request, &["application/json"]).await?;
     let mut faults = Vec::new();
@@ -72,7 +72,7 @@ pub(super) async fn end(
     request: Request,
 ) -> Result<Response, ApiError> {
     let caller = service.authenticate(request.headers()).await?;
-    // What cannot be decoded is no UUID either.
+    // A path segment that cannot be decoded is not a UUID, so it gets the same error.
     let id = edge::id(&id.map(|Path(id)| id).unwrap_or_default())?;
     service.end_session(&caller, id, &edge::requester(request.extensions())).await?;
     Ok((StatusCode::NO_CONTENT, rest::no_store()).into_response())

@@ -1,4 +1,4 @@
-//! What verifiers fetch: the keys and the revocations.
+//! The documents that token verifiers fetch: the keys and the revocations.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
@@ -13,7 +13,8 @@ use service_kit::{error::ApiError, listen::AnswerMemory};
 use super::Api;
 use crate::{error::Error, keys::JWKS_MAX_AGE, service::REVOCATIONS_PAGE_BYTES};
 
-/// How long a page of the feed may be kept: a revocation is to arrive within five seconds.
+/// How long caches may keep a page of the feed. It is short, because a revocation must reach
+/// verifiers within five seconds.
 const REVOCATIONS_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=2");
 
 pub(super) async fn jwks(State(service): Api) -> Result<Response, ApiError> {
@@ -30,7 +31,8 @@ pub(super) async fn revocations(
 ) -> Result<Response, ApiError> {
     let query = uri.query().unwrap_or_default().as_bytes();
     let after = form_urlencoded::parse(query).find(|(name, _)| name == "after");
-    // Whoever asks may read nothing of it.
+    // Reserve memory for the page first: clients are not authenticated and may read the response
+    // slowly or never.
     let reservation = AnswerMemory::of(&extensions).reserve(REVOCATIONS_PAGE_BYTES).await?;
     let page = service.revocations(after.as_ref().map(|(_, cursor)| cursor.as_ref())).await?;
     let body = serde_json::to_vec(&page).map_err(|_| Error::Internal)?;
@@ -50,7 +52,7 @@ pub(super) async fn revocations(
     Ok(response)
 }
 
-/// Whether `If-None-Match` names this tag (RFC 9110, section 13.1.2: weak comparison).
+/// Whether `If-None-Match` contains this tag (RFC 9110, section 13.1.2: weak comparison).
 fn names(headers: &HeaderMap, tag: &str) -> bool {
     let lines = headers.get_all(header::IF_NONE_MATCH).iter();
     lines

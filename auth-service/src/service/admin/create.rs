@@ -1,4 +1,4 @@
-//! Accounts that an operator creates.
+//! Creation of accounts by operators.
 
 use service_kit::json::fault;
 use sql_kit::{read, transaction};
@@ -22,38 +22,38 @@ use crate::{
     },
 };
 
-/// An account that is to be created.
+/// The input for a new account.
 #[derive(Debug)]
 pub struct NewAccount {
     /// Its email.
     pub email: Email,
     /// Whether the email counts as confirmed.
     pub email_verified: bool,
-    /// The hash of its password, made elsewhere, in a form that an import takes. Without one it has no
-    /// password until its owner chooses one by a link.
+    /// The hash of its password, created elsewhere, in a format that an import accepts. Without one, the
+    /// account has no password until its owner chooses one with a link.
     pub password_hash: Option<String>,
-    /// Whether its owner is sent a link to choose a password, where mail is on.
+    /// Whether to send the owner a link to choose a password, if mail is on.
     pub send_link: bool,
 }
 
-/// An account that was created.
+/// The result of a creation.
 #[derive(Debug)]
 pub struct Created {
     /// The account.
     pub account: AccountRecord,
-    /// Whether a link to choose a password is on its way to its owner.
+    /// Whether a mail with a link to choose a password was queued.
     pub link_sent: bool,
 }
 
 impl Service {
-    /// Creates an account, whatever `REGISTRATION` says. Registrations for its email that wait for their
-    /// links end. The mail with its link works as long as one that confirms an address: nobody sits
-    /// waiting for it.
+    /// Creates an account, even if `REGISTRATION` is closed. Pending registrations for its email end.
+    /// The link in the mail is valid for as long as one that confirms an address, because its recipient
+    /// does not expect it.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a hash that no password can be checked against,
-    /// [`Error::EmailAlreadyRegistered`], or the database.
+    /// [`Error::Invalid`] for an unusable hash, [`Error::EmailAlreadyRegistered`], and the errors of the
+    /// database.
     pub async fn create_account(&self, new: NewAccount, by: &Cause<'_>) -> Result<Created, Error> {
         self.ready()?;
         let has_hash = new.password_hash.is_some();
@@ -88,8 +88,8 @@ impl Service {
         }
         self.wake_mailer();
         if has_hash {
-            // Until this has been done a login to the account costs more than others. If it fails, the
-            // next look at the schemes in use does it.
+            // Until the schemes in use are refreshed, a login to the new account may take longer than
+            // others. If this fails, the next periodic refresh makes up for it.
             let _ = self.refresh_work().await;
         }
         tracing::info!(
@@ -98,7 +98,7 @@ impl Service {
         Ok(Created { link_sent: welcome.is_some(), account })
     }
 
-    /// Reads a hash that was made elsewhere, by the rules of an import.
+    /// Parses a hash that was created elsewhere, by the rules of an import.
     async fn foreign_hash(&self, text: Option<String>) -> Result<PasswordHash, Error> {
         if text.is_none() {
             return Ok(PasswordHash::none());
@@ -112,7 +112,7 @@ impl Service {
     }
 }
 
-/// The first link of an account, by which its owner chooses a password, and its mail.
+/// The first link of an account, with which its owner chooses a password, and the mail with it.
 fn welcome(mail: &Mail, account: &AccountRecord) -> Result<(LinkRecord, Outgoing), Error> {
     let token = Token::generate()?;
     let link = mail.link(Page::ResetPassword, &token)?;

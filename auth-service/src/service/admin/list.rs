@@ -1,4 +1,4 @@
-//! The list of accounts, and one account with what hangs on it.
+//! The list of accounts, and the details of one account.
 
 use chrono::{DateTime, Utc};
 use service_kit::json::fault;
@@ -19,28 +19,28 @@ use crate::{
     },
 };
 
-/// How many accounts a page has where the caller says nothing.
+/// How many accounts a page has if the caller does not say.
 pub const PAGE_DEFAULT: u32 = 50;
-/// How many it has at most; more is read as this.
+/// The most accounts that a page can have. Larger sizes are reduced to this.
 pub const PAGE_MAX: u32 = 200;
 
-/// Which accounts are listed. Each has an index of its own; they cannot be combined.
+/// Which accounts are listed. Each filter uses an index of its own, so filters cannot be combined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccountFilter {
-    /// All, in the order of creation, then id.
+    /// All accounts, by creation time, then id.
     All,
-    /// Those that are disabled, in the same order.
+    /// The disabled accounts, in the same order.
     Disabled,
-    /// Those whose email begins so, in lower case, in the order of their emails.
+    /// The accounts whose email begins with this text, in lower case, sorted by email.
     EmailPrefix(String),
 }
 
 impl AccountFilter {
-    /// Reads a filter; an empty prefix is none.
+    /// Parses a filter. An empty prefix counts as absent.
     ///
     /// # Errors
     ///
-    /// Where both are given, or the prefix is none of an email.
+    /// If both are given, or if no email can begin with the prefix.
     pub fn parse(email_prefix: &str, disabled: bool) -> Result<Self, Error> {
         let refused =
             |code, rule: &'static str| Err(Error::Invalid(vec![fault("email_prefix", code, rule)]));
@@ -57,54 +57,55 @@ impl AccountFilter {
     }
 }
 
-/// Some accounts of a list.
+/// One page of the list.
 #[derive(Debug)]
 pub struct AccountPage {
     /// The accounts.
     pub accounts: Vec<AccountRecord>,
-    /// What the next page is asked for with; empty at the end.
+    /// The token of the next page; empty on the last page.
     pub next_page_token: String,
 }
 
-/// An account with what hangs on it.
+/// An account and the data that belongs to it.
 #[derive(Debug)]
 pub struct AccountDetails {
     /// The account.
     pub account: AccountRecord,
-    /// Its sessions, the one that was used last first.
+    /// Its sessions, the most recently used one first.
     pub sessions: Vec<SessionRecord>,
-    /// The networks from which a login has succeeded in the last 30 days, the latest first.
+    /// The networks of successful logins in the last 30 days, the latest first.
     pub networks: Vec<NetworkRecord>,
-    /// The failed logins that count now; nothing where the key under which they are kept is not known.
+    /// The failed logins that count at present; `None` if the key under which they are stored is
+    /// unknown.
     pub failures: Option<Vec<FailedLogins>>,
 }
 
-/// Failed logins that count now.
+/// Failed logins that count at present.
 #[derive(Debug, Clone)]
 pub struct FailedLogins {
-    /// From which network; from all of them together where there is none.
+    /// The network that they came from; `None` for the sum over all networks.
     pub network: Option<String>,
-    /// How many.
+    /// Their number.
     pub failures: u32,
-    /// Until when they count.
+    /// When they stop counting.
     pub until: DateTime<Utc>,
-    /// How many are allowed; 0: any number.
+    /// The limit; 0 means no limit.
     limit: u32,
 }
 
 impl FailedLogins {
-    /// Whether logins are refused because of them.
+    /// Whether the limit is reached, so that logins are refused.
     #[must_use]
     pub const fn are_too_many(&self) -> bool {
         self.limit > 0 && self.failures >= self.limit
     }
 }
 
-/// Reads the size of a page: 0 is the default, and more than the most is the most.
+/// Parses a page size: 0 means the default, and anything above the maximum means the maximum.
 ///
 /// # Errors
 ///
-/// Where it is negative.
+/// If it is negative.
 pub fn page_size(size: i64) -> Result<u32, Error> {
     match u32::try_from(size.min(PAGE_MAX.into())) {
         Ok(0) => Ok(PAGE_DEFAULT),
@@ -117,12 +118,12 @@ pub fn page_size(size: i64) -> Result<u32, Error> {
 }
 
 impl Service {
-    /// A page of the accounts. Its cost does not grow with its depth, and accounts that are added or
-    /// deleted meanwhile neither skip nor repeat another.
+    /// One page of accounts. Its cost does not depend on its position, and accounts that are added or
+    /// deleted between two pages do not cause others to be skipped or repeated.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidPageToken`], or the database.
+    /// [`Error::InvalidPageToken`], and the errors of the database.
     pub async fn list_accounts(
         &self,
         filter: &AccountFilter,
@@ -139,7 +140,7 @@ impl Service {
                     None => return Ok(Err(Error::InvalidPageToken)),
                 },
             };
-            // One more than asked for tells whether there are more.
+            // Fetches one more than requested, to know whether there is another page.
             let most = size.saturating_add(1);
             let (created, email) = match &place {
                 Some(Place::Created(created)) => (Some(*created), None),
@@ -166,11 +167,11 @@ impl Service {
         page.await?
     }
 
-    /// An account with its sessions and what is counted against it.
+    /// An account with its sessions and its failed logins.
     ///
     /// # Errors
     ///
-    /// [`Error::AccountNotFound`], or the database.
+    /// [`Error::AccountNotFound`], and the errors of the database.
     pub async fn account_details(&self, key: &AccountKey) -> Result<AccountDetails, Error> {
         self.ready()?;
         let now = self.store.now();

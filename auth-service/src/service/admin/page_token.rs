@@ -1,5 +1,5 @@
-//! Page tokens of the list of accounts: the place where the next page begins, bound to the filter of
-//! the list and to the installation.
+//! Page tokens of the list of accounts. They encode where the next page begins, and are bound to the
+//! filter of the list and to the installation.
 
 use chrono::DateTime;
 use service_kit::page_token;
@@ -10,22 +10,22 @@ use crate::{domain::AccountId, store::account_list::Created};
 
 const TIME_BYTES: usize = 8;
 
-/// A place in the list: right behind this account.
+/// A position in the list: right after this account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In the order of creation.
+    /// In a list by creation time.
     Created(Created),
-    /// In the order of emails.
+    /// In a list by email.
     Email(String),
 }
 
-/// Seals page tokens. Its key is no secret: who reads the list may read all of it, so that a token
-/// gives away nothing. It tells a token that was changed, or is of another list, from a good one.
+/// Seals page tokens. Its key is not secret: callers of this list may read all of it, so a token
+/// reveals nothing to them. The seal only detects tokens that are damaged or belong to another list.
 #[derive(Debug)]
 pub(super) struct PageKey(page_token::PageKey);
 
 impl PageKey {
-    /// The key of a database, which all replicas and commands on it know.
+    /// The key for a database, which all replicas and commands can derive.
     pub(super) fn of(installation: &[u8]) -> Self {
         let key = [b"latchkey auth.v1 accounts page", installation].concat();
         Self(page_token::PageKey::new(&key))
@@ -41,7 +41,7 @@ impl PageKey {
         self.0.seal(&list(filter), &place)
     }
 
-    /// The place of a token; nothing where it is not one for this list.
+    /// The position that a token encodes; `None` if it is not one for this list.
     pub(super) fn open(&self, filter: &AccountFilter, token: &str) -> Option<Place> {
         let place = self.0.open(&list(filter), token)?;
         if let AccountFilter::EmailPrefix(_) = filter {
@@ -55,7 +55,8 @@ impl PageKey {
     }
 }
 
-/// The name of a list for its tokens. Neither an email nor the beginning of one has a NUL.
+/// The name of a list, to which its tokens are bound. It ends with a NUL, which no email contains,
+/// so that no name is the beginning of another one.
 fn list(filter: &AccountFilter) -> Vec<u8> {
     let (kind, prefix) = match filter {
         AccountFilter::All => (0, ""),

@@ -1,4 +1,5 @@
-//! Callers are known before their messages are read: a message of somebody unknown costs nothing.
+//! Authenticates callers before their messages are read, so that messages of unauthenticated callers
+//! cost nothing.
 
 use std::{
     convert::Infallible,
@@ -13,19 +14,19 @@ use tower::{Service, ServiceExt as _};
 
 use crate::error::ApiError;
 
-/// Decides from the head of a call whether it may go on. What it puts into the extensions of the head
-/// is in those of the request that the method gets.
+/// Decides by the headers of a call whether it is admitted. What it adds to the extensions of `head`
+/// is in the extensions of the request that the method receives.
 #[async_trait::async_trait]
 pub trait Admit: Send + Sync + 'static {
-    /// Looks at the head of a call.
+    /// Examines the headers of a call.
     ///
     /// # Errors
     ///
-    /// The refusal of the call.
+    /// The error to return, if the call is not admitted.
     async fn admit(&self, head: &mut Parts) -> Result<(), ApiError>;
 }
 
-/// A gRPC service whose calls are admitted before their messages are read.
+/// A gRPC service that admits calls before their messages are read.
 #[derive(Debug)]
 pub struct Admitted<S, A> {
     inner: S,
@@ -33,7 +34,7 @@ pub struct Admitted<S, A> {
 }
 
 impl<S, A> Admitted<S, A> {
-    /// Puts `admit` before `inner`.
+    /// Puts `admit` in front of `inner`.
     pub fn new(inner: S, admit: A) -> Self {
         Self { inner, admit: Arc::new(admit) }
     }

@@ -1,5 +1,5 @@
-//! The body of a gRPC answer: its status comes last, in the trailers, and is logged then; a stream ends
-//! with its deadline or with the service.
+//! The body of a gRPC response. Its status is in the trailers and is logged when they are sent. A
+//! stream ends at its deadline or when the service stops.
 
 use std::{
     pin::Pin,
@@ -19,24 +19,24 @@ use tracing::Span;
 use super::{GRPC_STATUS, status_of};
 use crate::access::Access;
 
-/// How long streams go on when the service stops.
+/// How long streams continue after the service has begun to stop.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
-/// A body that logs the status in its trailers, and ends when the service stops.
+/// A body that logs the status in its trailers, and that ends when the service stops.
 pub(super) struct AnswerBody {
     pub(super) inner: Body,
     pub(super) access: Option<Access>,
     pub(super) span: Span,
     pub(super) stop: Option<Stop>,
-    /// Whether that has happened.
+    /// Whether the status has been logged.
     pub(super) ended: bool,
 }
 
-/// Why a stream has to end.
+/// Completes when a stream has to end, with the status.
 pub(super) type Stop = Pin<Box<dyn Future<Output = (GrpcCode, &'static str)> + Send>>;
 
-/// The end of a stream: its deadline, if it has one; or the service stops, with a moment for a `Watch`
-/// to say NOT_SERVING before.
+/// The end of a stream: its deadline, if it has one; or the service's stop, after a short delay in
+/// which a `Watch` can send NOT_SERVING.
 pub(super) async fn end(
     draining: CancellationToken,
     at: Option<Instant>,
@@ -112,7 +112,7 @@ impl http_body::Body for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        // The client went away before the end.
+        // The client disconnected before the end.
         self.finish(GrpcCode::Cancelled);
     }
 }

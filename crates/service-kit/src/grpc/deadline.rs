@@ -1,4 +1,4 @@
-//! The time that a call has.
+//! The deadline of a call.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use http::HeaderMap;
 
 use crate::{code, error::ApiError};
 
-/// The longest deadline of a call, and the one of a call that states none.
+/// The longest deadline of a call, and the default.
 const MAX_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The time that is left for a call: the client's `grpc-timeout` (gRPC over HTTP/2, Requests), 30 s at
-/// most. A call that `is_endless` has no other deadline than its client's.
+/// The time that a call has: the client's `grpc-timeout` (gRPC over HTTP/2, Requests), 30 s at most.
+/// If the call `is_endless`, only the client's timeout applies.
 ///
 /// # Errors
 ///
-/// Where the client's is not what the specification says.
+/// If the client's timeout does not follow the specification.
 pub(super) fn deadline(
     headers: &HeaderMap,
     is_endless: bool,

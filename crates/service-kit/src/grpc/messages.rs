@@ -1,5 +1,5 @@
-//! The messages of a call while they arrive: none may be too large, and whether the client has broken
-//! off is remembered.
+//! Inspects the messages of a call while they arrive: limits their size, and records whether the
+//! client has aborted the call.
 
 use std::{
     pin::Pin,
@@ -16,7 +16,7 @@ use crate::{code, error::ApiError};
 
 /// The largest message, in bytes.
 const MAX_MESSAGE: u32 = 64 * 1024;
-/// Before each message: whether it is compressed, and its length (gRPC over HTTP/2,
+/// The prefix of each message: whether it is compressed, and its length (gRPC over HTTP/2,
 /// Length-Prefixed-Message).
 const PREFIX: usize = 5;
 
@@ -24,10 +24,10 @@ pub(super) fn too_large() -> ApiError {
     ApiError::new(code::PAYLOAD_TOO_LARGE, "the message is over 64 KiB")
 }
 
-/// What is wrong with the messages of a call. tonic would tell it as another status.
+/// What is wrong with the messages of a call. tonic would report another status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Breach {
-    /// A message is larger than any may be.
+    /// A message exceeds the size limit.
     TooLarge,
     /// The client has reset the stream or closed the connection.
     BrokenOff,
@@ -42,7 +42,7 @@ impl Breach {
     }
 }
 
-/// Tells what was wrong with the messages so far.
+/// What was found wrong with the messages so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Found(Arc<OnceLock<Breach>>);
 
@@ -57,14 +57,14 @@ pub(super) struct Messages {
     inner: Body,
     found: Found,
     prefix: [u8; PREFIX],
-    /// How much of the prefix has come.
+    /// How many bytes of the prefix have arrived.
     prefixed: usize,
-    /// How much of the message is still to come.
+    /// How many bytes of the message are missing.
     remaining: u32,
 }
 
 impl Messages {
-    /// Looks at the messages of `request` while they are read.
+    /// Inspects the messages of `request` while they are read.
     pub(super) fn guard(request: Request) -> (Request, Found) {
         let found = Found::default();
         let request = request.map(|inner| {
@@ -74,7 +74,7 @@ impl Messages {
         (request, found)
     }
 
-    /// Whether no message that begins in `bytes` is too large.
+    /// Whether all messages that begin in `bytes` are within the size limit.
     fn is_acceptable(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             if self.remaining > 0 {

@@ -1,5 +1,5 @@
-//! What is no call at all: refused by the rules of HTTP, with a problem document, since whoever sent it
-//! does not speak gRPC.
+//! Requests that are not gRPC calls. They are refused with an HTTP status and a problem document,
+//! because their sender does not use gRPC.
 
 use axum::{
     extract::Request,
@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use crate::{access::Notes, code, context::RequestContext, error::ApiError, rest, target};
 
-/// The refusal of a request that is no call (gRPC over HTTP/2, Requests; HTTP-Status-Codes).
+/// The refusal of a request that is not a call (gRPC over HTTP/2, Requests; HTTP-Status-Codes).
 pub(super) fn refusal(
     request: &Request,
     context: &RequestContext,

@@ -1,6 +1,6 @@
-//! Server reflection (grpc.reflection.v1 and v1alpha). tonic-reflection's own service ends the stream
-//! at the first name that it does not know, where the protocol has an error for this one answer and
-//! goes on; so this is a service of our own, over that crate's messages.
+//! Server reflection (grpc.reflection.v1 and v1alpha). The service in tonic-reflection ends the
+//! stream at the first unknown name, although the protocol has an error response for that. So this is
+//! a separate implementation that uses that crate's messages.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -29,7 +29,7 @@ use tower::Service;
 ///
 /// # Errors
 ///
-/// Where `descriptors` is no such set.
+/// If `descriptors` cannot be decoded.
 pub fn add_reflection(
     routes: &mut tonic::service::RoutesBuilder,
     descriptors: &[u8],
@@ -38,7 +38,7 @@ pub fn add_reflection(
     for set in [
         descriptors,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
-        // With these, grpcurl shows the details of an error.
+        // With these, grpcurl can show the details of errors.
         tonic_types::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
@@ -51,11 +51,11 @@ pub fn add_reflection(
     Ok(())
 }
 
-/// The files of the descriptors, by their names and by the names that are declared in them.
+/// The descriptor files, by file name and by the names that they declare.
 #[derive(Debug, Default)]
 struct Index {
     files: HashMap<String, Vec<u8>>,
-    /// The name of the file of each full name.
+    /// Maps each full name to the file that declares it.
     symbols: HashMap<String, String>,
     messages: BTreeSet<String>,
     services: BTreeSet<String>,
@@ -115,7 +115,8 @@ impl Index {
     fn enumeration(&mut self, file: &str, scope: &str, kind: &EnumDescriptorProto) {
         let name = self.declare(file, scope, kind.name());
         for value in &kind.value {
-            // In the scope of their type: so all clients look them up.
+            // Enum values are declared in the scope of their enum, because that is where all clients
+            // look them up.
             self.declare(file, &name, value.name());
         }
     }
@@ -187,7 +188,7 @@ impl ServerReflection for Reflection {
     }
 }
 
-/// The same service under its former name: the messages of both are the same on the wire.
+/// The same service under its former name. The messages of both versions are the same on the wire.
 #[derive(Debug, Clone)]
 struct V1Alpha<S>(S);
 

@@ -11,16 +11,16 @@ use tonic_health::pb::{
 use super::{Health, Status};
 
 impl Health {
-    /// The gRPC health service (`grpc.health.v1.Health`) with the same state for `""` and each of
-    /// `services`.
+    /// The gRPC health service (`grpc.health.v1.Health`). It reports the same state for `""` and
+    /// for each of `services`.
     #[must_use]
     pub fn grpc_server(&self, services: &'static [&'static str]) -> HealthServer<HealthApi> {
         HealthServer::new(HealthApi { health: self.clone(), services })
     }
 }
 
-/// The gRPC health service. tonic-health's own answers a `Watch` of an unknown service with an
-/// error, where health.proto wants SERVICE_UNKNOWN and an open stream.
+/// The gRPC health service. The one in tonic-health returns an error for a `Watch` of an unknown
+/// service, but health.proto requires SERVICE_UNKNOWN and an open stream.
 #[derive(Debug)]
 pub struct HealthApi {
     health: Health,
@@ -65,10 +65,10 @@ impl tonic_health::pb::health_server::Health for HealthApi {
         if !self.knows(&request.get_ref().service) {
             let unknown = HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
             let once = stream::once(async move { Ok(unknown) });
-            // Services do not come and go here, so nothing else will follow.
+            // The set of services never changes, so nothing else follows.
             return Ok(tonic::Response::new(Box::pin(once.chain(stream::pending()))));
         }
-        // The present state, then each change of it; not every check.
+        // Sends the current state and then each change, but not every check.
         let changes =
             stream::unfold((self.health.results.clone(), None), |(mut results, last)| async move {
                 let status = match last {

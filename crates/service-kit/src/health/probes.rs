@@ -40,7 +40,7 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
     (status, Verbatim, [(http::header::CACHE_CONTROL, "no-store")], Json(report))
 }
 
-/// Marks an answer whose body is right although its status is an error's.
+/// Marks a response whose body must be kept although its status is that of an error.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Verbatim;
 

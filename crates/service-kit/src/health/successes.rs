@@ -1,4 +1,4 @@
-//! Requests that succeed while a check still says that they cannot.
+//! Successful requests while a check still counts as failed.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -10,32 +10,31 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-/// Where it is noted that something has succeeded that needs what the checks look at, such as an operation
-/// on the database. While the service is said not to be ready, a success has everything checked anew at
-/// once, and probes wait for the result: a client whose request has just been answered is never told that the
-/// service cannot. Clones share it.
+/// Records that an operation has succeeded that depends on what is checked, such as one on the database.
+/// While the service is not ready, a success triggers new checks at once, and probes wait for their result.
+/// So a client whose request has just succeeded does not see a probe that says the opposite. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Successes(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Whether there was one since the last round of checks began.
+    /// Whether there was a success since the last round of checks started.
     is_new: AtomicBool,
     noted: Notify,
     rounds: Mutex<Rounds>,
 }
 
-/// The rounds of checks that were begun.
+/// The rounds of checks.
 #[derive(Debug, Default)]
 struct Rounds {
-    /// How many.
+    /// The number of started rounds.
     number: u64,
-    /// Whether the last one is under way and was begun after a success.
+    /// Whether the last round is running and was started after a success.
     follows_success: bool,
 }
 
 impl Successes {
-    /// Notes a success. Where one was noted already since the last round of checks, this costs a load.
+    /// Records a success. If one is already recorded since the last round, this only costs a load.
     pub fn note(&self) {
         if !self.0.is_new.load(Relaxed) {
             self.0.is_new.store(true, Release);
@@ -43,14 +42,15 @@ impl Successes {
         }
     }
 
-    /// Waits for a success that no round of checks has followed yet.
+    /// Waits for a success that is newer than the last round of checks.
     pub(super) async fn wait(&self) {
         while !self.0.is_new.load(Acquire) {
             self.0.noted.notified().await;
         }
     }
 
-    /// Begins a round of checks: its number, and whether there was a success since the one before began.
+    /// Starts a round of checks. Returns its number, and whether there was a success since the previous round
+    /// started.
     pub(super) fn begin_round(&self) -> (u64, bool) {
         let mut rounds = self.rounds();
         rounds.number += 1;
@@ -58,13 +58,13 @@ impl Successes {
         (rounds.number, rounds.follows_success)
     }
 
-    /// Ends the round, when its results are known.
+    /// Ends the round, once its results are known.
     pub(super) fn end_round(&self) {
         self.rounds().follows_success = false;
     }
 
-    /// The round whose results a probe should wait for, if a success is newer than the results that are
-    /// known.
+    /// The round whose results a probe should wait for, if there is a success that is newer than the known
+    /// results.
     pub(super) fn awaited_round(&self) -> Option<u64> {
         let rounds = self.rounds();
         if self.0.is_new.load(Acquire) {

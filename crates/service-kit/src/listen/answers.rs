@@ -1,4 +1,4 @@
-//! What an edge is told of the connection that a request came on.
+//! The state of a connection, as far as the edges need it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,15 +7,15 @@ use http::Extensions;
 use super::usage::{ConnectionUsage, Reservation};
 use crate::{code, error::ApiError};
 
-/// How long a large answer waits for memory.
+/// How long a large response waits for memory.
 const RESERVATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// In the extensions of a request that the process has no room for.
+/// Marks a request that the process has no capacity for. It is in the request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Overloaded;
 
 impl Overloaded {
-    /// The refusal of such a request.
+    /// The error for such a request.
     pub(crate) fn refusal(extensions: &Extensions) -> Option<ApiError> {
         extensions.get::<Self>().map(|_| overloaded("too many requests are under way"))
     }
@@ -25,8 +25,8 @@ fn overloaded(detail: &'static str) -> ApiError {
     ApiError::new(code::OVERLOADED, detail).retry_after(Duration::from_secs(1))
 }
 
-/// The memory for large answers. Clients may ask for many and read none, so an answer that can be
-/// large is made only when there is room for it.
+/// The memory budget for large responses. Clients may request many and read none, so a potentially
+/// large response is only produced when there is room for it.
 #[derive(Debug, Clone, Default)]
 pub struct AnswerMemory(Option<Arc<ConnectionUsage>>);
 
@@ -35,18 +35,19 @@ impl AnswerMemory {
         Self(Some(usage))
     }
 
-    /// That of the connection which a request with these extensions came on.
+    /// The budget of the connection on which a request with these extensions arrived.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
         extensions.get().cloned().unwrap_or_default()
     }
 
-    /// Waits for room for an answer of at most `bytes`. Put what is returned into the extensions of
-    /// the answer: there it is reduced to what the answer needs, and kept until that has been read.
+    /// Reserves room for a response of at most `bytes`, and waits until there is some. Store the
+    /// returned reservation in the extensions of the response: it is then reduced to the actual
+    /// size, and kept until the response has been read.
     ///
     /// # Errors
     ///
-    /// `overloaded` where there is no room within 10 seconds.
+    /// `overloaded` if there is no room within 10 seconds.
     pub async fn reserve(&self, bytes: usize) -> Result<Option<Reservation>, ApiError> {
         let Some(usage) = &self.0 else {
             return Ok(None);

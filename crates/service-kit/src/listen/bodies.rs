@@ -1,4 +1,4 @@
-//! The bodies of requests and answers, with the memory that they take.
+//! The bodies of requests and responses, and the memory budget for them.
 
 use std::{
     pin::Pin,
@@ -14,22 +14,22 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 
 use super::usage::{ConnectionUsage, RequestUsage, Reservation, UnreadBytes};
 
-/// What each request may send without asking for room, in bytes: most bodies are smaller, so that
-/// large ones of some cannot keep out small ones of others.
+/// How many bytes of each request body are not counted. Most bodies are smaller than this, so that
+/// a few large ones cannot block many small ones.
 const FREE: usize = 4 * 1024;
-/// What is counted of one body at most, in bytes. Whoever reads one keeps no more of it.
+/// How much of one body is counted at most, in bytes. Readers do not keep more of it.
 const COUNTED: usize = 64 * 1024;
 
 type Waiting =
     Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send + Sync>>;
 
-/// The body of a request. Where the process holds as much as it can, it is not read further.
+/// The body of a request. While the budget is used up, it is not read further.
 pub(super) struct RequestBody {
     inner: Incoming,
     usage: Arc<ConnectionUsage>,
     received: usize,
     held: Vec<OwnedSemaphorePermit>,
-    /// A part that has arrived, for which there is no room yet.
+    /// A frame that has arrived and waits for room.
     waiting: Option<(Frame<Bytes>, Waiting)>,
 }
 
@@ -41,7 +41,7 @@ impl RequestBody {
         Body::new(Self { inner, usage, received: 0, held: Vec::new(), waiting: None })
     }
 
-    /// How much room more `length` bytes need.
+    /// How many permits `length` more bytes need.
     fn needed(&self, length: usize) -> u32 {
         let counted = |received: usize| received.clamp(FREE, COUNTED);
         let more = counted(self.received + length) - counted(self.received);
@@ -72,7 +72,7 @@ impl http_body::Body for RequestBody {
             self.waiting = Some((frame, Box::pin(room)));
         }
         if let Some((_, room)) = &mut self.waiting {
-            // The semaphore is never closed.
+            // The semaphore is never closed, so this cannot fail.
             let room = ready!(room.as_mut().poll(context));
             self.held.extend(room.ok());
         }
@@ -88,19 +88,19 @@ impl http_body::Body for RequestBody {
     }
 }
 
-/// The body of an answer: its bytes are counted until they have been read, and its request is under
-/// way until then.
+/// The body of a response. Its bytes count until they have been sent, and its request is in
+/// progress until then.
 pub(super) struct AnswerBody {
     inner: Body,
     usage: Arc<ConnectionUsage>,
     reservation: Option<Reservation>,
     counts: bool,
-    /// Nothing for one that was refused for want of room.
+    /// `None` for a request that was refused because the process is overloaded.
     _request: Option<RequestUsage>,
 }
 
 impl AnswerBody {
-    /// `counts` says whether answers can pile up on the connection, as they do under HTTP/2.
+    /// `counts` is whether responses can accumulate on the connection, as they can in HTTP/2.
     pub(super) fn new(
         inner: Body,
         usage: Arc<ConnectionUsage>,

@@ -26,10 +26,10 @@ use super::{
 };
 use crate::tls::{ClientCertificate, ServerTls};
 
-/// How long a connection that has to go may take to say goodbye.
+/// The time limit of a graceful close when a connection is ended.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// An accepted connection and what it needs.
+/// An accepted connection and its context.
 pub(super) struct Connection {
     pub(super) builder: auto::Builder<TokioExecutor>,
     pub(super) router: Router,
@@ -38,7 +38,7 @@ pub(super) struct Connection {
     pub(super) slot: Slot,
     /// Cancelled when the service stops.
     pub(super) stopping: CancellationToken,
-    /// Cancelled a little later, when connections end with their last request.
+    /// Cancelled a little later, when connections end after their last request.
     pub(super) closing: CancellationToken,
 }
 
@@ -59,7 +59,8 @@ impl Connection {
                 let certificate = chain.first().map(ClientCertificate::of);
                 self.serve(stream, certificate).await;
             }
-            // Scanners and clients without the right certificate are everyday life.
+            // Scanners and clients without a valid certificate are common, so this is not logged at
+            // a higher level.
             Err(error) => tracing::debug!(%error, "TLS handshake failed"),
         }
     }
@@ -74,12 +75,12 @@ impl Connection {
         let stream = TimedStream::new(stream, HEADER_TIMEOUT, stopping, Arc::clone(&usage));
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
-        // A broken connection is the client's business and is told by its absence.
+        // A broken connection is normal and needs no log line.
         tokio::select! {
             _ = &mut connection => return,
             () = closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                // However long it takes: the grace of the service bounds it.
+                // There is no timeout here: the grace period of the service limits it.
                 tokio::select! {
                     _ = &mut connection => {}
                     Excess::Unread = usage.excess() => {}
@@ -95,7 +96,8 @@ impl Connection {
                 }
             }
         }
-        // A request that comes at this moment is answered: HTTP/2 says which was the last one.
+        // A request that arrives at this moment is still answered: HTTP/2 tells the client which
+        // request was the last.
         connection.as_mut().graceful_shutdown();
         if tokio::time::timeout(GOODBYE, &mut connection).await.is_ok() {
             return;
@@ -110,7 +112,7 @@ impl Connection {
     }
 }
 
-/// The requests of one connection.
+/// Handles the requests of one connection.
 #[derive(Clone)]
 struct Requests {
     router: Router,
@@ -122,7 +124,7 @@ struct Requests {
 impl Requests {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
         let Self { router, peer, certificate, usage } = self;
-        // Under HTTP/1.1 one answer is written before the next request is read.
+        // In HTTP/1.1 a response is written before the next request is read.
         let piles_up = request.version() == Version::HTTP_2;
         let place = RequestUsage::begin(&usage);
         let mut request = request.map(|body| RequestBody::wrap(body, Arc::clone(&usage)));

@@ -1,4 +1,4 @@
-//! How many connections the files allow that the process may open.
+//! The number of connections that the limit of open files allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -7,10 +7,10 @@ const MAX_CONNECTIONS: usize = 8192;
 /// The most connections that the listener for operators holds.
 pub(super) const MAX_ADMIN_CONNECTIONS: usize = 128;
 
-/// Each of the two public listeners may take three eighths of the files; the rest is for the
-/// listener for operators, the database, the log, and connections that are just ending. The usual
-/// soft limit, 1024, is there for programs that cannot bear more; as others do, we raise it as far as
-/// we may and need.
+/// Each of the two public listeners may use three eighths of the file descriptors. The rest is for
+/// the listener for operators, the database, the log, and connections that are being closed. The
+/// usual soft limit of 1024 only exists for programs that cannot handle more, so it is raised as far
+/// as permitted and needed.
 pub(super) fn max_public_connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let needed = 4 * MAX_CONNECTIONS as u64;

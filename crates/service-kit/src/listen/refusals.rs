@@ -1,5 +1,5 @@
-//! The refusals that hyper writes itself, of requests that it cannot parse: an empty answer with a
-//! status. No service sees them, so the problem document is put in where they are written.
+//! The responses that hyper sends itself to requests that it cannot parse. They have a status but no
+//! body and never reach the service, so the problem document is inserted when they are written.
 
 use std::io::IoSlice;
 
@@ -8,11 +8,11 @@ use http::StatusCode;
 
 use crate::{context::RequestContext, rest};
 
-/// hyper's own refusals are shorter than this, in bytes.
+/// hyper's own responses are shorter than this, in bytes.
 const MAX_LENGTH: usize = 256;
 
-/// The answer with a problem document to write instead of `slices`, if these are a refusal of hyper's
-/// own. Ask only while no request is under way on the connection.
+/// The response with a problem document to write instead of `slices`, if these are a response of
+/// hyper itself. Only call it while no request is in progress on the connection.
 pub(super) fn with_problem(slices: &[IoSlice<'_>]) -> Option<Bytes> {
     if slices.iter().map(|slice| slice.len()).sum::<usize>() > MAX_LENGTH {
         return None;
@@ -21,7 +21,7 @@ pub(super) fn with_problem(slices: &[IoSlice<'_>]) -> Option<Bytes> {
     let text = std::str::from_utf8(&written).ok()?;
     let head = text.strip_prefix("HTTP/1.1 ")?.strip_suffix("\r\n\r\n")?;
     let status: StatusCode = head.get(..3)?.parse().ok()?;
-    // Ours have a request id.
+    // Responses of the service have a request id.
     let is_bare = (status.is_client_error() || status.is_server_error())
         && head.contains("\r\ncontent-length: 0")
         && !head.contains("x-request-id");

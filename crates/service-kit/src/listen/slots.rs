@@ -1,5 +1,5 @@
-//! The slots of a listener: how many connections it holds, and how many of them for one network.
-//! Where none is free, the connection that has been idle for longest gives up its own.
+//! The slots of a listener, which limit its connections in total and per network. If no slot is
+//! free, the connection that has been idle for longest is closed.
 
 use std::{
     collections::HashMap,
@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 use super::usage::ConnectionUsage;
 use crate::client_address::{Network, TrustedProxies};
 
-/// How many connections one network may have on a listener.
+/// The limit of connections that one network may have on a listener.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkLimit {
-    /// The most of one network; 0: no limit. It is never more than half of the listener's slots.
+    /// The most connections per network; 0 means no limit. It is never more than half of the
+    /// listener's slots.
     pub most: usize,
-    /// Who speaks for many clients and is not limited.
+    /// Proxies, which connect for many clients and are not limited.
     pub proxies: TrustedProxies,
 }
 
@@ -38,18 +39,18 @@ struct Held {
 
 #[derive(Debug)]
 struct Connection {
-    /// Nothing for those that are not limited.
+    /// `None` if the network is not limited.
     network: Option<Network>,
     usage: Arc<ConnectionUsage>,
     evicted: CancellationToken,
 }
 
-/// One connection's place.
+/// The slot of a connection.
 #[derive(Debug)]
 pub(super) struct Slot {
     slots: Arc<Slots>,
     number: u64,
-    /// Cancelled when another connection needs the place.
+    /// Cancelled when another connection needs the slot.
     pub(super) evicted: CancellationToken,
 }
 
@@ -58,7 +59,8 @@ impl Slots {
         Arc::new(Self { total, limit, held: Mutex::default() })
     }
 
-    /// A slot for a connection, unless all that could be ended for it are busy.
+    /// Takes a slot for a connection. Fails if none is free and all connections that could be
+    /// closed for it are busy.
     pub(super) fn take(
         self: &Arc<Self>,
         peer: SocketAddr,
@@ -86,7 +88,7 @@ impl Slots {
         Some(Slot { slots: Arc::clone(self), number, evicted })
     }
 
-    /// Whether there is a slot, or a connection that could give up its own.
+    /// Whether a slot is free, or could be freed by closing an idle connection.
     pub(super) fn has_room(&self) -> bool {
         let held = self.held();
         held.connections.len() < self.total
@@ -99,7 +101,8 @@ impl Slots {
 }
 
 impl Held {
-    /// Ends the connection that has been idle for longest among those that `may` be ended.
+    /// Closes the connection that has been idle for longest, among those for which `may` returns
+    /// true.
     fn evict(&mut self, may: impl Fn(&Connection) -> bool) -> Option<()> {
         let idle = self.connections.iter().filter(|(_, connection)| may(connection));
         let oldest: Option<(Instant, u64)> = idle
@@ -142,7 +145,7 @@ mod tests {
     }
 
     async fn take(slots: &Arc<Slots>, address: &str) -> Option<(Slot, Arc<ConnectionUsage>)> {
-        // Each is idle for less long than those before it.
+        // Give each connection a different idle time.
         tokio::time::advance(Duration::from_millis(1)).await;
         let usage = Arc::new(ConnectionUsage::default());
         let peer = SocketAddr::new(address.parse().unwrap(), 1);
@@ -155,7 +158,7 @@ mod tests {
         let (first, first_usage) = take(&slots, "192.0.2.1").await.unwrap();
         let (second, second_usage) = take(&slots, "192.0.2.1").await.unwrap();
         let (other, _) = take(&slots, "192.0.2.2").await.unwrap();
-        // The first one is busy, so that the second one has to go.
+        // The first one is busy, so the second one is closed.
         let busy = RequestUsage::begin(&first_usage);
         let (third, third_usage) = take(&slots, "192.0.2.1").await.unwrap();
         assert!(second.evicted.is_cancelled());

@@ -1,4 +1,4 @@
-//! A stream with time limits: for its first bytes and for each write.
+//! A stream with time limits for its first bytes and for each write.
 
 use std::{
     io,
@@ -17,27 +17,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::{refusals, usage::ConnectionUsage};
 
-/// RFC 9113, section 3.4.
+/// The HTTP/2 connection preface (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How long a connection that has not said anything yet may do so when the service stops.
+/// How much time a connection that has sent nothing yet has left when the service stops.
 pub(super) const OPENING_AT_STOP: Duration = Duration::from_secs(1);
-/// How long the other end may take nothing of what it is sent.
+/// How long a write may wait for the peer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A stream that fails when its other end does not say within a time which version of HTTP it
-/// speaks, or when the service stops before that; and when it does not read what it asked for. hyper
-/// waits for both without a limit, so that silent or deaf connections would live for ever.
+/// A stream that fails if the peer does not show in time which HTTP version it uses, or if the
+/// service stops before that; and if the peer does not read its responses. hyper has no time limits
+/// for these, so silent peers could keep connections open forever.
 pub(super) struct TimedStream<S> {
     inner: S,
-    /// Runs while a write waits.
+    /// The timeout of a waiting write.
     stuck: Option<Pin<Box<Sleep>>>,
     usage: Arc<ConnectionUsage>,
-    /// What is being written instead of a refusal of hyper's own.
+    /// What is written instead of hyper's own response.
     refusal: Option<Bytes>,
-    /// How much of the preface of HTTP/2 has come.
+    /// How many bytes of the HTTP/2 preface have arrived.
     matched: usize,
-    /// Nothing once the version is known.
+    /// `None` once the HTTP version is known.
     limit: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -61,7 +61,7 @@ impl<S> TimedStream<S> {
         Self { inner, stuck: None, usage, refusal: None, matched: 0, limit: Some(Box::pin(limit)) }
     }
 
-    /// Does a write, which fails when it has waited for too long.
+    /// Does a write, which fails if it waits for too long.
     fn write_in_time<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -79,8 +79,8 @@ impl<S> TimedStream<S> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Writes something else where hyper refuses a request on its own. The same bytes are given again
-    /// until all of it is written.
+    /// Replaces hyper's own response to an invalid request. Until the replacement is fully written,
+    /// hyper passes the same bytes again.
     fn poll_refusal(
         &mut self,
         context: &mut Context<'_>,
@@ -117,7 +117,7 @@ impl<S> TimedStream<S> {
         written
     }
 
-    /// The version is known with the first byte that is not the preface's, or with all of it.
+    /// The version is known at the first byte that differs from the preface, or at its end.
     fn look_at(&mut self, read: &[u8]) {
         let rest = &PREFACE[self.matched..];
         if read.len() >= rest.len() || !rest.starts_with(read) {

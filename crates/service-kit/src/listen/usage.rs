@@ -1,5 +1,5 @@
-//! What a connection uses: its requests under way, the answers that it has not read, and the memory
-//! that both take of the process.
+//! The resources that a connection uses: its requests in progress, its unread responses, and its
+//! share of the process's memory budget.
 
 use std::{
     sync::{
@@ -19,26 +19,26 @@ use tokio::{
 
 /// How long an HTTP/2 connection without a request is kept.
 pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(60);
-/// In this time the other end must read at least [`MIN_READ`] bytes of the answers that wait for it,
-/// or all of them.
+/// In this time the peer must read at least [`MIN_READ`] bytes of its waiting responses, or all of
+/// them.
 const READ_LIMIT: Duration = Duration::from_secs(30);
 const MIN_READ: u64 = 32 * 1024;
-/// How often the two limits are looked at.
+/// How often the two limits are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How many requests a process has under way at a time; more are refused.
+/// The most requests in progress per process. Further ones are refused.
 const MAX_REQUESTS: usize = 8192;
-/// How much of the bodies that arrive the process holds at a time beyond what each request has for
-/// itself, in bytes; more are not read until there is room.
+/// The budget of the process for request bodies, beyond the free part of each request, in bytes.
+/// While it is used up, bodies are not read.
 const MAX_BODIES: usize = 32 * 1024 * 1024;
-/// The most that large answers may take before their clients have read them, in bytes: those of one
-/// connection, and those of the process.
+/// The budgets for large responses that clients have not read yet, in bytes, per connection and per
+/// process.
 const MAX_ANSWERS_OF_CONNECTION: usize = 8 * 1024 * 1024;
 const MAX_ANSWERS: usize = 64 * 1024 * 1024;
-/// What one permit for answers stands for, in bytes.
+/// How many bytes one permit for responses stands for.
 const ANSWER_UNIT: usize = 1024;
 
-/// The memory that the connections of a process may take, over all its listeners.
+/// The memory budget for the connections of a process, over all its listeners.
 #[derive(Debug)]
 pub struct Memory {
     requests: Arc<Semaphore>,
@@ -56,27 +56,27 @@ impl Default for Memory {
     }
 }
 
-/// Why a connection is ended.
+/// Why a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Excess {
-    /// It has had no request for [`IDLE_LIMIT`].
+    /// It had no request for [`IDLE_LIMIT`].
     Idle,
-    /// It does not read its answers.
+    /// It does not read its responses.
     Unread,
 }
 
-/// What one connection uses.
+/// The resources that one connection uses.
 #[derive(Debug)]
 pub(super) struct ConnectionUsage {
     memory: Arc<Memory>,
     answers: Arc<Semaphore>,
-    /// Requests from their head to the end of their answer.
+    /// Requests in progress, from their headers to the end of their response.
     requests: AtomicUsize,
-    /// Bytes of answers that are in memory.
+    /// Bytes of responses that are in memory.
     unread: AtomicUsize,
-    /// How many times everything had been read.
+    /// How often all responses had been read.
     read_out: AtomicU64,
-    /// Bytes that the other end has taken, whatever they were.
+    /// Bytes that the peer has accepted, of any kind.
     written: AtomicU64,
     idle_since: Mutex<Instant>,
 }
@@ -108,7 +108,7 @@ impl ConnectionUsage {
         self.written.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Since when there is neither a request nor an unread answer, if there is none.
+    /// Since when there has been neither a request nor an unread response; `None` if there is one.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let is_idle = self.requests.load(Acquire) == 0 && self.unread.load(Acquire) == 0;
         is_idle.then(|| *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner))
@@ -118,9 +118,9 @@ impl ConnectionUsage {
         *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Waits until the connection is idle for too long or does not read what it is answered.
+    /// Waits until the connection has been idle for too long or does not read its responses.
     pub(super) async fn excess(&self) -> Excess {
-        // Since when answers wait, what had been written and how often all had been read then.
+        // Since when responses have been waiting, and the two counters at that time.
         let mut waiting: Option<(Instant, u64, u64)> = None;
         loop {
             let now = Instant::now();
@@ -142,14 +142,14 @@ impl ConnectionUsage {
                 }
                 _ => Some((now, written, read_out)),
             };
-            // Also where it is idle: a request may come in the next moment.
+            // Check again soon even if it is idle, because a request may arrive at any moment.
             let next = now + LOOK_INTERVAL;
             tokio::time::sleep_until(idle_end.map_or(next, |end| end.min(next))).await;
         }
     }
 }
 
-/// A request under way.
+/// A request in progress.
 #[derive(Debug)]
 pub(super) struct RequestUsage {
     usage: Arc<ConnectionUsage>,
@@ -157,7 +157,7 @@ pub(super) struct RequestUsage {
 }
 
 impl RequestUsage {
-    /// Begins a request, unless the process has as many as it can hold.
+    /// Starts a request, unless the process has reached its limit.
     pub(super) fn begin(usage: &Arc<ConnectionUsage>) -> Option<Self> {
         let place = Arc::clone(&usage.memory.requests).try_acquire_owned().ok()?;
         usage.requests.fetch_add(1, AcqRel);
@@ -172,11 +172,11 @@ impl Drop for RequestUsage {
     }
 }
 
-/// The bytes of an answer, counted while anybody holds them.
+/// The bytes of a response, which count for as long as they exist.
 pub(super) struct UnreadBytes {
     bytes: bytes::Bytes,
     usage: Arc<ConnectionUsage>,
-    /// Freed with the bytes.
+    /// Released together with the bytes.
     _reservation: Option<Reservation>,
 }
 
@@ -208,22 +208,24 @@ impl Drop for UnreadBytes {
     }
 }
 
-/// Memory for one large answer. It is freed when the answer has been read, or with the connection.
+/// The memory reservation for one large response. It is released when the response has been read, or
+/// with the connection.
 #[derive(Debug, Clone)]
 pub struct Reservation(Arc<Mutex<[OwnedSemaphorePermit; 2]>>);
 
 impl Reservation {
-    /// Waits for room for `bytes`, among the answers of the connection and of the process.
+    /// Waits for room for `bytes` in the budgets of the connection and of the process.
     pub(super) async fn wait(usage: &ConnectionUsage, bytes: usize) -> Option<Self> {
         let units = bytes.min(MAX_ANSWERS_OF_CONNECTION).div_ceil(ANSWER_UNIT);
         let units = u32::try_from(units).ok()?;
-        // First the connection's own: who waits for that must not hold what others wait for.
+        // The connection's own budget comes first: while waiting for it, nothing must be held that
+        // other connections wait for.
         let own = Arc::clone(&usage.answers).acquire_many_owned(units).await.ok()?;
         let shared = Arc::clone(&usage.memory.answers).acquire_many_owned(units).await.ok()?;
         Some(Self(Arc::new(Mutex::new([own, shared]))))
     }
 
-    /// Gives back what is more than `bytes`.
+    /// Releases what exceeds `bytes`.
     pub(super) fn shrink(&self, bytes: usize) {
         let needed = bytes.div_ceil(ANSWER_UNIT);
         for permit in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
@@ -294,7 +296,7 @@ mod tests {
         let usage = Arc::new(ConnectionUsage::default());
         let _request = RequestUsage::begin(&usage);
         let answering = async {
-            // At each look one of them is there, and it is always another one.
+            // At each check a response is waiting, but always a different one.
             for _ in 0..600 {
                 let _answer = UnreadBytes::count(Bytes::from_static(b"x"), &usage, None);
                 tokio::time::sleep(Duration::from_millis(500)).await;

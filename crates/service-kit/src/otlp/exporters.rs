@@ -1,4 +1,4 @@
-//! The exporters, and what is told when they fail.
+//! The exporters, and the logging of their failures.
 
 use std::{
     fmt,
@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 
 use super::variables::Protocol;
 
-/// How long the collector may take to take a batch.
+/// The timeout of sending a batch.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -64,7 +64,7 @@ pub(super) fn metrics(
     Ok(Told::new(exporter?, service, "metrics"))
 }
 
-/// An exporter that tells once when the collector goes away, and once when it is back.
+/// An exporter that logs once when the collector becomes unavailable, and once when it is back.
 #[derive(Debug)]
 pub(super) struct Told<E> {
     exporter: E,
@@ -132,8 +132,8 @@ impl PushMetricExporter for Told<MetricExporter> {
     }
 }
 
-/// An HTTP client for exporters. They run on threads of their own, outside the runtime that hyper
-/// needs, so each request is a task of the runtime.
+/// An HTTP client for exporters. They run on their own threads, outside the runtime that hyper
+/// needs, so each request is spawned on the runtime.
 struct Http {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,

@@ -1,4 +1,4 @@
-//! The `OTEL_*` variables, as far as the SDK does not read them or takes what is wrong in silence.
+//! The `OTEL_*` variables that the SDK does not read, or whose errors it ignores.
 
 use super::OtlpError;
 
@@ -9,7 +9,7 @@ pub(super) enum Protocol {
     Grpc,
 }
 
-/// What is sent.
+/// The kind of telemetry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     Traces,
@@ -25,7 +25,7 @@ impl Signal {
     }
 }
 
-/// How each signal is sent, if it is.
+/// The protocol of each signal that is exported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Variables {
     traces: Option<Protocol>,
@@ -33,7 +33,7 @@ pub(super) struct Variables {
 }
 
 impl Variables {
-    /// Reads and checks them.
+    /// Reads and validates the variables.
     pub(super) fn read() -> Result<Self, OtlpError> {
         Self::from(variable)
     }
@@ -49,7 +49,7 @@ impl Variables {
         })
     }
 
-    /// How a signal is sent, if it is.
+    /// The protocol of a signal, if it is exported.
     pub(super) const fn protocol(&self, signal: Signal) -> Option<Protocol> {
         match signal {
             Signal::Traces => self.traces,
@@ -58,12 +58,12 @@ impl Variables {
     }
 }
 
-/// A signal is sent where an endpoint is given, or its exporter is named.
+/// A signal is exported if an endpoint is set or its exporter is named.
 fn protocol(
     signal: Signal,
     variable: &impl Fn(&str) -> Option<String>,
 ) -> Result<Option<Protocol>, OtlpError> {
-    // The variable of the signal comes before that of all signals.
+    // The variable of the signal takes precedence over that for all signals.
     let given = |what: &str| {
         [
             format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.name()),
@@ -107,12 +107,12 @@ fn protocol(
     }
 }
 
-/// Whether the environment says what this service is called.
+/// Whether the environment sets the name of the service.
 pub(super) fn names_a_service() -> bool {
     variable("OTEL_SERVICE_NAME").is_some() || has_attribute("service.name")
 }
 
-/// Whether the environment says which instance this is.
+/// Whether the environment sets the id of the instance.
 pub(super) fn names_an_instance() -> bool {
     has_attribute("service.instance.id")
 }

@@ -13,15 +13,15 @@ use crate::{
 /// The addresses of a service's listeners.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
-    /// Of the REST edge.
+    /// The address of the REST edge.
     pub http: SocketAddr,
-    /// Of the gRPC edge.
+    /// The address of the gRPC edge.
     pub grpc: SocketAddr,
-    /// Of the listener for operators, if it is on.
+    /// The address of the listener for operators, if it is on.
     pub admin: Option<SocketAddr>,
 }
 
-/// What the listeners serve.
+/// The routers of the listeners.
 #[derive(Debug)]
 pub(super) struct Routers {
     pub(super) rest: Router,
@@ -37,7 +37,7 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Binds all and logs the addresses.
+    /// Binds all listeners and logs their addresses.
     pub(super) async fn bind(
         service: &'static str,
         addresses: Addresses,
@@ -82,8 +82,8 @@ impl Listeners {
         Ok(Self { rest, grpc, admin })
     }
 
-    /// Serves all until `draining`, then lets accepted requests finish. The listener for operators
-    /// answers until the edges have ended: an orchestrator goes on asking meanwhile.
+    /// Serves all until `draining`, then finishes accepted requests. The listener for operators
+    /// continues until the edges have ended, because an orchestrator keeps probing.
     pub(super) async fn serve(self, routers: Routers, draining: CancellationToken) {
         let edges = async {
             tokio::join!(

@@ -1,15 +1,15 @@
-//! What a setting is, and the macro that declares one.
+//! The definition of a setting, and the macro that declares settings.
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     /// The environment variable. The flag is the same in kebab-case.
     pub var: &'static str,
-    /// What counts where nothing is given.
+    /// The value if nothing is given.
     pub default: Option<&'static str>,
-    /// What it is for, with its unit and range.
+    /// What it means, with its unit and range.
     pub help: &'static str,
-    /// Whether an empty value is one, rather than none.
+    /// Whether an empty value counts as a value; otherwise it counts as absent.
     pub may_be_empty: bool,
     /// Whether its value must never be shown. A secret can also be given as `<var>_FILE`.
     pub secret: bool,
@@ -34,14 +34,14 @@ impl Setting {
         Self { var, default: None, help, may_be_empty: false, secret: true }
     }
 
-    /// The same setting, of which an empty value means something.
+    /// The same setting, for which an empty value counts as a value.
     #[must_use]
     pub const fn that_may_be_empty(mut self) -> Self {
         self.may_be_empty = true;
         self
     }
 
-    /// The same setting, whose value is never shown.
+    /// The same setting, as one whose value is never shown.
     #[must_use]
     pub const fn that_is_secret(mut self) -> Self {
         self.secret = true;
@@ -66,7 +66,7 @@ impl Group {
     }
 }
 
-/// The help of a setting from its doc comment: without the space before it and the full stop.
+/// The help text of a setting, from its doc comment: without the leading space and the full stop.
 #[doc(hidden)]
 #[must_use]
 pub const fn help(doc: &'static str) -> &'static str {
@@ -77,10 +77,11 @@ pub const fn help(doc: &'static str) -> &'static str {
     }
 }
 
-/// Declares a group of settings: a structure with one field for each, whose `read` reads them all.
+/// Declares a group of settings: a struct with one field per setting, whose `read` reads all of
+/// them.
 ///
-/// The line after the doc comment, which is also the setting's help, says the field, its type, the
-/// kind, the variable, and, in parentheses, the default and how the text is read:
+/// The line after the doc comment, which is also the help text, contains the field, its type, the
+/// kind, the variable and, in parentheses, the default and the parser:
 ///
 /// ```
 /// use service_kit::settings::{Source, integer, text};
@@ -102,11 +103,10 @@ pub const fn help(doc: &'static str) -> &'static str {
 /// assert_eq!(Tea::GROUP.settings[0].help, "How long it draws, in minutes, 1 to 10");
 /// ```
 ///
-/// The kinds are `value` (with a default), `value_or_empty` (whose empty value means something),
-/// `secret_value` (with a default, and never shown), `optional`, `secret_as` (optional, and never
-/// shown), and `secret` (an [`Option`] of a [`Secret`](crate::settings::Secret), with a check of its
-/// text). Faults are kept in
-/// the source; a value at fault is read as its default or as absent.
+/// The kinds are `value` (with a default), `value_or_empty` (for which an empty value counts),
+/// `secret_value` (with a default, never shown), `optional`, `secret_as` (optional, never shown),
+/// and `secret` (an [`Option`] of a [`Secret`](crate::settings::Secret), with a check of its text).
+/// Faults are collected in the source; a faulty value is read as its default or as absent.
 #[macro_export]
 macro_rules! settings {
     (

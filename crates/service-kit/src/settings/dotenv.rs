@@ -1,4 +1,4 @@
-//! The `.env` file: lines of `NAME=value`. Values are taken as they are written.
+//! The `.env` file: lines of `NAME=value`. Values are used exactly as written.
 
 use std::{collections::BTreeMap, fs, io};
 
@@ -7,11 +7,12 @@ use super::{Secret, text_file};
 /// The file, in the working directory.
 const FILE: &str = ".env";
 
-/// Reads the file of the working directory. A file that is not there is an empty one.
+/// Reads the file in the working directory. A missing file counts as an empty one.
 ///
 /// # Errors
 ///
-/// What is wrong with it, by line and never with the text of the line, which may be a secret.
+/// The faults of the file, by line number. The text of a line is never quoted, because it may be a
+/// secret.
 pub(super) fn read() -> Result<BTreeMap<String, Secret>, Vec<String>> {
     let bytes = match fs::read(FILE) {
         Ok(bytes) => bytes,
@@ -22,10 +23,9 @@ pub(super) fn read() -> Result<BTreeMap<String, Secret>, Vec<String>> {
     parse(&text)
 }
 
-/// A line is empty, a comment that begins with `#`, or `NAME=value`, with `export` before it or not.
-/// White space around the name and around the value is no part of them. A value may be in single or
-/// double quotes, which are no part of it either. Nothing in a value is expanded: neither `$` nor `\`
-/// means anything.
+/// A line is empty, a comment that begins with `#`, or `NAME=value`, optionally preceded by `export`.
+/// White space around the name and the value is ignored. A value may be in single or double quotes,
+/// which are removed. Nothing in a value is expanded: neither `$` nor `\` has a special meaning.
 fn parse(text: &str) -> Result<BTreeMap<String, Secret>, Vec<String>> {
     let (mut values, mut faults) = (BTreeMap::new(), Vec::new());
     for (line, number) in text.lines().zip(1..) {
@@ -70,7 +70,7 @@ fn unquoted(value: &str) -> Result<&str, &'static str> {
             };
         }
     }
-    // It may be a comment, and it may be the middle of a password: neither is guessed.
+    // This could be a comment or the middle of a password, so it is refused instead of guessed.
     if value.starts_with('#') || value.contains(" #") || value.contains("\t#") {
         return Err(
             "has a # after a space: put the value into quotes, or a comment on a line of its own",

@@ -6,7 +6,7 @@ use clap::{Arg, Command};
 
 use super::{Group, Setting};
 
-/// What `--help` says after the settings.
+/// The text of `--help` after the settings.
 pub const HELP: &str = "\
 Every setting is an environment variable and a flag. A flag wins over the environment, and the environment \
 over a .env file in the working directory. A secret can also be given in a file, as <NAME>_FILE.
@@ -18,18 +18,18 @@ OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_BSP_*, OT
 and OTEL_SDK_DISABLED mean what the OpenTelemetry specification says. They have no flags, and are not \
 read from .env.";
 
-/// A setting under the name that it has in one program.
+/// A setting under the name that it has in a program.
 #[derive(Debug, Clone)]
 pub struct Flag {
-    /// The heading that it stands under.
+    /// Its heading in `--help`.
     pub group: String,
     /// The variable. The flag is the same in kebab-case.
     pub name: String,
-    /// What it is.
+    /// The setting.
     pub setting: Setting,
-    /// What counts where nothing is given, if that is not the setting's own default.
+    /// The default, if it differs from that of the setting.
     pub default: Option<String>,
-    /// Whether `--help` leaves it out, since it shows the setting under another name.
+    /// Whether `--help` omits it, because it shows the setting under another name.
     pub hidden: bool,
 }
 
@@ -47,7 +47,7 @@ impl Flag {
         })
     }
 
-    /// The variables: the second one is for a secret in a file.
+    /// Its variables. A secret has a second one, for a file.
     pub fn variables(&self) -> impl Iterator<Item = String> + use<> {
         let file = self.setting.secret.then(|| format!("{}_FILE", self.name));
         std::iter::once(self.name.clone()).chain(file)
@@ -57,7 +57,7 @@ impl Flag {
         self.default.as_deref().or(self.setting.default).filter(|default| !default.is_empty())
     }
 
-    /// One line of help, and for a secret a second flag without any.
+    /// The arguments: one with a help line and, for a secret, a second one without.
     fn args(&self) -> Vec<Arg> {
         let flag = |name: &str| name.to_ascii_lowercase().replace('_', "-");
         let arg = |name: &str, value: &'static str| {
@@ -100,8 +100,8 @@ pub fn with_flags(command: Command, groups: &[Group]) -> Command {
     with_named_flags(command, Flag::of(groups))
 }
 
-/// Adds flags. The help has a line for each, however wide the terminal is, after what the command
-/// itself takes.
+/// Adds flags. The help shows each on a single line, whatever the width of the terminal, after the
+/// command's own arguments.
 #[must_use]
 pub fn with_named_flags(command: Command, flags: impl IntoIterator<Item = Flag>) -> Command {
     let args = flags.into_iter().flat_map(|flag| flag.args());

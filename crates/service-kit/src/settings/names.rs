@@ -1,27 +1,27 @@
-//! How the variables of a service are called in a process that runs more than one.
+//! The names of a service's variables in a process that runs several services.
 
 use std::collections::BTreeMap;
 
 use super::Setting;
 
-/// The names under which the settings of a service are given, the one that wins first. A setting
-/// that is not mentioned has its own name.
+/// The names of a service's settings, in order of precedence. A setting that is not listed keeps
+/// its own name.
 #[derive(Debug, Default, Clone)]
 pub struct Names(BTreeMap<&'static str, Vec<String>>);
 
 impl Names {
-    /// Gives a setting other names.
+    /// Sets other names for a setting.
     pub fn set(&mut self, setting: &Setting, names: Vec<String>) {
         self.0.insert(setting.var, names);
     }
 
-    /// The names of a setting, the one that wins first.
+    /// The names of a setting, in order of precedence.
     #[must_use]
     pub fn of(&self, setting: &Setting) -> Vec<String> {
         self.0.get(setting.var).cloned().unwrap_or_else(|| vec![setting.var.to_owned()])
     }
 
-    /// A text with the variables in it called as they are here.
+    /// Replaces the variables in a text by their names here.
     #[must_use]
     pub fn translate(&self, text: &str) -> String {
         let is_word = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';

@@ -1,8 +1,8 @@
-//! How the text of a setting is read.
+//! Parsers for the values of settings.
 
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
-/// Reads anything that parses from a text, such as a path or an algorithm.
+/// Parses any type with `FromStr`, such as a path or an algorithm.
 ///
 /// # Errors
 ///
@@ -11,7 +11,7 @@ pub fn parsed<T: FromStr>(what: &'static str) -> impl Fn(&str) -> Result<T, Stri
     move |text| text.parse().map_err(|_| format!("is not {what}"))
 }
 
-/// Reads a text as it is.
+/// Returns the text as it is.
 ///
 /// # Errors
 ///
@@ -24,7 +24,7 @@ pub fn text(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 ///
-/// Where it is something else.
+/// If it is something else.
 pub fn integer(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
     number(least, most)
 }
@@ -33,7 +33,7 @@ pub fn integer(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
 ///
 /// # Errors
 ///
-/// Where it is something else.
+/// If it is something else.
 pub fn number<T: TryFrom<u64>>(least: u64, most: u64) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
         let number = text.parse().ok().filter(|number| (least..=most).contains(number));
@@ -47,7 +47,7 @@ pub fn number<T: TryFrom<u64>>(least: u64, most: u64) -> impl Fn(&str) -> Result
 ///
 /// # Errors
 ///
-/// Where it is something else.
+/// If it is something else.
 pub fn seconds(least: u64, most: u64) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| {
         integer(least, most)(text)
@@ -60,17 +60,17 @@ pub fn seconds(least: u64, most: u64) -> impl Fn(&str) -> Result<Duration, Strin
 ///
 /// # Errors
 ///
-/// Where it is neither.
+/// If it is neither.
 pub fn boolean(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "is neither true nor false".to_owned())
 }
 
-/// Reads the address of a listener: `host:port`, with an IP address or `localhost` as the host, or
+/// Parses the address of a listener: `host:port`, with an IP address or `localhost` as the host, or
 /// `:port` for all interfaces.
 ///
 /// # Errors
 ///
-/// Where it is something else.
+/// If it is something else.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     let full = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
@@ -80,11 +80,11 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     full.parse().map_err(|_| "is not an address such as 127.0.0.1:3000".to_owned())
 }
 
-/// The least length of a shared secret, in bytes (RFC 7518, section 3.2).
+/// The shortest length of a shared secret, in bytes (RFC 7518, section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
 
-/// Checks a secret that calls present as a bearer token: at least 32 bytes of printable ASCII
-/// without spaces, since it travels in a header field (RFC 6750, section 2.1).
+/// Checks a secret that is used as a bearer token: at least 32 bytes of printable ASCII without
+/// spaces, because it is sent in a header (RFC 6750, section 2.1).
 ///
 /// # Errors
 ///

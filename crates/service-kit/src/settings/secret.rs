@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A text that is wiped from memory when dropped and that never prints.
+/// A text that is wiped from memory when dropped and that `Debug` never prints.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
@@ -15,7 +15,7 @@ impl Secret {
         Self(Zeroizing::new(text))
     }
 
-    /// The text itself. Call it where the secret is used and nowhere else.
+    /// The text itself. Call this only where the secret is used.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

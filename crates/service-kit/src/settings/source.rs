@@ -1,4 +1,4 @@
-//! Where the values of settings come from, and the faults found while they are read.
+//! The source of the values of settings, and the faults found while they are read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,12 +9,12 @@ use clap::ArgMatches;
 
 use super::{Group, Names, Secret, Setting, dotenv, text_file::read_text, unknown};
 
-/// What is wrong with the settings, one line each.
+/// The faults of the settings, one per line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SettingsError(Vec<String>);
 
 impl SettingsError {
-    /// The faults of both, each once.
+    /// The faults of both, without duplicates.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         for fault in other.0 {
@@ -35,7 +35,7 @@ impl fmt::Display for SettingsError {
 
 impl std::error::Error for SettingsError {}
 
-/// The values that were given, by variable, and the faults found while reading them.
+/// The given values, by variable, and the faults found while reading them.
 #[derive(Debug, Default, Clone)]
 pub struct Source {
     values: BTreeMap<&'static str, Given>,
@@ -52,13 +52,13 @@ struct Given {
 
 impl Source {
     /// Collects the values of `groups` from the flags, the environment and `.env`. An empty value
-    /// counts as not given, unless the setting says that it means something.
+    /// counts as absent, unless the setting accepts it.
     #[must_use]
     pub fn from_process(groups: &[Group], flags: &ArgMatches) -> Self {
         Self::by_names(groups, Names::default(), flags)
     }
 
-    /// As [`Source::from_process`], with other names of the variables.
+    /// Like [`Source::from_process`], with other names of the variables.
     #[must_use]
     pub fn by_names(groups: &[Group], names: Names, flags: &ArgMatches) -> Self {
         let mut source = Self { names, ..Self::default() };
@@ -86,7 +86,7 @@ impl Source {
             }
             (value, None) => value,
             (None, Some(Given { name, value: path })) => match read_text(path.expose()) {
-                // White space around it, such as an editor's line feed, is no part of a secret.
+                // White space around a secret, such as a trailing line break, is not part of it.
                 Ok(text) => Some(Given { name, value: Secret::new(text.trim().to_owned()) }),
                 Err(what) => {
                     self.faults.push(format!("{name}: {what}"));
@@ -99,13 +99,13 @@ impl Source {
         }
     }
 
-    /// Gives a value, over what was given before.
+    /// Sets a value, replacing a given one.
     pub fn set(&mut self, setting: &Setting, value: impl Into<String>) {
         let name = self.names.of(setting).swap_remove(0);
         self.values.insert(setting.var, Given { name, value: Secret::new(value.into()) });
     }
 
-    /// Gives a value where none was given.
+    /// Sets a value if none was given.
     pub fn set_default(&mut self, setting: &Setting, value: impl Into<String>) {
         if !self.is_set(setting) {
             self.set(setting, value);
@@ -118,21 +118,21 @@ impl Source {
         self.values.contains_key(setting.var)
     }
 
-    /// The variable that counts for a setting: the one that its value came from, if it was given.
+    /// The name of a setting for messages: the variable that its value came from, if it was given.
     #[must_use]
     pub fn name(&self, setting: &Setting) -> String {
         let given = self.values.get(setting.var).map(|given| given.name.clone());
         given.unwrap_or_else(|| self.names.of(setting).swap_remove(0))
     }
 
-    /// Adds a fault of `setting`.
+    /// Records a fault of `setting`.
     pub fn fault(&mut self, setting: &Setting, what: impl fmt::Display) {
         let what = self.names.translate(&what.to_string());
         self.faults.push(format!("{}: {what}", self.name(setting)));
     }
 
-    /// Reads a setting that has a default. A fault is kept for [`Source::finish`]; until then the
-    /// default stands in.
+    /// Reads a setting with a default. A fault is reported by [`Source::finish`]; until then the
+    /// default is used.
     pub fn value<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Result<T, String>) -> T {
         if let Some(value) = self.optional(setting, &parse) {
             return value;
@@ -147,7 +147,7 @@ impl Source {
         }
     }
 
-    /// Reads a setting that may be absent.
+    /// Reads an optional setting.
     pub fn optional<T>(
         &mut self,
         setting: &Setting,
@@ -169,7 +169,7 @@ impl Source {
         self.values.get(setting.var).map(|given| given.value.clone())
     }
 
-    /// Reads a secret that `check` may refuse.
+    /// Reads a secret and validates it with `check`.
     pub fn checked_secret(
         &mut self,
         setting: &Setting,
@@ -178,19 +178,19 @@ impl Source {
         self.optional(setting, |text| check(text).map(|()| Secret::new(text.to_owned())))
     }
 
-    /// Ends the reading.
+    /// Finishes the reading.
     ///
     /// # Errors
     ///
     /// All faults found so far.
     pub fn finish(&self) -> Result<(), SettingsError> {
         let faults = SettingsError(self.faults.clone());
-        // A setting that two groups read tells its fault twice.
+        // A setting that two groups read reports its fault twice, so duplicates are removed.
         if self.faults.is_empty() { Ok(()) } else { Err(SettingsError::default().and(faults)) }
     }
 }
 
-/// Looks a name up in one place.
+/// Looks up a name in one of the places.
 type Place<'a> = dyn FnMut(&str) -> Option<Secret> + 'a;
 
 /// Flags, environment and `.env`, in this order.
@@ -233,11 +233,12 @@ fn variable(name: &str, faults: &mut Vec<String>) -> Option<Secret> {
     }
 }
 
-/// Notes in the log which variables of the environment and of `.env` look like one of `known` and
-/// are none. `elsewhere` says of variables that are not read here which ones are read instead.
+/// Logs a warning for variables of the environment and of `.env` that resemble one of `known` but
+/// are not known. `elsewhere` maps variables that are not read here to the ones that are read
+/// instead.
 pub fn note_unknown(known: &BTreeSet<String>, elsewhere: &BTreeMap<String, String>) {
     let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    // Its faults have been told.
+    // Its faults have already been reported.
     let lines = dotenv::read().unwrap_or_default().into_keys();
     let given: BTreeSet<String> = variables.chain(lines).collect();
     for (name, instead) in elsewhere.iter().filter(|(name, _)| given.contains(*name)) {

@@ -1,10 +1,10 @@
-//! The one way in which text files are read, whatever they are for: `.env`, secrets, lists, PEM.
+//! The rules for reading all text files: `.env`, secrets, lists, PEM.
 //!
-//! - They are UTF-8. What is not is refused, with the number of the line.
-//! - A byte order mark at the start is no part of the text.
+//! - They must be UTF-8. Other bytes are an error, which names the line.
+//! - A byte order mark at the start is skipped.
 //! - A line ends with a line feed, or with a carriage return and a line feed.
-//! - White space around the text of a secret, or around an entry of a list, is no part of it. A file
-//!   of lines is trimmed by whoever takes it apart.
+//! - White space around a secret, or around an entry of a list, is ignored. Parsers that split a file
+//!   into lines trim the lines themselves.
 
 use std::fs;
 
@@ -21,16 +21,16 @@ pub fn read_text(path: &str) -> Result<Zeroizing<String>, String> {
     decode(&bytes).map_err(fault)
 }
 
-/// Reads a text file as bytes, for readers of PEM.
+/// Reads a text file as bytes, for PEM parsers.
 ///
 /// # Errors
 ///
-/// As [`read_text`].
+/// The errors of [`read_text`].
 pub fn read_bytes(path: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     read_text(path).map(|text| Zeroizing::new(text.as_bytes().to_vec()))
 }
 
-/// The text of a file with these bytes.
+/// Decodes the content of a file.
 pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();

@@ -1,22 +1,23 @@
-//! Variables that nobody reads but that look as if they were meant for us.
+//! Finds variables that nothing reads but that resemble known ones.
 
 use std::collections::BTreeSet;
 
-/// First words of our variables that many others share: they say nothing.
+/// First words that our variables share with many others, so that they do not indicate anything.
 const COMMON_WORDS: [&str; 10] =
     ["AUTH", "DATA", "GRPC", "HTTP", "LOG", "MAIL", "PUBLIC", "SERVICE", "TRUSTED", "USER"];
 
-/// What Kubernetes and Docker set for each of their services (`AUTH_SERVICE_HOST`, `AUTH_PORT_…`).
+/// Suffixes of the variables that Kubernetes and Docker set for their services (`AUTH_SERVICE_HOST`,
+/// `AUTH_PORT_…`).
 const OF_ORCHESTRATORS: [&str; 4] = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT", "_NAME"];
 
-/// Names of others that look like ours: of OpenSSL, of X11, and of pass.
+/// Variables of OpenSSL, X11 and pass that resemble ours.
 const FOREIGN: [&str; 3] = ["SSL_CERT_DIR", "SSL_CERT_FILE", "SESSION_MANAGER"];
 const FOREIGN_PREFIXES: [&str; 1] = ["PASSWORD_STORE_"];
 
-/// Settings that had another name once, and the name that they have now.
+/// Renamed settings, with their former and present names.
 const RENAMED: [(&str, &str); 1] = [("METRICS_ADDR", "ADMIN_ADDR")];
 
-/// What looks like one of `known` and is none: the name and the known one that is nearest, if one is
+/// The variables that resemble one of `known` but are not known, each with the nearest known one, if one is
 /// near.
 pub(super) fn lookalikes<'a>(
     given: impl Iterator<Item = &'a str>,
@@ -46,8 +47,8 @@ pub(super) fn lookalikes<'a>(
     found
 }
 
-/// The present name of a setting that was renamed. Where each of two services has it under a prefix, the old
-/// name without one meant both.
+/// The present name of a renamed setting. If each of two services has it with a prefix, the old name without
+/// a prefix stood for both.
 fn present(name: &str, known: &BTreeSet<String>) -> Option<String> {
     let (prefix, present) =
         RENAMED.iter().find_map(|(old, present)| Some((name.strip_suffix(old)?, present)))?;
@@ -60,7 +61,7 @@ fn present(name: &str, known: &BTreeSet<String>) -> Option<String> {
     (prefix.is_empty() && !all.is_empty()).then(|| all.join(" or "))
 }
 
-/// The known name that takes the fewest edits, if they are few for its length.
+/// The known name with the fewest edits, if they are few in relation to its length.
 fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
     let name = name.to_ascii_uppercase().replace('-', "_");
     known
@@ -72,8 +73,8 @@ fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
         .map(|(_, other)| other.clone())
 }
 
-/// How many letters have to be changed, added, left out or swapped with their neighbour (the
-/// restricted edit distance of Damerau).
+/// The number of characters that have to be changed, inserted, deleted or swapped with their neighbour (the
+/// restricted Damerau-Levenshtein distance).
 fn edits(one: &[u8], other: &[u8]) -> usize {
     let mut earlier: Vec<usize> = Vec::new();
     let mut before: Vec<usize> = (0..=other.len()).collect();

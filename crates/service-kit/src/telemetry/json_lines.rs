@@ -1,5 +1,5 @@
-//! Log lines as JSON objects, in one pass and without a tree of values in between: the line of each
-//! request is on the hot path.
+//! Formats log lines as JSON objects in one pass, without building a tree of values, because the
+//! access line of each request is on the hot path.
 
 use std::{cell::RefCell, fmt};
 
@@ -16,18 +16,18 @@ use super::Lines;
 
 use crate::clock::machine_time;
 
-/// Writes each event as a line: when, how grave, from where, the fields of the spans around it and
-/// its own. No two of them may have a name in common.
+/// Formats each event as a line: time, level, target, the fields of the surrounding spans and its
+/// own fields. Their names must be distinct.
 pub(super) struct JsonLines<W>(pub(super) W);
 
-/// The fields of a span, as members of an object with a comma before each.
+/// The fields of a span, as JSON members with a leading comma each.
 struct SpanMembers(Vec<u8>);
 
 thread_local! {
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A line that is longer leaves no buffer of its size behind.
+/// The buffer of a longer line is not kept.
 const KEPT_BUFFER: usize = 16 * 1024;
 
 impl<S, W> Layer<S> for JsonLines<W>
@@ -44,7 +44,7 @@ where
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        // Before the span is locked: what is recorded may log.
+        // Formats the fields before the span is locked, because formatting a value may log.
         let mut more = Vec::new();
         values.record(&mut Members(&mut more));
         if let Some(span) = context.span(id)
@@ -57,7 +57,7 @@ where
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         LINE.with(|line| match line.try_borrow_mut() {
             Ok(mut line) => self.write(&mut line, event, &context),
-            // Something that is being logged logs itself.
+            // A value that is being logged logs something itself.
             Err(_) => self.write(&mut Vec::new(), event, &context),
         });
     }
@@ -69,7 +69,7 @@ impl<W: Lines> JsonLines<W> {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let metadata = event.metadata();
-        // What is logged may have panicked in the middle of the line before.
+        // A panic while formatting may have left an incomplete line.
         line.clear();
         line.extend_from_slice(b"{\"timestamp\":");
         value(line, &machine_time().to_rfc3339_opts(SecondsFormat::Micros, true));
@@ -88,7 +88,7 @@ impl<W: Lines> JsonLines<W> {
     }
 }
 
-/// Appends members to an object that has at least one.
+/// Appends members to an object that already has one.
 struct Members<'a>(&'a mut Vec<u8>);
 
 impl Visit for Members<'_> {
@@ -125,7 +125,7 @@ fn member<T: Serialize + ?Sized>(line: &mut Vec<u8>, name: &str, of: &T) {
 }
 
 fn value<T: Serialize + ?Sized>(line: &mut Vec<u8>, of: &T) {
-    // Text, truths and numbers can always be written, and to memory.
+    // Strings, booleans and numbers can always be serialised, and writing to memory cannot fail.
     let _ = serde_json::to_writer(line, of);
 }
 

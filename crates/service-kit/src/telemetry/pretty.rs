@@ -1,4 +1,4 @@
-//! Log lines for people: one row each, and of a request one that fits into 120 columns.
+//! Formats log lines for people: one row each. The row of a request fits into 120 columns.
 
 use std::fmt::{self, Write as _};
 
@@ -13,7 +13,7 @@ use super::Lines;
 
 use crate::clock::machine_time;
 
-/// Writes each event as a row.
+/// Formats each event as a row.
 pub(super) struct Pretty<W> {
     pub(super) output: W,
     /// Whether the level is coloured.
@@ -82,12 +82,12 @@ impl<W> Pretty<W> {
     }
 }
 
-/// Names and values, the latter without control characters: a line break or an escape sequence of a
-/// terminal would not be what it looks like.
+/// Names and values. Control characters are removed from values, because a line break or a terminal
+/// escape sequence could forge output.
 #[derive(Default)]
 struct Fields(Vec<(&'static str, String)>);
 
-/// What a row leaves out: it is for machines, or has a place of its own.
+/// Fields that a row omits, because they are for machines or shown elsewhere in the row.
 const HIDDEN: [&str; 5] = ["message", "service", "event", "request_id", "trace_id"];
 
 impl Fields {
@@ -96,17 +96,18 @@ impl Fields {
         found.map_or("", |(_, value)| value.as_str())
     }
 
-    /// The service, without the word that all of them have.
+    /// The name of the service, without the part that all names have in common.
     fn service(&self) -> &str {
         let service = self.get("service");
         service.strip_suffix("-service").unwrap_or(service)
     }
 
-    /// How a request ended: status, method, route, time, and then why, from where and who.
+    /// The result of a request: status, method, route and duration; then the reason, the network
+    /// and the account.
     fn request(&self, row: &mut String) {
         let (status, method) = (self.get("status"), self.get("method"));
         let (endpoint, took) = (self.get("endpoint"), self.get("latency_ms"));
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(row, " {} {status:>3} {method} {endpoint} {took} ms", self.service());
         for name in ["code", "network", "account"] {
             let value = self.get(name);
@@ -175,7 +176,7 @@ mod tests {
         let memory = Memory::default();
         let layer = Pretty { output: memory.clone(), colours: false };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
-        // Without the time of day.
+        // Removes the time of day.
         memory.text().lines().map(|row| row[13..].to_owned()).collect()
     }
 

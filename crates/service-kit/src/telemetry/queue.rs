@@ -1,5 +1,5 @@
-//! The way of log lines to stdout or stderr: through a bounded buffer and a thread that alone writes.
-//! Whoever logs never waits. Where nobody reads the log, lines are dropped and counted.
+//! The queue of log lines: a bounded buffer and a single thread that writes to stdout or stderr.
+//! Logging never blocks. If the reader is too slow, lines are dropped and counted.
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -11,23 +11,23 @@ use std::{
     time::Duration,
 };
 
-/// The most bytes that wait to be written. As much again may be in the hands of the writing thread.
+/// The most bytes that wait to be written. The writing thread may hold as much again.
 const CAPACITY: usize = 1024 * 1024;
-/// A buffer that was larger is not kept.
+/// A larger buffer is not kept.
 const KEPT_BUFFER: usize = 64 * 1024;
-/// How long the thread waits where the other end takes nothing at the moment and does not block.
+/// How long the thread waits if a non-blocking output accepts nothing at present.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The lines on their way. Clones share them.
+/// The queue. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Queue(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// There is something to write.
+    /// Notified when there is something to write.
     filled: Condvar,
-    /// Everything has been written.
+    /// Notified when everything has been written.
     written: Condvar,
     dropped: AtomicU64,
 }
@@ -43,7 +43,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Where the system has no thread to give.
+    /// If the system cannot start a thread.
     pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
         let queue = Self::default();
         let writer = queue.clone();
@@ -55,7 +55,7 @@ impl Queue {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a line, or drops and counts it where there is no place.
+    /// Adds a line, or drops and counts it if the buffer is full.
     pub(super) fn add(&self, line: &[u8]) {
         let mut state = self.state();
         if state.waiting.len() + line.len() > CAPACITY {
@@ -76,14 +76,14 @@ impl Queue {
         self.0.dropped.load(Relaxed)
     }
 
-    /// Waits until everything has been written, for `patience` at most.
+    /// Waits until everything has been written, for at most `patience`.
     pub(super) fn flush(&self, patience: Duration) {
         let is_pending = |state: &mut State| state.is_writing || !state.waiting.is_empty();
         let waited = self.0.written.wait_timeout_while(self.state(), patience, is_pending);
         drop(waited);
     }
 
-    /// The work of the thread.
+    /// The loop of the thread.
     fn write_all(&self, mut output: impl Write) {
         let (mut batch, mut told) = (Vec::new(), 0);
         loop {
@@ -104,7 +104,7 @@ impl Queue {
 
             let dropped = self.dropped();
             if dropped > told && lost == 0 {
-                // It can be read again: say what is missing, through this same queue.
+                // The output accepts lines again: report the dropped ones, through this same queue.
                 let lines = dropped - told;
                 tracing::warn!(event = "log.lines_dropped", lines, "nobody read the log");
                 told = dropped;
@@ -117,7 +117,7 @@ fn count_lines(text: &[u8]) -> u64 {
     text.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// Writes as much as can be written and returns how many bytes that was.
+/// Writes as much as possible and returns the number of written bytes.
 fn write_patiently(output: &mut impl Write, batch: &[u8]) -> usize {
     let mut written = 0;
     while let Some(rest) = batch.get(written..).filter(|rest| !rest.is_empty()) {
@@ -129,7 +129,7 @@ fn write_patiently(output: &mut impl Write, batch: &[u8]) -> usize {
             Err(_) => break,
         }
     }
-    // What it keeps for itself would else stay there.
+    // Without a flush, bytes could stay in the buffer of the output.
     let _ = output.flush();
     written
 }
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a write each time that the test says so.
+    /// Completes one write for each message of the test.
     struct Gate {
         open: mpsc::Receiver<()>,
         seen: Arc<Mutex<Vec<u8>>>,
@@ -175,7 +175,7 @@ mod tests {
         queue.flush(Duration::from_millis(50));
         assert!(started.elapsed() < Duration::from_secs(5));
         assert!(queue.dropped() > 7_000, "{}", queue.dropped());
-        // Everything that was not dropped arrives when somebody reads again.
+        // All lines that were not dropped arrive once there is a reader again.
         (0..10).for_each(|_| open.send(()).unwrap());
         queue.flush(Duration::from_secs(5));
         assert_eq!(count_lines(&seen.lock().unwrap()) + queue.dropped(), 10_000);

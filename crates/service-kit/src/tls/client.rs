@@ -1,4 +1,4 @@
-//! TLS of the calls that a service makes itself.
+//! TLS of outgoing calls.
 
 use std::{
     io,
@@ -22,22 +22,22 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::files::{Fault, Renewed, Source};
 use crate::settings::Setting;
 
-/// Whom a call trusts.
+/// The authorities that a call trusts.
 #[derive(Debug, Clone, Default)]
 pub enum Authorities {
-    /// Those of the system.
+    /// The authorities of the system.
     #[default]
     System,
-    /// Those in the PEM file of a setting.
+    /// The authorities in the PEM file that a setting names.
     File(Setting, String),
 }
 
 impl Authorities {
-    /// Their certificates. Those of a file are read once.
+    /// The certificates of the authorities. A file is read only once.
     ///
     /// # Errors
     ///
-    /// The setting whose file cannot be used, and why.
+    /// The setting whose file cannot be used, and the reason.
     pub fn roots(self) -> Result<RootCertStore, (Setting, String)> {
         match self {
             Self::System => Ok(system_roots()),
@@ -49,7 +49,7 @@ impl Authorities {
     }
 }
 
-/// The client's side of TLS: whom it trusts and, for mutual TLS, what it presents.
+/// The TLS configuration of a client: the trusted authorities and, for mutual TLS, a certificate.
 #[derive(Debug, Clone)]
 pub struct ClientTls {
     config: Arc<Renewed<Arc<ClientConfig>>>,
@@ -57,11 +57,11 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// Reads the files. `identity` is a certificate and its key.
+    /// Loads the files. `identity` is a certificate and its key.
     ///
     /// # Errors
     ///
-    /// The setting whose file cannot be used, and why.
+    /// The setting whose file cannot be used, and the reason.
     pub fn load(
         authorities: Authorities,
         identity: Option<[(Setting, String); 2]>,
@@ -75,7 +75,7 @@ impl ClientTls {
         Ok(Self { config: Renewed::load(sources, client_config)?, has_identity })
     }
 
-    /// Whether a certificate is presented.
+    /// Whether the client presents a certificate.
     #[must_use]
     pub const fn has_identity(&self) -> bool {
         self.has_identity
@@ -112,14 +112,14 @@ fn internal(sources: &[Source], error: &rustls::Error) -> Fault {
     (setting, error.to_string())
 }
 
-/// Without any of them every server is refused, which the failing call will tell.
+/// If there are none, every server is refused, and the failing call reports it.
 pub(crate) fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
 }
 
-/// Connects to servers that speak HTTP/2 behind TLS, for a gRPC channel.
+/// Connects to HTTP/2 servers over TLS, for a gRPC channel.
 #[derive(Debug, Clone)]
 pub struct Connector {
     tls: ClientTls,
@@ -127,13 +127,14 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// A connector to the host of each URL.
+    /// Creates a connector to the host in each URL.
     #[must_use]
     pub const fn new(tls: ClientTls) -> Self {
         Self { tls, address: None }
     }
 
-    /// Connects to this address. The certificate must still name the host of the URL.
+    /// Always connects to this address. The certificate must still be valid for the host in the
+    /// URL.
     #[must_use]
     pub fn to(self, address: SocketAddr) -> Self {
         Self { address: Some(address), ..self }
@@ -141,7 +142,7 @@ impl Connector {
 
     async fn connect(self, uri: Uri) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
         let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "not the URL of a server");
-        // RFC 3986 writes an IPv6 address in brackets, a certificate does not.
+        // An IPv6 address has brackets in a URL (RFC 3986) but not in a certificate.
         let host = uri.host().ok_or_else(invalid)?.trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(host.clone()).map_err(|_| invalid())?;
         let stream = match self.address {
@@ -168,17 +169,17 @@ impl tower::Service<Uri> for Connector {
     }
 }
 
-/// TLS without a look at who answers: for the probe, which asks its own service on its own machine
-/// for nothing secret, by an address that the certificate need not name.
+/// TLS without verification of the server, for the probe. It only asks the service on its own
+/// machine, for nothing secret, at an address for which the certificate need not be valid.
 #[derive(Debug)]
 pub struct ProbeTls(Arc<CryptoProvider>);
 
 impl ProbeTls {
-    /// Does the client's side of the handshake.
+    /// Does the client's handshake.
     ///
     /// # Errors
     ///
-    /// Where the other end does not speak TLS.
+    /// If the peer does not use TLS.
     pub async fn connect(stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let address = stream.peer_addr()?.ip();

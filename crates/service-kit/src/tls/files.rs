@@ -1,4 +1,4 @@
-//! Values made from files, made anew when the files change.
+//! Values that are loaded from files, and loaded again when the files change.
 
 use std::{
     sync::{Arc, PoisonError, RwLock, Weak},
@@ -16,11 +16,11 @@ use x509_cert::{
 
 use crate::settings::{Setting, read_bytes};
 
-/// How often the files are compared with what was read of them. Asking the file system for
-/// notifications would miss what Kubernetes does: it changes the folder behind a link.
+/// How often the files are compared with the loaded content. Notifications by the file system are not used,
+/// because they miss how Kubernetes updates files: it changes the directory behind a symbolic link.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// A setting and what is wrong with it.
+/// A setting and its fault.
 pub(super) type Fault = (Setting, String);
 
 /// A file that a setting names.
@@ -48,8 +48,8 @@ impl Source {
         }
     }
 
-    /// When the first of `chain` ends, in seconds since 1970: the certificate that is presented. It is read as it
-    /// is: whether it keeps to RFC 5280 is for its clients to judge.
+    /// When the first certificate in `chain`, the one that is presented, expires, in seconds since 1970. Only the
+    /// date is read; whether the certificate complies with RFC 5280 is up to the clients.
     pub(super) fn end(&self, chain: &[CertificateDer<'_>]) -> Result<i64, Fault> {
         let first = chain.first().ok_or_else(|| self.fault("holds no certificate in PEM"))?;
         let certificate = CertificateInner::<Raw>::from_der(first)
@@ -73,7 +73,7 @@ impl Source {
     }
 }
 
-/// A value that follows its files.
+/// A value that is reloaded when its files change.
 #[derive(Debug)]
 pub(super) struct Renewed<T> {
     sources: Vec<Source>,
@@ -84,7 +84,7 @@ pub(super) struct Renewed<T> {
 type Make<T> = fn(&[Source], &[Vec<u8>]) -> Result<T, Fault>;
 
 impl<T: Send + Sync + 'static> Renewed<T> {
-    /// Makes the value and, inside a runtime, keeps on looking at the files while it is in use.
+    /// Loads the value and, inside a runtime, watches the files for as long as the value is in use.
     pub(super) fn load(sources: Vec<Source>, make: Make<T>) -> Result<Arc<Self>, Fault> {
         let contents = sources.iter().map(Source::read).collect::<Result<Vec<_>, _>>()?;
         let value = RwLock::new(Arc::new(make(&sources, &contents)?));
@@ -95,7 +95,7 @@ impl<T: Send + Sync + 'static> Renewed<T> {
         Ok(renewed)
     }
 
-    /// The present value.
+    /// The current value.
     pub(super) fn get(&self) -> Arc<T> {
         Arc::clone(&self.value.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -107,8 +107,8 @@ impl<T: Send + Sync + 'static> Renewed<T> {
     }
 }
 
-/// Looks at the files until nobody uses the value any more. What cannot be used is logged once and
-/// changes nothing: a certificate and its key are seldom replaced in the same instant.
+/// Watches the files until the value is no longer used. Invalid content is logged once and ignored, because a
+/// certificate and its key are rarely replaced at the same moment.
 async fn watch<T: Send + Sync + 'static>(renewed: Weak<Renewed<T>>, mut known: Vec<Vec<u8>>) {
     let mut unreadable = None;
     loop {

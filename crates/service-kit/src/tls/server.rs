@@ -28,19 +28,19 @@ use crate::{
     metrics::{Metrics, Unit},
 };
 
-/// How long a handshake may take.
+/// The timeout of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// In the extensions of a request whose client has presented a certificate of one of the
-/// authorities in `TLS_CLIENT_CA_FILE`.
+/// The verified client certificate of a connection, issued by one of the authorities in
+/// `TLS_CLIENT_CA_FILE`. It is in the extensions of its requests.
 #[derive(Debug, Clone)]
 pub struct ClientCertificate {
-    /// Its common names, and the DNS names and URIs among its alternative names.
+    /// Its common names, and the DNS names and URIs in its subject alternative names.
     names: Arc<[String]>,
 }
 
 impl ClientCertificate {
-    /// What a certificate that was verified says of its client. One whose names cannot be read has none.
+    /// The names in a verified certificate. If they cannot be parsed, the list is empty.
     pub(crate) fn of(certificate: &CertificateDer<'_>) -> Self {
         let names = CertificateInner::<Raw>::from_der(certificate)
             .map(|certificate| names(&certificate))
@@ -48,7 +48,7 @@ impl ClientCertificate {
         Self { names: names.into() }
     }
 
-    /// Whether this is one of its names. Letter case does not count.
+    /// Whether the certificate has this name, ignoring letter case.
     #[must_use]
     pub fn has_name(&self, name: &str) -> bool {
         self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
@@ -71,7 +71,7 @@ fn names(certificate: &CertificateInner<Raw>) -> Vec<String> {
     common.chain(alternative).collect()
 }
 
-/// What the listeners present, and whom the gRPC edge asks for a certificate.
+/// The certificate of the listeners, and the authorities for client certificates on the gRPC edge.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
     configs: Arc<Renewed<Configs>>,
@@ -82,7 +82,7 @@ pub struct ServerTls {
 struct Configs {
     rest: Arc<ServerConfig>,
     grpc: Arc<ServerConfig>,
-    /// When the certificate ends, in seconds since 1970.
+    /// When the certificate expires, in seconds since 1970.
     end: i64,
 }
 
@@ -99,25 +99,25 @@ impl ServerTls {
         Ok(Self { configs: Renewed::load(sources, configs)?, mutual })
     }
 
-    /// Whether clients of the gRPC edge must have a certificate.
+    /// Whether the gRPC edge requires client certificates.
     #[must_use]
     pub const fn is_mutual(&self) -> bool {
         self.mutual
     }
 
-    /// Shows in `metrics` when the certificate that is in use ends.
+    /// Publishes in `metrics` when the current certificate expires.
     pub(crate) fn observe(&self, metrics: &Metrics) {
         let configs = Arc::clone(&self.configs);
         metrics.gauge(
             "tls.certificate.end_time",
             "When the certificate of the listeners ends, since 1970",
             Unit::Seconds,
-            // Seconds of this century are exact in a double.
+            // Seconds in this century are exact in a double.
             move || Some(configs.get().end as f64),
         );
     }
 
-    /// Does the server's side of the handshake.
+    /// Does the server's handshake.
     pub(crate) async fn accept(
         &self,
         stream: TcpStream,

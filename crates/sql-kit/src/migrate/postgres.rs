@@ -10,21 +10,21 @@ use sqlx::{
 use super::{MIGRATIONS_TABLE, Migrated, apply, missing};
 use crate::{StoreError, error};
 
-/// The lock under which one process at a time migrates: "latchkey" in ASCII.
+/// The advisory lock that allows one process at a time to migrate: "latchkey" in ASCII.
 const LOCK: i64 = 0x6C61_7463_686B_6579;
-/// How long to wait before the lock is asked for again. It is asked for rather than waited for: whoever
-/// waits in a statement holds a snapshot, and an index that is built concurrently waits for that.
+/// How long to wait before trying to take the lock again. The lock is polled, because a statement that
+/// waits for it would hold a snapshot, and building an index concurrently waits for all older snapshots.
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
-/// How long to wait before a migration is tried again that did not get a lock on a table.
+/// How long to wait before retrying a migration that could not lock a table.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs the migrations that are missing. The connection is not to be used for anything else afterwards.
+/// Runs the missing migrations. The connection must not be used for anything else afterwards.
 pub(crate) async fn run(
     connection: &mut PgConnection,
     migrator: &Migrator,
 ) -> Result<Vec<Migrated>, StoreError> {
-    // Where nothing is missing nothing is written: the role may lack the right to, or the server be one
-    // that takes no writes.
+    // If nothing is missing, nothing is written, because the role may lack the privilege or the server
+    // may be read-only.
     if has_table(connection).await? && missing(connection, migrator).await?.is_empty() {
         return Ok(Vec::new());
     }
@@ -68,13 +68,14 @@ async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     }
 }
 
-/// Runs one migration. One that does not get the lock of a table soon gives way to those that wait behind
-/// it, and is tried again.
+/// Runs one migration. If it cannot lock a table soon, it gives up, so that the statements queued behind
+/// it can continue, and is retried.
 async fn apply_patiently(
     connection: &mut PgConnection,
     migration: &Migration,
 ) -> Result<Migrated, StoreError> {
-    // What runs outside a transaction waits for others without keeping anybody.
+    // A migration outside a transaction blocks nobody while it waits, so it may wait for as long as
+    // necessary.
     let timeout = if migration.no_tx { "SET lock_timeout = 0" } else { "SET lock_timeout = '3s'" };
     connection.execute(timeout).await?;
     loop {
@@ -94,7 +95,7 @@ async fn apply_patiently(
     }
 }
 
-/// An index that was being built concurrently when something failed is left behind, invalid.
+/// Drops the invalid index that a failed `CREATE INDEX CONCURRENTLY` leaves behind.
 async fn remove_unfinished_index(
     connection: &mut PgConnection,
     statement: &str,

@@ -8,7 +8,7 @@ use sqlx::{
 use super::{MIGRATIONS_TABLE, Migrated, apply, missing};
 use crate::StoreError;
 
-/// Runs the migrations that are missing, in a transaction that has begun and that the caller commits.
+/// Runs the missing migrations in a transaction that the caller has started and will commit.
 pub(crate) async fn run(
     connection: &mut SqliteConnection,
     migrator: &Migrator,

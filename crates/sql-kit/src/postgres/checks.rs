@@ -1,5 +1,5 @@
-//! A connection of its own for the checks of health: whether requests wait for a connection says nothing
-//! about whether the database is there.
+//! A separate connection for health checks, because waiting for a connection of the pool says nothing
+//! about whether the database is available.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use tokio::sync::Mutex;
 use super::{BEGIN_POOLED, USE_LOCK, connect::Session, pool::Pool};
 use crate::clock::Reading;
 
-/// The connection, outside the pool.
+/// The connection, which is outside the pool.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Checks(Arc<Mutex<Option<Session>>>);
 
-/// What a server has said of itself.
+/// The answer of a server about itself.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) reading: Reading,
@@ -21,15 +21,15 @@ pub(super) struct Answer {
 }
 
 impl Checks {
-    /// Does something on the connection. One that was left from before and turns out to be dead costs
-    /// another try, and says something about those in the pool.
+    /// Runs a query on the connection. If a kept connection turns out to be dead, it is replaced and the
+    /// query repeated, and the pool stops trusting connections of the same age.
     pub(super) async fn run<T>(
         &self,
         pool: &Pool,
         work: impl AsyncFn(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
         let mut kept = self.0.lock().await;
-        // Taken out, so that one that is given up half-way is not used again.
+        // Taken out, so that it is not reused if this future is dropped halfway.
         if let Some(mut session) = kept.take().filter(|session| pool.trusts(session)) {
             match in_its_place(pool, &mut session, &work).await {
                 Ok(result) => {
@@ -49,8 +49,8 @@ impl Checks {
         Ok(result)
     }
 
-    /// Asks the server for its time, and whether it takes writes. A session that takes none is given up:
-    /// another server may be behind the name by now.
+    /// Queries the server's time and whether it accepts writes. A read-only session is closed, because
+    /// another server may have taken over the host name.
     pub(super) async fn ping(&self, pool: &Pool) -> Result<Answer, sqlx::Error> {
         let answer = self
             .run(pool, async |connection| {
@@ -80,8 +80,8 @@ impl Checks {
     }
 }
 
-/// Makes the connection. For as long as it lives it holds a share of the lock that a move of the database
-/// takes alone. Behind a proxy that pools by transaction nothing can be held.
+/// Opens the connection. It holds the move lock in shared mode for as long as it lives. Behind a proxy
+/// with transaction pooling, locks cannot be held.
 async fn connect(pool: &Pool) -> Result<Session, sqlx::Error> {
     let mut session = pool.connector().connect().await?;
     if pool.connector().is_pooled {
@@ -95,7 +95,7 @@ async fn connect(pool: &Pool) -> Result<Session, sqlx::Error> {
     match asked {
         Ok(true) => return Ok(session),
         Ok(false) => {}
-        // A server that is only like Postgres may have no such locks.
+        // Databases that only imitate Postgres may not support advisory locks.
         Err(sqlx::Error::Database(error)) => {
             let code = error.code();
             tracing::debug!(
@@ -110,8 +110,8 @@ async fn connect(pool: &Pool) -> Result<Session, sqlx::Error> {
     Err(pool.connector().moving().into())
 }
 
-/// Does something that only reads on the connection; behind a proxy that pools by transaction in one
-/// transaction, since only there two messages in a row reach the same server.
+/// Runs a read-only query on the connection. Behind a proxy with transaction pooling this needs a
+/// transaction, because only within one do consecutive messages reach the same server.
 async fn in_its_place<T>(
     pool: &Pool,
     session: &mut Session,
@@ -122,7 +122,7 @@ async fn in_its_place<T>(
         return work(connection).await;
     }
     connection.execute(BEGIN_POOLED).await?;
-    // After an error the connection is not used again, which ends the transaction.
+    // After an error the connection is closed, which also ends the transaction.
     let result = work(connection).await?;
     connection.execute("COMMIT").await?;
     Ok(result)

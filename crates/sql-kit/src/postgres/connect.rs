@@ -1,5 +1,4 @@
-//! Making one connection to Postgres: which server, with or without TLS, what is set for the session,
-//! and what an error means.
+//! Opening one connection to Postgres: choosing the server, TLS, session settings, and errors.
 
 use std::{
     collections::BTreeMap,
@@ -19,15 +18,15 @@ use sqlx::{
 use super::connect_error::{ConnectError, Phase};
 use crate::url::{Servers, address, is_local};
 
-/// What is set for each session, in place of what the database, the role or the server may have as
-/// their defaults, and what has to be known about the server.
+/// The settings of each session, which override defaults of the database, the role or the server; and what
+/// has to be queried about the server.
 ///
-/// - `statement_timeout` and `idle_in_transaction_session_timeout`: the server gives up what we have given
-///   up (see [`crate::OPERATION_TIMEOUT`]), and a session that has lost its client does not hold its locks.
+/// - `statement_timeout` and `idle_in_transaction_session_timeout`: the server stops statements that we no longer
+///   wait for (see [`crate::OPERATION_TIMEOUT`]), and a session whose client is gone does not keep its locks.
 /// - `default_transaction_isolation`: the statements are written for READ COMMITTED.
-/// - `synchronous_commit`: what was answered is durable. Stricter values than `on` stay.
-/// - `search_path`: the schema that holds our tables, or is the first to create them in, and nothing else:
-///   a table of the same name in another schema, or a temporary one, is never taken for ours.
+/// - `synchronous_commit`: a confirmed write is durable. Stricter values than `on` are kept.
+/// - `search_path`: only the schema that contains our tables, or in which they will be created. So a table of the
+///   same name in another schema, or a temporary one, is never used by mistake.
 const SET_SESSION: &str = "SELECT
     current_setting('transaction_read_only') = 'on' AS is_read_only,
     current_setting('server_encoding') AS encoding,
@@ -49,8 +48,8 @@ const SET_SESSION: &str = "SELECT
             WHERE name !~ '^pg_' ORDER BY place LIMIT 1),
         current_setting('search_path')) || ', pg_temp', false)";
 
-/// Has the server look whether its client is still there: while a statement runs (PostgreSQL 14) and on
-/// an idle connection, where the system and the version have the setting.
+/// Makes the server check whether its client is still connected: while a statement runs (PostgreSQL 14) and
+/// on an idle connection, if the system and the version support the settings.
 const WATCH_CLIENT: &str = "SELECT set_config(name, CASE name
         WHEN 'client_connection_check_interval' THEN '2000'
         WHEN 'tcp_keepalives_idle' THEN '30'
@@ -60,32 +59,32 @@ const WATCH_CLIENT: &str = "SELECT set_config(name, CASE name
     WHERE name IN ('client_connection_check_interval', 'tcp_keepalives_idle',
         'tcp_keepalives_interval', 'tcp_keepalives_count')";
 
-/// What has to be known where a proxy gives us another server for each transaction. It is sent as one
-/// message, as everything outside a transaction has to be there: what is prepared in one message is
-/// unknown to the server of the next.
+/// What has to be queried behind a proxy with transaction pooling. It is sent as one message, as all
+/// statements outside a transaction must be there: a statement that is prepared in one message is unknown
+/// to the server that gets the next.
 const LOOK_AT_SERVER: &str =
     "SELECT current_setting('transaction_read_only') = 'on' AS is_read_only,
     current_setting('server_encoding') AS encoding";
 
-/// An error to connect is logged again after this time, while nothing else has happened.
+/// The same connection error is logged again only after this time.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A connection, and what is known about it.
+/// A connection and its state.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) connection: PgConnection,
-    /// Which of the servers it is to.
+    /// The index of its server.
     pub(super) server: usize,
-    /// When making it began. What was learnt about the server later than that is not true of it.
+    /// When opening it began. Only what was learnt about the server before that still applies to it.
     pub(super) began: Instant,
     /// When it was last used.
     pub(super) used: Instant,
-    /// Whether the server took no writes when it was made.
+    /// Whether the server was read-only when it was opened.
     pub(super) is_read_only: bool,
 }
 
 impl Session {
-    /// Ends it politely, in the background.
+    /// Closes it gracefully, in the background.
     pub(super) fn close(self) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(tokio::time::timeout(Duration::from_secs(1), self.connection.close()));
@@ -93,16 +92,16 @@ impl Session {
     }
 }
 
-/// Makes connections. Clones share what they know.
+/// Opens connections. Clones share their state.
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
     servers: Arc<Servers>,
-    /// The server that is used now.
+    /// The index of the server in use.
     present: Arc<AtomicUsize>,
-    /// Whether a proxy gives us a server for a transaction only.
+    /// Whether there is a proxy with transaction pooling.
     pub(super) is_pooled: bool,
     reported: Arc<Mutex<BTreeMap<String, Instant>>>,
-    /// Whether it was looked at whether connections are encrypted.
+    /// Whether it was already checked that connections are encrypted.
     is_looked_at: Arc<AtomicBool>,
 }
 
@@ -132,23 +131,23 @@ impl Connector {
         &self.servers
     }
 
-    /// The place of the server that is used now.
+    /// The index of the server in use.
     pub(super) fn present(&self) -> usize {
         self.present.load(Relaxed)
     }
 
-    /// Uses another server from now on.
+    /// Switches to another server.
     pub(super) fn move_to(&self, place: usize) {
         self.present.store(place, Relaxed);
     }
 
-    /// That the server which is used now takes no writes, as an error.
+    /// The error that the server in use is read-only.
     pub(super) fn read_only(&self) -> ConnectError {
         let server = self.servers.get(self.present());
         server.map_or_else(ConnectError::no_server, ConnectError::read_only)
     }
 
-    /// That the database is being moved, as an error, which is logged.
+    /// Logs and returns the error that the database is being moved.
     pub(super) fn moving(&self) -> ConnectError {
         let server = self.servers.get(self.present());
         let error = server.map_or_else(ConnectError::no_server, ConnectError::moving);
@@ -156,7 +155,7 @@ impl Connector {
         error
     }
 
-    /// That there was no answer in time, as an error.
+    /// The error that there was no answer in time.
     pub(super) fn no_answer(&self) -> ConnectError {
         let error = io::Error::from(io::ErrorKind::TimedOut).into();
         let server = self.servers.get(self.present());
@@ -165,15 +164,15 @@ impl Connector {
         })
     }
 
-    /// Connects to the server that is used now, and logs an error.
+    /// Connects to the server in use, and logs a failure.
     pub(super) async fn connect(&self) -> Result<Session, ConnectError> {
-        // A large future, and seldom needed.
+        // Boxed, because the future is large and rarely needed.
         let result = Box::pin(self.connect_quietly()).await;
         self.report(result.as_ref().err());
         result
     }
 
-    /// Connects to the server that is used now.
+    /// Connects to the server in use, without logging.
     pub(super) async fn connect_quietly(&self) -> Result<Session, ConnectError> {
         let place = self.present();
         let Some(server) = self.servers.get(place) else {
@@ -200,7 +199,7 @@ impl Connector {
             Ok((_, encoding)) if encoding != "UTF8" => {
                 Err(ConnectError::encoding(server, &encoding))
             }
-            // Another one may be the primary.
+            // Another server may be the primary.
             Ok((session, _)) if session.is_read_only && self.servers.must_write => {
                 session.close();
                 Err(ConnectError::read_only(server))
@@ -210,13 +209,13 @@ impl Connector {
         }
     }
 
-    /// Sets what the session needs. Returns whether the server takes no writes, and its encoding.
+    /// Prepares the session. Returns whether the server is read-only, and its encoding.
     async fn prepare(&self, connection: &mut PgConnection) -> Result<(bool, String), sqlx::Error> {
         let statement = if self.is_pooled { LOOK_AT_SERVER } else { SET_SESSION };
         let row: PgRow = sqlx::raw_sql(statement).fetch_one(&mut *connection).await?;
         if !self.is_pooled {
             let watched = sqlx::raw_sql(WATCH_CLIENT).execute(connection).await;
-            // Not every system can.
+            // Not every system supports this setting.
             if let Err(sqlx::Error::Database(error)) = &watched {
                 let code = error.code();
                 tracing::debug!(code = code.as_deref(), "the server does not watch its clients");
@@ -227,7 +226,7 @@ impl Connector {
         Ok((row.try_get("is_read_only")?, row.try_get("encoding")?))
     }
 
-    /// Logs each error once a minute at most, and that it is over.
+    /// Logs each error at most once per minute, and logs when connecting succeeds again.
     fn report(&self, error: Option<&ConnectError>) {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
@@ -247,8 +246,8 @@ impl Connector {
     }
 }
 
-/// Connects, with or without TLS as `sslmode` says: `prefer` goes on without where TLS fails, `allow`
-/// tries with TLS where the server wants it.
+/// Connects with or without TLS, as `sslmode` says: `prefer` falls back to plaintext if TLS fails, and
+/// `allow` uses TLS only if the server requires it.
 pub(super) async fn open(server: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let first = PgConnection::connect_with(server).await;
     let (Err(error), Some(other)) = (&first, other_mode(server.get_ssl_mode())) else {
@@ -257,14 +256,14 @@ pub(super) async fn open(server: &PgConnectOptions) -> Result<PgConnection, sqlx
     let may_help = match error {
         sqlx::Error::Tls(_) => true,
         sqlx::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
-        // pg_hba.conf has no entry for a connection with TLS, or without.
+        // pg_hba.conf has no entry for connections with TLS, or none for those without.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "28000"),
         _ => false,
     };
     if !may_help {
         return first;
     }
-    // The first error says more where neither works.
+    // If both attempts fail, the first error is more useful.
     PgConnection::connect_with(&server.clone().ssl_mode(other)).await.or(first)
 }
 
@@ -276,12 +275,12 @@ const fn other_mode(mode: PgSslMode) -> Option<PgSslMode> {
     }
 }
 
-/// Warns where a connection over a network is not encrypted.
+/// Logs a warning if a connection over a network is not encrypted.
 async fn warn_of_plaintext(server: &PgConnectOptions, connection: &mut PgConnection) {
     let row = sqlx::raw_sql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
         .fetch_optional(connection)
         .await;
-    // A server that is only like Postgres may not tell.
+    // Databases that only imitate Postgres may not have this view.
     if let Ok(Some(row)) = row
         && let Ok(false) = row.try_get("ssl")
     {
@@ -294,7 +293,7 @@ async fn warn_of_plaintext(server: &PgConnectOptions, connection: &mut PgConnect
     }
 }
 
-/// Where a server is, for messages: address, database and role.
+/// The address, database and role of a server, for messages.
 pub(super) fn describe(server: &PgConnectOptions) -> String {
     let (address, name) = (address(server), crate::url::database(server));
     format!("Postgres at {address}, database \"{name}\", as \"{}\"", server.get_username())

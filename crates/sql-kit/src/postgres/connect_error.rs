@@ -1,4 +1,4 @@
-//! Why there is no connection to Postgres, in words that say what to do.
+//! Connection errors of Postgres, with the remedy in their text.
 
 use std::{fmt, io};
 
@@ -6,23 +6,23 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::connect::describe;
 
-/// When it failed.
+/// When the connection failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Before the server had let us in.
+    /// Before the server accepted the login.
     Connect,
-    /// While the session was prepared.
+    /// During the setup of the session.
     Prepare,
 }
 
-/// Why there is no connection: where, what the system or the server said, and what to do. Holds no
-/// credential.
+/// Why there is no connection: the address, the message of the system or server, and the remedy.
+/// Contains no credentials.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectError {
     text: String,
-    /// Whether it may pass within a moment, such as a restart.
+    /// Whether it may pass within a moment, as during a restart.
     is_momentary: bool,
-    /// Whether it will not pass by itself.
+    /// Whether it is permanent, so that a retry cannot help.
     is_final: bool,
 }
 
@@ -34,8 +34,7 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// An error to connect is the database's absence, whatever its code: what a request is answered goes by
-/// the phase.
+/// Requests treat a connection error as an unavailable database, whatever its code.
 impl From<ConnectError> for sqlx::Error {
     fn from(error: ConnectError) -> Self {
         if error.is_final {
@@ -101,7 +100,7 @@ impl ConnectError {
         Self { text, is_momentary: false, is_final: true }
     }
 
-    /// Whether another try, in the same operation, may succeed.
+    /// Whether a retry within the same operation may succeed.
     pub(super) const fn is_momentary(&self) -> bool {
         self.is_momentary
     }
@@ -117,7 +116,7 @@ fn is_momentary(error: &sqlx::Error) -> bool {
                 | io::ErrorKind::UnexpectedEof
                 | io::ErrorKind::NotFound
         ),
-        // Too many connections, just starting or stopping.
+        // Too many connections, or the server is starting or stopping.
         sqlx::Error::Database(error) => {
             error.code().is_some_and(|code| ["53300", "57P01", "57P02", "57P03"].contains(&&*code))
         }
@@ -146,7 +145,7 @@ fn advice_for_io(error: &io::Error) -> &'static str {
         io::ErrorKind::InvalidData => {
             "TLS failed: see sslmode and sslrootcert in DATABASE_URL, and the server's certificate"
         }
-        // The system has no kind of its own for a name that it cannot look up.
+        // Name resolution errors have no error kind of their own.
         _ if error.to_string().contains("lookup") => "correct the host in DATABASE_URL",
         _ => "see the server's log",
     }

@@ -10,16 +10,16 @@ use sqlx::{Executor as _, postgres::PgConnection};
 use super::pool::{Held, Pool};
 use crate::OPERATION_TIMEOUT;
 
-/// A leased connection. One that is dropped after its deadline hangs in the middle of something:
-/// it is cut off instead of going back to the pool, where it would fail the next operation too.
+/// A leased connection. If it is dropped after its deadline, a statement hangs: the connection is closed
+/// instead of returned to the pool, where the next operation would fail as well.
 #[derive(Debug)]
 pub(crate) struct Lease {
     held: Option<Held>,
     pool: Pool,
     deadline: Instant,
-    /// Whether a transaction has begun.
+    /// Whether a transaction was started.
     pub(super) is_open: bool,
-    /// Whether every statement was carried out to its end.
+    /// Whether all statements were completed.
     is_done: bool,
     is_pooled: bool,
 }
@@ -29,31 +29,33 @@ impl Lease {
         Self { held: Some(held), pool, deadline, is_open: false, is_done: false, is_pooled }
     }
 
-    /// Whether a proxy that pools by transaction is in between: what is prepared there ends up with
-    /// somebody else.
+    /// Whether there is a proxy with transaction pooling, where prepared statements would leak to other
+    /// clients.
     pub(crate) const fn is_pooled(&self) -> bool {
         self.is_pooled
     }
 
     pub(super) async fn begin(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
-        // Given up half-way, it may have begun.
+        // Set before the statement, because the transaction may have started even if this future is
+        // dropped.
         self.is_open = true;
         self.execute(statement).await?;
         Ok(())
     }
 
-    /// Ends an operation that has only read, and has read all that it asked for. The connection is
-    /// then good for the next one at once; of a lease that is merely dropped that is not known. Within a
-    /// transaction, which a proxy that pools by transaction needs, it is rolled back in the background.
+    /// Ends a read-only operation whose results were all read. The connection can be reused at once;
+    /// after a plain drop it has to be checked first. The transaction, which only exists behind a proxy
+    /// with transaction pooling, is rolled back in the background.
     pub(crate) fn done(mut self) {
         self.is_done = true;
     }
 
-    /// Makes what was written durable, and ends the operation. Without a transaction it is already.
+    /// Commits and ends the operation. Without a transaction, the statement has already committed.
     ///
     /// # Errors
     ///
-    /// Where the server refuses, or is gone; what was written may then be there or not.
+    /// If the server refuses or the connection is lost. In the latter case the commit may or may not
+    /// have taken place.
     pub(crate) async fn commit(mut self) -> Result<(), sqlx::Error> {
         if self.is_open {
             self.execute("COMMIT").await?;
@@ -79,7 +81,7 @@ impl Drop for Lease {
     }
 }
 
-/// Makes a connection usable again that was left in the middle of something, or ends it.
+/// Makes a connection that was left in the middle of an operation usable again, or closes it.
 async fn recover(pool: Pool, mut held: Held, is_open: bool) {
     let recovered = async {
         let connection = &mut held.session.connection;

@@ -1,6 +1,6 @@
-//! The connections to Postgres between operations. A pool of our own, since ours must know what sqlx's
-//! does not tell: why there is no connection, when each was made and whether its server takes writes.
-//! Giving one back costs no round trip.
+//! The pool of connections to Postgres. It replaces sqlx's, which does not expose what is needed here: why
+//! there is no connection, when each was opened, and whether its server accepts writes. Returning a
+//! connection costs no round trip.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -13,34 +13,35 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::connect::{Connector, Session};
 use super::{connect_error::ConnectError, primary::Primary};
 
-/// A connection that has been idle for longer is tried before it is used. Under load none is, so
-/// the round trip is only paid where it does not matter.
+/// A connection that has been idle for longer is tested before use. Under load connections are never idle
+/// for that long, so the extra round trip only occurs when it does not matter.
 const TRUST_IDLE: Duration = Duration::from_secs(2);
-/// How long that may take.
+/// The timeout of that test.
 const TEST_TIMEOUT: Duration = Duration::from_secs(1);
-/// How old a connection may become.
+/// The maximum age of a connection.
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
-/// How long a connection stays that nobody wants.
+/// How long an unused connection is kept.
 const MAX_IDLE: Duration = Duration::from_secs(10 * 60);
-/// How often those two are looked at.
+/// The interval at which these two limits are enforced.
 const TIDY_INTERVAL: Duration = Duration::from_secs(30);
-/// How old a connection may become whose server took no writes: another one may be behind its name.
+/// The maximum age of a connection to a read-only server, because another server may take over its host
+/// name.
 const READ_ONLY_LIFETIME: Duration = Duration::from_secs(1);
-/// For how long it counts that the server has just been found to take no writes.
+/// For how long a read-only result is remembered.
 const READ_ONLY_MEMORY: Duration = Duration::from_millis(250);
-/// How long to wait before another try to connect, at first and at most.
+/// The initial and the longest delay before another attempt to connect (backoff).
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(300));
 
-/// What a connection is wanted for.
+/// The kind of operation that needs a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// For an operation that only reads, which a server that takes no writes can serve.
+    /// The operation only reads, so a read-only server is sufficient.
     Read,
-    /// For one that writes.
+    /// The operation writes.
     Write,
 }
 
-/// A pool. Clones share its connections.
+/// A connection pool. Clones share its connections.
 #[derive(Debug, Clone)]
 pub(super) struct Pool(Arc<Shared>);
 
@@ -56,19 +57,20 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Those that wait for work, the one that was used last at the end.
+    /// Idle connections, the most recently used one last.
     idle: Vec<Session>,
-    /// Connections of this time and before are not used any more: one of them was found dead, or to be
-    /// to a server that takes no writes.
+    /// Connections that were opened at or before this time are not used any more: one of them was dead, or
+    /// its server was read-only.
     distrusted: Option<Instant>,
-    /// Connections that were last used by then are tried before they are used: an operation got no answer.
+    /// Connections that were last used at or before this time are tested before use, because an operation
+    /// got no answer.
     doubted: Option<Instant>,
-    /// When a server was last found to take no writes.
+    /// When a server was last found to be read-only.
     read_only: Option<Instant>,
     is_tidied: bool,
 }
 
-/// A connection that is in use, and its place in the pool.
+/// A connection in use, with its permit.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) session: Session,
@@ -76,7 +78,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Ends the connection and frees its place.
+    /// Closes the connection and releases its permit.
     pub(super) fn discard(self) {
         self.session.close();
     }
@@ -104,7 +106,7 @@ impl Pool {
         &self.0.connector
     }
 
-    /// Takes a connection, or makes one. Whoever has waited longest comes first.
+    /// Takes an idle connection or opens a new one. Callers are served in order of arrival.
     pub(super) async fn acquire(&self, purpose: Purpose) -> Result<Held, sqlx::Error> {
         let mut last = None;
         let acquired = async {
@@ -124,7 +126,7 @@ impl Pool {
         }
     }
 
-    /// Connects; again, where that may help within the time there is. `last` has the last error.
+    /// Connects, with retries if they may succeed within the time limit. `last` is the last error.
     async fn connect(
         &self,
         purpose: Purpose,
@@ -141,7 +143,7 @@ impl Pool {
                     if purpose == Purpose::Read {
                         return Ok(session);
                     }
-                    // Good for somebody who reads.
+                    // Keep it for readers.
                     self.keep(session);
                 }
                 Ok(session) => return Ok(session),
@@ -153,14 +155,14 @@ impl Pool {
         }
     }
 
-    /// The connection that was used last, of those that can still be used.
+    /// The most recently used connection that is still usable.
     fn take(&self, purpose: Purpose) -> Option<Session> {
         let mut unusable = Vec::new();
         let mut state = self.lock();
         let found = loop {
             match state.idle.pop() {
                 Some(session) if !self.is_usable(&state, &session) => unusable.push(session),
-                // Too young to be renewed, and of no use for a write.
+                // It is too young to be replaced, but useless for a write.
                 Some(session) if session.is_read_only && purpose == Purpose::Write => {
                     unusable.push(session);
                 }
@@ -172,7 +174,7 @@ impl Pool {
         found
     }
 
-    /// Whether a server has been found to take no writes a moment ago.
+    /// Whether a server was found to be read-only a moment ago.
     fn is_read_only(&self) -> bool {
         self.lock().read_only.is_some_and(|seen| seen.elapsed() < READ_ONLY_MEMORY)
     }
@@ -190,22 +192,22 @@ impl Pool {
             || self.lock().doubted.is_some_and(|doubted| session.used <= doubted)
     }
 
-    /// Whether the connection, which is kept elsewhere, is good for another use.
+    /// Whether a connection that is kept outside the pool may still be used.
     pub(super) fn trusts(&self, session: &Session) -> bool {
         let state = self.lock();
         self.is_usable(&state, session)
             && state.read_only.is_none_or(|read_only| session.began > read_only)
     }
 
-    /// Notes that a connection was found dead: those that were made before are not used any more, and the
-    /// primary is looked for. Another connection to the same server may well succeed, and says nothing:
-    /// it may be a former primary that has come back.
+    /// Records that a connection was dead: connections that were opened before are no longer used, and a
+    /// search for the primary starts. A successful connection to the same server does not refute that,
+    /// because it may be a former primary that has come back.
     pub(super) fn distrust(&self) {
         self.retire();
         self.0.primary.doubt();
     }
 
-    /// Has the connections that were made before not be used any more.
+    /// Stops using all connections that were opened before now.
     pub(super) fn retire(&self) {
         let dead = {
             let mut state = self.lock();
@@ -215,17 +217,17 @@ impl Pool {
         dead.into_iter().for_each(Session::close);
     }
 
-    /// Notes that an operation got no answer: connections are tried before they are used.
+    /// Records that an operation got no answer, so that connections are tested before use.
     pub(super) fn doubt(&self) {
         self.lock().doubted = Some(Instant::now());
     }
 
-    /// Takes a connection back after an operation that ended well.
+    /// Returns a connection after a successful operation.
     pub(super) fn give_back(&self, held: Held) {
         let Held { mut session, permit } = held;
         session.used = Instant::now();
         self.keep(session);
-        // Only now may the next one look for it.
+        // Release the permit only after the connection is in the list, so that the next caller finds it.
         drop(permit);
     }
 
@@ -242,7 +244,7 @@ impl Pool {
         }
     }
 
-    /// How many connections wait for work, and how many places are taken by work.
+    /// The number of idle connections and the number of permits in use.
     pub(super) fn count(&self) -> (usize, usize) {
         let used = match self.0.permits.is_closed() {
             true => 0,
@@ -251,7 +253,7 @@ impl Pool {
         (self.lock().idle.len(), used)
     }
 
-    /// Ends all connections that wait for work, and refuses further work.
+    /// Closes all idle connections and refuses new operations.
     pub(super) async fn close(&self) {
         self.0.permits.close();
         let idle = std::mem::take(&mut self.lock().idle);
@@ -271,7 +273,7 @@ async fn is_alive(session: &mut Session) -> bool {
     matches!(ping, Ok(Ok(())))
 }
 
-/// Ends connections that are too old or that nobody has wanted for long, as long as there is the pool.
+/// Closes connections that are too old or have been idle for too long, for as long as the pool exists.
 async fn tidy(pool: Weak<Shared>) {
     loop {
         tokio::time::sleep(TIDY_INTERVAL).await;

@@ -1,4 +1,4 @@
-//! Several servers of one Postgres database, of which one at a time is the primary.
+//! Finds the primary among several servers of one Postgres database.
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
@@ -7,26 +7,28 @@ use tokio::sync::Notify;
 
 use super::{connect, pool::Pool};
 
-/// How long one server may take to say whether it is the primary.
+/// The timeout for asking one server whether it is the primary.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The least time between two looks for the primary.
+/// The shortest time between two searches.
 const PAUSE: Duration = Duration::from_millis(250);
-/// The most: a server may have been promoted while the former primary went on as if nothing were.
+/// The longest time between two searches. Regular searches are needed because the former primary may
+/// continue to accept writes after another server was promoted.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Has the primary looked for.
+/// Triggers searches for the primary.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Primary {
     doubt: Arc<Notify>,
 }
 
 impl Primary {
-    /// Notes that an operation has failed, or a connection was lost: the primary may be another one by now.
+    /// Triggers a search, because an operation failed or a connection was lost and another server may be
+    /// the primary now.
     pub(super) fn doubt(&self) {
         self.doubt.notify_one();
     }
 
-    /// Looks for the primary at first, whenever there is doubt, and now and then, and moves the pool there.
+    /// Searches at the start, on every trigger and at regular intervals, and moves the pool to the primary.
     pub(super) async fn follow(self, pool: Pool) {
         let connector = pool.connector().clone();
         loop {
@@ -47,9 +49,9 @@ impl Primary {
     }
 }
 
-/// The primary; without one, and unless only that is of use, a server that can be read. Where two servers
-/// take writes, one of them is a former primary that came back without being told: each promotion begins a
-/// new timeline, so the latest one counts.
+/// Finds the primary or, unless only a primary is acceptable, a server that can be read. If two servers
+/// accept writes, one of them is a former primary that came back. Each promotion starts a new timeline, so
+/// the server with the latest timeline wins.
 async fn find(servers: &[PgConnectOptions], must_write: bool, present: usize) -> Option<usize> {
     let probes = servers.iter().enumerate().map(|(place, server)| async move {
         let probe = tokio::time::timeout(PROBE_TIMEOUT, timeline(server)).await;
@@ -57,15 +59,15 @@ async fn find(servers: &[PgConnectOptions], must_write: bool, present: usize) ->
         if must_write && timeline.is_none() {
             return None;
         }
-        // None is less than any timeline.
+        // `None` sorts before any timeline.
         Some((timeline, place == present, Reverse(place)))
     });
     let answers = futures_util::future::join_all(probes).await;
     answers.into_iter().flatten().max().map(|(_, _, Reverse(place))| place)
 }
 
-/// The timeline of a server that takes writes: the first part of the name of the file it writes now.
-/// Servers that are only like Postgres may not tell; theirs is the empty text.
+/// The timeline of a server that accepts writes, which is the first part of the name of its current WAL
+/// file. Databases that only imitate Postgres may not provide it; then it is empty.
 async fn timeline(server: &PgConnectOptions) -> Result<Option<String>, sqlx::Error> {
     let mut connection = connect::open(server).await?;
     let timeline = if is_writable(&mut connection).await? {
@@ -81,7 +83,7 @@ async fn timeline(server: &PgConnectOptions) -> Result<Option<String>, sqlx::Err
     Ok(timeline)
 }
 
-/// Whether the server at the other end takes writes, as libpq asks for it.
+/// Whether the server accepts writes, determined as libpq does.
 async fn is_writable(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let row = sqlx::raw_sql("SHOW transaction_read_only").fetch_one(connection).await?;
     Ok(row.try_get::<String, _>(0)? == "off")

@@ -1,7 +1,7 @@
-//! Values in the form that both engines share. Nothing is rounded or reinterpreted on the way: a time is the
-//! number of its microseconds, an id its sixteen bytes.
+//! Values in a form that both engines share. Nothing is rounded or reinterpreted: a time is its number of
+//! microseconds, and an id is its sixteen bytes.
 
-/// A value. Values of one column compare as both engines order them: by number, or byte by byte.
+/// A value. Values of one column are ordered as in both engines: by number, or byte by byte.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cell {
     Null,
@@ -13,7 +13,7 @@ pub(super) enum Cell {
 /// A row, in the order of the table's columns.
 pub(super) type Row = Vec<Cell>;
 
-/// What a column holds.
+/// The kind of values in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
     Int,

@@ -1,5 +1,5 @@
-//! Compares a table of both databases, row by row and column by column, in the order of its key. Neither is
-//! held in memory.
+//! Compares a table in both databases, row by row and column by column, in key order. Rows are streamed, so
+//! neither table is held in memory.
 
 use std::{cmp::Ordering, pin::Pin};
 
@@ -7,10 +7,10 @@ use futures_util::{Stream, StreamExt as _};
 
 use super::{BATCH_ROWS, TransferError, cell::Row, schema::Table, side::Side};
 
-/// Rows as they come.
+/// A stream of rows.
 pub(super) type Rows<'a> = Pin<Box<dyn Stream<Item = Result<Row, TransferError>> + Send + 'a>>;
 
-/// What comparing a table has found.
+/// The result of comparing a table.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Comparison {
     /// The rows of the source.
@@ -19,14 +19,14 @@ pub(super) struct Comparison {
     pub(super) destination: u64,
     /// The rows that only the source has.
     pub(super) missing: u64,
-    /// The rows that only the destination has, and those that both have and that differ.
+    /// The rows that only the destination has, plus those that differ.
     pub(super) foreign: u64,
     /// The first column that differs.
     column: Option<String>,
 }
 
 impl Comparison {
-    /// Of a destination that has no row yet.
+    /// The result for a destination without rows.
     pub(super) fn nothing_yet(source: u64) -> Self {
         Self { source, missing: source, ..Self::default() }
     }
@@ -53,7 +53,8 @@ pub(super) async fn next(rows: &mut Rows<'_>) -> Result<Option<Row>, TransferErr
     rows.next().await.transpose()
 }
 
-/// Compares the rows of a table. `note` is told now and then how many of the source were looked at.
+/// Compares the rows of a table. `note` is called from time to time with the number of compared rows of the
+/// source.
 pub(super) async fn compare(
     from: &mut Side,
     to: &mut Side,

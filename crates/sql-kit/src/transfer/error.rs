@@ -1,23 +1,23 @@
-//! Why a move did not take place. No text has a value of a row or a credential.
+//! Errors of a move. No text contains values of rows or credentials.
 
 use crate::{Database, StoreError};
 
-/// Why a move did not take place, in words for whoever has called it.
+/// Why a move failed. The text is printed on the terminal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransferError {
-    /// Both URLs lead to one database.
+    /// Both URLs name the same database.
     #[error("source and destination are the same database")]
     SameDatabase,
-    /// A database has no table of a service.
+    /// The database has no tables of a service.
     #[error("there is nothing in it: no service has used it")]
     Empty,
-    /// There is no file.
+    /// The file does not exist.
     #[error("there is no such file")]
     NoFile,
-    /// A database in memory ends with its process.
+    /// A database in memory cannot be moved, because it ends with its process.
     #[error("it is in memory, where nothing stays")]
     InMemory,
-    /// The database is one of another service.
+    /// The database belongs to another service.
     #[error("it is not a database of this service: its migrations have other names")]
     OtherService,
     /// The source has to be migrated first.
@@ -26,10 +26,10 @@ pub enum TransferError {
          subcommand, and stop it again"
     )]
     OldSource(i64),
-    /// Somebody uses the database.
+    /// Another process uses the database.
     #[error("it is in use: {0}; stop every replica of the service, and commands that use it")]
     InUse(String),
-    /// The destination is somebody's.
+    /// The destination contains other data.
     #[error(
         "the destination holds other data, and nothing was changed: {0}. Give an empty database; or, where an \
          earlier move was interrupted and the source has been used since, empty the destination and move anew"
@@ -38,20 +38,20 @@ pub enum TransferError {
     /// The databases differ after the move.
     #[error("after the move the databases differ: {0}. Do not use the destination")]
     Different(String),
-    /// A table or a column is not as the migrations make it.
+    /// A table or a column differs from what the migrations create.
     #[error("{0}")]
     Schema(String),
-    /// The database, as it told.
+    /// An error of the database, with its message.
     #[error("{0}")]
     Database(String),
-    /// What went wrong with one of the two databases.
+    /// An error of one of the two databases.
     #[error("{place}, {database}: {error}")]
     At {
-        /// Which.
+        /// Which of the two.
         place: &'static str,
         /// Where it is.
         database: String,
-        /// What.
+        /// The error.
         error: Box<Self>,
     },
 }
@@ -63,7 +63,7 @@ impl From<StoreError> for TransferError {
 }
 
 impl From<sqlx::Error> for TransferError {
-    /// The message of a database's own error names constraints and no values.
+    /// The messages of database errors name constraints but no values, so they are safe to print.
     fn from(error: sqlx::Error) -> Self {
         Self::Database(match error.as_database_error() {
             Some(said) => {
@@ -82,7 +82,7 @@ pub(super) enum Place {
     Destination,
 }
 
-/// Says of an error which database it is about.
+/// Adds to an error which database it is about.
 pub(super) fn at(
     place: Place,
     database: &Database,
@@ -93,7 +93,7 @@ pub(super) fn at(
     };
     let database = database.describe();
     move |error| match error {
-        // They say it themselves.
+        // These errors already say it.
         TransferError::OtherData(_) | TransferError::Different(_) => error,
         error => TransferError::At { place, database: database.clone(), error: Box::new(error) },
     }

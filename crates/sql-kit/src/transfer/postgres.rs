@@ -1,4 +1,4 @@
-//! A Postgres database that is moved.
+//! The Postgres side of a move.
 
 use std::collections::BTreeMap;
 
@@ -24,12 +24,12 @@ use crate::{
     value::PgQuery,
 };
 
-/// What we call ourselves.
+/// The application name of a move.
 const APPLICATION: &str = "latchkey-move";
-/// Microseconds from 1970 to 2000, from which Postgres counts.
+/// Microseconds from 1970 to 2000, the epoch of Postgres.
 const EPOCH: i64 = 946_684_800_000_000;
 
-/// How a column is kept.
+/// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Bool,
@@ -69,14 +69,14 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct PostgresSide {
     connection: PgConnection,
-    /// The columns of each table that is moved, in our order.
+    /// The column types of each table, in the order of [`Table`].
     kinds: BTreeMap<String, Vec<Kind>>,
-    /// The column of a table that a sequence numbers, and the sequence.
+    /// For each table with a sequence, the column that it numbers and the name of the sequence.
     sequences: BTreeMap<String, (String, String)>,
 }
 
 impl PostgresSide {
-    /// Connects to the primary and takes the lock that every service holds a share of.
+    /// Connects to the primary and takes exclusively the lock that every service holds in shared mode.
     pub(super) async fn open(servers: &Servers, application: &str) -> Result<Self, TransferError> {
         let mut connection = connect(servers).await?;
         let is_ours: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
@@ -88,7 +88,7 @@ impl PostgresSide {
                 "a service, or another move, holds its lock".to_owned(),
             ));
         }
-        // Older versions hold no lock, nor do those behind a proxy that pools by transaction.
+        // Older versions hold no lock, and neither do services behind a proxy with transaction pooling.
         let sessions: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM pg_catalog.pg_stat_activity
              WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = $1",
@@ -116,7 +116,7 @@ impl PostgresSide {
         Ok(migrate::applied(rows))
     }
 
-    /// Migrations have a connection of their own: they give up all locks of theirs.
+    /// Migrations use a separate connection, because they release all its advisory locks.
     pub(super) async fn migrate(
         servers: &Servers,
         migrator: &Migrator,
@@ -163,8 +163,8 @@ impl PostgresSide {
         self.bind_sequences(tables).await
     }
 
-    /// Finds the column that each sequence numbers: the one that it belongs to, or the one whose table and name
-    /// make up its own.
+    /// Finds the column that each sequence numbers: the one that owns it, or else the one that it is named
+    /// after.
     async fn bind_sequences(&mut self, tables: &[Table]) -> Result<(), TransferError> {
         let rows = sqlx::query(
             "SELECT s.relname::text AS sequence, c.relname::text AS table, a.attname::text AS name
@@ -210,7 +210,7 @@ impl PostgresSide {
     }
 
     pub(super) fn rows<'a>(&'a mut self, table: &'a Table) -> Result<Rows<'a>, TransferError> {
-        // As SQLite orders: byte by byte, and nothing before something.
+        // The same order as in SQLite: byte by byte, and NULL first.
         let order: Vec<_> = table
             .key_columns()
             .map(|column| {
@@ -311,12 +311,12 @@ impl PostgresSide {
     }
 
     pub(super) async fn close(self) {
-        // The server ends the session of a client that is gone, too.
+        // An unclosed session would also end when the server notices that the client is gone.
         let _ = self.connection.close().await;
     }
 }
 
-/// Connects to the primary. A move takes as long as it takes.
+/// Connects to the primary, without a statement timeout.
 async fn connect(servers: &Servers) -> Result<PgConnection, TransferError> {
     let mut connection = postgres::connect_to_primary(servers, APPLICATION)
         .await
@@ -327,7 +327,7 @@ async fn connect(servers: &Servers) -> Result<PgConnection, TransferError> {
     Ok(connection)
 }
 
-/// The table and the column after which a sequence is named.
+/// The table and the column that a sequence is named after.
 fn named_after(sequence: &str, tables: &[Table]) -> Option<(String, String)> {
     let name = sequence.strip_suffix("_seq").unwrap_or(sequence);
     tables.iter().find_map(|table| {
@@ -352,7 +352,7 @@ fn unfit(table: &Table, column: &str) -> TransferError {
     ))
 }
 
-/// Reads the values as the server sends them, in the binary format.
+/// Decodes the values from the binary format of the server.
 fn read(row: &PgRow, kinds: &[Kind], table: &Table) -> Result<Row, TransferError> {
     let mut cells = Vec::with_capacity(kinds.len());
     for (place, (kind, column)) in kinds.iter().zip(&table.columns).enumerate() {
@@ -375,7 +375,7 @@ fn decode(bytes: &[u8], kind: Kind) -> Option<Cell> {
         Kind::Int8 => Cell::Int(i64::from_be_bytes(bytes.try_into().ok()?)),
         Kind::Timestamptz => {
             let micros = i64::from_be_bytes(bytes.try_into().ok()?);
-            // The ends of the range stand for infinity, which is no time.
+            // The extreme values mean infinity, which is not a time.
             let is_time = micros != i64::MAX && micros != i64::MIN;
             Cell::Int(micros.checked_add(EPOCH).filter(|_| is_time)?)
         }
@@ -384,7 +384,7 @@ fn decode(bytes: &[u8], kind: Kind) -> Option<Cell> {
     })
 }
 
-/// Binds a value, unless the column cannot hold it.
+/// Binds a value. `None` if the column cannot store it.
 fn bind<'q>(query: PgQuery<'q>, cell: &'q Cell, kind: Kind) -> Option<PgQuery<'q>> {
     Some(match (cell, kind) {
         (Cell::Null, Kind::Bool) => query.bind(None::<bool>),
@@ -402,7 +402,7 @@ fn bind<'q>(query: PgQuery<'q>, cell: &'q Cell, kind: Kind) -> Option<PgQuery<'q
         (Cell::Int(micros), Kind::Timestamptz) => {
             query.bind(DateTime::from_timestamp_micros(*micros)?)
         }
-        // Postgres has no text with this character.
+        // Postgres cannot store NUL in a text.
         (Cell::Text(text), Kind::Text) if !text.contains('\0') => query.bind(text.as_str()),
         (Cell::Bytes(bytes), Kind::Bytea) => query.bind(bytes.as_slice()),
         (Cell::Bytes(bytes), Kind::Uuid) => query.bind(Uuid::from_slice(bytes).ok()?),

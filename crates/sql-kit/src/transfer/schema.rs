@@ -1,4 +1,4 @@
-//! What there is to move: the tables and columns that the migrations make.
+//! The schema of a move: the tables and columns that the migrations create.
 
 use std::cmp::Ordering;
 
@@ -10,7 +10,8 @@ use super::{
 };
 use crate::migrate::{self, MIGRATIONS_TABLE};
 
-/// The column by which a worker holds an entry of an outbox. No worker runs, so no entry is held.
+/// The column with the lease of an outbox entry. No worker runs during a move, so leases are
+/// cleared.
 const LEASE: &str = "leased_until";
 
 /// A table.
@@ -18,13 +19,13 @@ const LEASE: &str = "leased_until";
 pub(super) struct Table {
     pub(super) name: String,
     pub(super) columns: Vec<Column>,
-    /// The places of the columns by which a row is known: those of the primary key, or all.
+    /// The indexes of the columns that identify a row: those of the primary key, or all.
     pub(super) key: Vec<usize>,
     /// Whether there is a primary key.
     pub(super) has_key: bool,
-    /// The tables that its rows refer to.
+    /// The tables that it references.
     pub(super) references: Vec<String>,
-    /// The rows that migrations put there.
+    /// The number of rows that migrations insert.
     pub(super) seeds: u64,
 }
 
@@ -33,12 +34,12 @@ pub(super) struct Table {
 pub(super) struct Column {
     pub(super) name: String,
     pub(super) class: Class,
-    /// Whether it is moved as NULL.
+    /// Whether it is copied as NULL.
     pub(super) is_cleared: bool,
 }
 
 impl Table {
-    /// How the keys of two rows compare.
+    /// Compares two rows by their keys.
     pub(super) fn compare_keys(&self, one: &Row, other: &Row) -> Ordering {
         let of = |row: &Row, place: usize| row.get(place).cloned();
         self.key
@@ -48,18 +49,18 @@ impl Table {
             .unwrap_or(Ordering::Equal)
     }
 
-    /// The names of its columns for a statement.
+    /// The quoted column names, for a statement.
     pub(super) fn column_list(&self) -> String {
         let names: Vec<_> = self.columns.iter().map(|column| quoted(&column.name)).collect();
         names.join(", ")
     }
 
-    /// The columns of the key, in their order.
+    /// The key columns, in order.
     pub(super) fn key_columns(&self) -> impl Iterator<Item = &Column> {
         self.key.iter().filter_map(|place| self.columns.get(*place))
     }
 
-    /// Checks that a table of a database has these columns and no others.
+    /// Checks that a table of a database has exactly these columns.
     pub(super) fn check_columns<'a>(
         &self,
         present: impl Iterator<Item = &'a str> + Clone,
@@ -84,12 +85,12 @@ impl Table {
     }
 }
 
-/// A name in a statement.
+/// Quotes a name for a statement.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// The tables that the migrations make, each after those that it refers to.
+/// The tables that the migrations create, each after the tables that it references.
 pub(super) async fn expected(migrator: &Migrator) -> Result<Vec<Table>, TransferError> {
     let mut connection = SqliteConnection::connect("sqlite::memory:").await?;
     migrate::sqlite::run(&mut connection, migrator).await?;
@@ -116,7 +117,7 @@ pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Vec<Table>
     .await?;
     let mut tables = Vec::new();
     for name in names {
-        // Generated columns are not written.
+        // Generated columns cannot be written, so they are skipped.
         let rows = sqlx::query(
             "SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid",
         )

@@ -1,4 +1,4 @@
-//! One of the two databases, of either engine.
+//! One of the two databases of a move, of either engine.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use crate::{
     migrate::{Applied, Migrator},
 };
 
-/// How long to wait for whoever has just let go of a database.
+/// How long to wait for another process that is just closing the database.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long to wait before it is tried again.
+/// How long to wait before a retry.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A database that nobody else uses.
+/// A database that is locked against other users.
 #[derive(Debug)]
 pub(super) enum Side {
     Postgres(Box<PostgresSide>),
@@ -28,8 +28,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    /// Opens a database and keeps services away from it. One that is a destination may come into being by
-    /// that.
+    /// Opens a database and locks it against services. A destination is created if it does not exist.
     pub(super) async fn open(
         database: &Database,
         is_destination: bool,
@@ -38,7 +37,7 @@ impl Side {
         let began = Instant::now();
         loop {
             match Self::try_to_open(database, is_destination, application).await {
-                // A server takes a moment to notice that a client has gone.
+                // A server takes a moment to notice that a client is gone.
                 Err(TransferError::InUse(_)) if began.elapsed() < PATIENCE => {
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -69,7 +68,7 @@ impl Side {
         }
     }
 
-    /// The migrations that it has.
+    /// The applied migrations.
     pub(super) async fn applied(&mut self) -> Result<Vec<Applied>, TransferError> {
         match self {
             Self::Postgres(side) => side.applied().await,
@@ -77,7 +76,7 @@ impl Side {
         }
     }
 
-    /// Runs the migrations that it lacks.
+    /// Runs the missing migrations.
     pub(super) async fn migrate(
         &mut self,
         migrator: &Migrator,
@@ -92,7 +91,7 @@ impl Side {
         }
     }
 
-    /// Checks that it has these tables, and learns how their columns are kept.
+    /// Checks that it has exactly these tables, and reads the types of their columns.
     pub(super) async fn bind(&mut self, tables: &[Table]) -> Result<(), TransferError> {
         match self {
             Self::Postgres(side) => side.bind(tables).await,
@@ -100,7 +99,7 @@ impl Side {
         }
     }
 
-    /// Checks that those of the tables that there are have no more rows than migrations put there.
+    /// Checks that existing tables have no more rows than migrations insert.
     pub(super) async fn must_be_empty(&mut self, tables: &[Table]) -> Result<(), TransferError> {
         for table in tables {
             let is_there = match self {
@@ -122,7 +121,7 @@ impl Side {
         }
     }
 
-    /// The rows of a table in the order of its key, as they are moved.
+    /// The rows of a table in key order, in the form in which they are copied.
     pub(super) fn rows<'a>(&'a mut self, table: &'a Table) -> Result<Rows<'a>, TransferError> {
         match self {
             Self::Postgres(side) => side.rows(table),
@@ -130,7 +129,7 @@ impl Side {
         }
     }
 
-    /// Writes rows, but for those whose key is there already.
+    /// Inserts rows, except those whose key already exists.
     pub(super) async fn insert(
         &mut self,
         table: &Table,
@@ -142,7 +141,7 @@ impl Side {
         }
     }
 
-    /// Begins a transaction, and removes all rows of a table in it.
+    /// Starts a transaction and deletes all rows of a table in it.
     pub(super) async fn begin_replacing(&mut self, table: &Table) -> Result<(), TransferError> {
         match self {
             Self::Postgres(side) => side.begin_replacing(table).await,
@@ -157,16 +156,16 @@ impl Side {
         }
     }
 
-    /// Has the database look at what a table holds, so that the first queries are planned well.
+    /// Updates the statistics of a table, so that the first queries are planned well.
     pub(super) async fn learn(&mut self, table: &Table) -> Result<(), TransferError> {
         match self {
             Self::Postgres(side) => side.learn(table).await,
-            // Ours goes by the indexes alone.
+            // The planner of SQLite manages with the indexes alone.
             Self::Sqlite(_) => Ok(()),
         }
     }
 
-    /// The last number that the database has given out for the key of a table, if it gives out any.
+    /// The last number that was generated for the key of a table, if its keys are generated.
     pub(super) async fn last_number(
         &mut self,
         table: &Table,
@@ -177,8 +176,8 @@ impl Side {
         }
     }
 
-    /// Has the database give out numbers after this one and after those of the rows, if it gives out any for
-    /// this table.
+    /// Makes the generated numbers of a table continue after this one and after those of its rows, if its
+    /// keys are generated.
     pub(super) async fn continue_after(
         &mut self,
         table: &Table,
@@ -198,7 +197,7 @@ impl Side {
     }
 }
 
-/// A row as it is moved: what is to be cleared is NULL.
+/// The row with its cleared columns set to NULL.
 pub(super) fn cleared(table: &Table, mut row: Row) -> Row {
     for (column, cell) in table.columns.iter().zip(&mut row) {
         if column.is_cleared {

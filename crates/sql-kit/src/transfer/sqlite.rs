@@ -1,4 +1,4 @@
-//! A SQLite file that is moved.
+//! The SQLite side of a move.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
     value::SqliteQuery,
 };
 
-/// How long a statement waits for somebody else's lock.
+/// How long a statement waits for the lock of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
@@ -33,8 +33,8 @@ pub(super) struct SqliteSide {
 }
 
 impl SqliteSide {
-    /// Opens the file for us alone. A service has it open for as long as it runs, so that this fails; and
-    /// while this has it, no service can open it.
+    /// Opens the file exclusively. This fails while a service runs, because a service keeps the file open.
+    /// No service can open it while this has it.
     pub(super) async fn open(
         file: &SqliteConnectOptions,
         is_destination: bool,
@@ -60,7 +60,7 @@ impl SqliteSide {
         }
         let opened = async {
             let mut connection = SqliteConnection::connect_with(&options).await?;
-            // With a log of changes the file is locked by the first look at it, without one by this.
+            // In WAL mode the first access locks the file; in other modes this statement does.
             connection.execute("BEGIN EXCLUSIVE; COMMIT").await?;
             Ok(connection)
         };
@@ -160,7 +160,8 @@ impl SqliteSide {
         Ok(())
     }
 
-    /// Where there are AUTOINCREMENT columns there is a table with the last number of each.
+    /// SQLite keeps the last number of each AUTOINCREMENT column in a table, which exists if there are such
+    /// columns.
     pub(super) async fn last_number(
         &mut self,
         table: &Table,
@@ -174,8 +175,8 @@ impl SqliteSide {
             .await?)
     }
 
-    /// A row that is written with a number moves the last number ahead by itself; this is for numbers whose
-    /// rows are gone.
+    /// Inserting a row with an explicit number already advances the last number. This is for numbers whose
+    /// rows were deleted.
     pub(super) async fn continue_after(
         &mut self,
         table: &Table,
@@ -190,7 +191,7 @@ impl SqliteSide {
             .execute(&mut self.connection)
             .await?;
         if of_table.rows_affected() == 0 {
-            // Only a table with such a column has a row there.
+            // Only tables with an AUTOINCREMENT column have a row there.
             sqlx::query(
                 "INSERT INTO sqlite_sequence (name, seq) SELECT name, ? FROM sqlite_schema
                  WHERE type = 'table' AND name = ? AND sql LIKE '%AUTOINCREMENT%'",
@@ -204,7 +205,8 @@ impl SqliteSide {
     }
 
     pub(super) async fn close(self) {
-        // This folds the log of changes into the file. Where it fails, whoever opens the file does it.
+        // This merges the write-ahead log into the file. If it fails, the next process that opens the file
+        // does it.
         let _ = self.connection.close().await;
     }
 }

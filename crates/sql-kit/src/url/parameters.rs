@@ -1,4 +1,4 @@
-//! What each parameter of a Postgres URL means here.
+//! The meaning of each parameter of a Postgres URL.
 
 use std::{borrow::Cow, net::IpAddr, time::Duration};
 
@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::{Given, Servers, host, split, tls};
 
-/// libpq's key words and the environment variables that stand in for them.
+/// libpq's keywords, with the environment variables that are their defaults.
 const KEYWORDS: &[(&str, &str)] = &[
     ("host", "PGHOST"),
     ("hostaddr", "PGHOSTADDR"),
@@ -40,8 +40,8 @@ const KEYWORDS: &[(&str, &str)] = &[
     ("sslcrldir", "PGSSLCRLDIR"),
 ];
 
-/// Parameters that mean what is done here anyway with some of their values, and cannot be honoured with
-/// the others. TLS is 1.2 or 1.3 in any case.
+/// Parameters that are accepted only with values that describe what is done anyway; other values cannot
+/// be supported. TLS is always 1.2 or 1.3.
 const FIXED: &[(&str, &[&str])] = &[
     ("client_encoding", &["UTF8", "utf8", "UTF-8", "utf-8", "auto"]),
     ("channel_binding", &["disable", "prefer"]),
@@ -59,8 +59,8 @@ const FIXED: &[(&str, &[&str])] = &[
     ("sslcrldir", &[]),
 ];
 
-/// Reads a URL. What it leaves open is as `environment` says, and then as libpq has it. Files that it
-/// names are looked at. An error quotes no value.
+/// Parses a URL. Missing parameters come from `environment`, and then from libpq's defaults. Checks the
+/// files that it names. An error quotes no values.
 pub(crate) fn read(
     url: &str,
     environment: impl Fn(&str) -> Option<String>,
@@ -70,7 +70,7 @@ pub(crate) fn read(
         return Err(unknown(name));
     }
     for (keyword, variable) in KEYWORDS.iter().filter(|(_, variable)| !variable.is_empty()) {
-        // An address of the environment does not replace a host of the URL.
+        // If the URL has a host, an address in the environment does not override it.
         let is_other = *keyword == "hostaddr" && given.contains_key("host");
         if !given.contains_key(*keyword)
             && !is_other
@@ -90,7 +90,7 @@ pub(crate) fn read(
     servers(&given)
 }
 
-/// The name that the operating system has for whom the process runs as, as libpq takes it.
+/// The name of the operating system's user that the process runs as, which is libpq's default.
 fn own_name() -> Result<String, String> {
     whoami::username().map_err(|_| {
         "has no user, nor has PGUSER, and the operating system has no name for the one that this runs as"
@@ -101,7 +101,7 @@ fn own_name() -> Result<String, String> {
 fn unknown(name: &str) -> String {
     let is_word =
         name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    // What is no word may be a part of a password.
+    // A name that is not a plain word may be part of a password, so it is not quoted.
     let name = if is_word { Cow::from(format!("\"{name}\"")) } else { "of another form".into() };
     format!(
         "has a parameter {name} that is not known here; names are in lower case, as libpq has them"
@@ -164,7 +164,7 @@ fn servers(given: &Given) -> Result<Servers, String> {
             );
         }
         let server = options(given, address.or(name), port)?;
-        // TLS is not spoken on a socket of this machine.
+        // Connections over a Unix socket do not use TLS.
         let is_socket = host(&server).starts_with('/');
         servers.push(if is_socket {
             server.ssl_mode(PgSslMode::Disable)
@@ -179,8 +179,8 @@ fn servers(given: &Given) -> Result<Servers, String> {
     })
 }
 
-/// sqlx's options of one server. They go through a URL, since only so does sqlx look for a password in
-/// the password file.
+/// Builds sqlx's options of one server. They are built by parsing a URL, because only then does sqlx
+/// look for a password in the password file.
 fn options(given: &Given, host: Option<&str>, port: u16) -> Result<PgConnectOptions, String> {
     let mut url = format!("postgres:///?port={port}");
     let parameters = ["dbname", "user", "password", "options"];
@@ -214,6 +214,6 @@ fn connect_timeout(seconds: Option<&str>) -> Result<Option<Duration>, String> {
         .trim()
         .parse()
         .map_err(|_| "has a connect_timeout that is not a whole number of seconds".to_owned())?;
-    // Zero or less: no limit.
+    // Zero or less means no limit.
     Ok(u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs))
 }

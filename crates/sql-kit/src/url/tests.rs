@@ -1,7 +1,7 @@
 use super::*;
 use sqlx::postgres::PgSslMode;
 
-/// Reads a URL in an empty environment.
+/// Parses a URL with an empty environment.
 fn parse(url: &str) -> Result<Servers, String> {
     read(url, |_| None)
 }
@@ -73,7 +73,7 @@ fn what_is_percent_encoded_is_decoded_and_nothing_else() {
     let servers = parse("postgres://a%40b:p+w%2F%23@h/d%20b?application_name=x+y").unwrap();
     assert_eq!((servers[0].get_username(), database(&servers[0])), ("a@b", "d b"));
     assert_eq!(servers[0].get_application_name(), Some("x+y"));
-    // libpq knows no fragment.
+    // libpq does not support fragments.
     assert_eq!(database(&parse("postgres://u:p#w@h/d#b").unwrap()[0]), "d#b");
     for url in
         ["postgres://u:p%zz@h", "postgres://u:%0@h", "postgres://h/a%00b", "postgres://h/%ff"]
@@ -159,7 +159,7 @@ fn certificates_are_looked_at_and_a_given_authority_is_checked_by() {
         let error = mode(&parameters).unwrap_err();
         assert!(error.contains(named), "{parameters}: {error}");
     }
-    // A socket has no TLS, as with libpq.
+    // Unix sockets do not use TLS, as with libpq.
     let socket = parse("postgres://u@/db?host=/run&sslmode=verify-full").unwrap();
     assert_eq!(socket[0].get_ssl_mode() as u8, PgSslMode::Disable as u8);
     std::fs::remove_dir_all(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! The parameters of a Postgres URL that are about TLS (PostgreSQL documentation, "SSL Support").
+//! The TLS parameters of a Postgres URL (PostgreSQL documentation, "SSL Support").
 
 use std::fs;
 
@@ -11,23 +11,23 @@ use super::Given;
 pub(super) struct Tls {
     pub(super) mode: PgSslMode,
     authorities: Option<String>,
-    /// The files of a certificate of our own and its key.
+    /// The files of a client certificate and its key.
     identity: Option<(String, String)>,
 }
 
 impl Tls {
-    /// Reads the parameters, and looks whether the files are there and hold what they should: a missing
-    /// file is a fault of the settings, not an outage. The files are read again for each connection.
+    /// Parses the parameters and checks that the files exist and are valid, because a missing file is a
+    /// configuration error and not an outage. The files are read again for each connection.
     pub(super) fn read(given: &Given) -> Result<Self, String> {
         let get = |name: &str| given.get(name).map(String::as_str);
         let asked = get("sslmode").map(mode).transpose()?;
         let (mode, authorities) = match (asked, get("sslrootcert")) {
-            // The public authorities, for whom anybody's name can be certified.
+            // Public authorities certify anybody, so the host name must be verified too.
             (None | Some(PgSslMode::VerifyFull), Some("system")) => (PgSslMode::VerifyFull, None),
             (Some(_), Some("system")) => {
                 return Err("has sslrootcert=system, which needs sslmode=verify-full".to_owned());
             }
-            // With an authority to check by, libpq checks.
+            // Like libpq, verify the certificate if an authority is given.
             (Some(PgSslMode::Require), Some(file)) => (PgSslMode::VerifyCa, Some(file)),
             (Some(mode @ (PgSslMode::VerifyCa | PgSslMode::VerifyFull)), Some(file)) => {
                 (mode, Some(file))

@@ -1,4 +1,4 @@
-//! Where pages of the list come from.
+//! The sources of the pages of the list.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::fetch::{Access, FetchError, Fetcher, Limits, UrlError};
 use crate::revocation::{RevocationError, RevocationPage};
 
-/// What a request may cost. A connection is used again: the next request is 2 s away.
+/// The limits of a request. Connections are kept open, because the next request follows in about 2 s.
 const LIMITS: Limits = Limits {
     timeout: Duration::from_secs(2),
     body_bytes: 4 * 1024 * 1024,
@@ -21,20 +21,21 @@ const LIMITS: Limits = Limits {
 /// A list of revocations in the same process.
 #[async_trait]
 pub trait RevocationSource: Send + Sync + 'static {
-    /// The page after a cursor, as `GET /.well-known/revocations?after=<cursor>` answers it: without a
-    /// cursor, or with one that is unknown, the first of all that counts now, with `reset`.
+    /// The page after a cursor, as in the response of `GET /.well-known/revocations?after=<cursor>`.
+    /// Without a cursor, or with an unknown one, returns the first page of all current entries and
+    /// sets `reset`.
     ///
     /// # Errors
     ///
-    /// Why there is none now; for the log.
+    /// Why there is no page at present. The text is meant for the log.
     async fn page(
         &self,
         after: Option<&str>,
     ) -> Result<RevocationPage, Box<dyn std::error::Error + Send + Sync>>;
 }
 
-/// The URL of the list of revocations that stands beside a JWKS: in the same folder, by the name
-/// `revocations`.
+/// The URL of the list of revocations that belongs to a JWKS: the same URL with `revocations` as the
+/// last path segment.
 #[must_use]
 pub fn revocations_beside(jwks_url: &str) -> String {
     let path = jwks_url.split(['?', '#']).next().unwrap_or_default();
@@ -45,7 +46,7 @@ pub fn revocations_beside(jwks_url: &str) -> String {
     }
 }
 
-/// Why no page could be had; for the log.
+/// Why a page could not be read. The text is meant for the log.
 #[derive(Debug, Error)]
 pub(super) enum FeedError {
     #[error("there is no list")]
@@ -77,7 +78,7 @@ impl From<FetchError> for FeedError {
 }
 
 pub(super) struct Fetched {
-    /// `None` where nothing has changed.
+    /// `None` if nothing has changed.
     pub(super) page: Option<RevocationPage>,
     pub(super) fresh_for: Option<Duration>,
 }
@@ -95,7 +96,7 @@ impl Source {
         }
     }
 
-    /// Forgets what was read: the last page could not be taken.
+    /// Forgets the entity tag, because the last page could not be stored and must be fetched again.
     pub(super) fn forget(&mut self) {
         if let Self::Http(source) = self {
             source.seen = None;
@@ -115,7 +116,7 @@ impl Source {
 
 pub(super) struct HttpSource {
     fetcher: Fetcher,
-    /// The query of the last page that was taken, and the entity tag of that answer (RFC 9110 section
+    /// The query of the last stored page, and the entity tag of that response (RFC 9110 section
     /// 8.8.3).
     seen: Option<(String, HeaderValue)>,
 }
@@ -130,7 +131,7 @@ impl HttpSource {
             let cursor: String = form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
             format!("after={cursor}")
         });
-        // The tag is that of one page only, and says nothing about the next.
+        // The tag belongs to that page only, so it is not sent with other queries.
         let tag = self.seen.take().filter(|(of, _)| *of == query).map(|(_, tag)| tag);
         let fields: Vec<_> = tag.iter().map(|tag| (IF_NONE_MATCH, tag.clone())).collect();
         let answer = self.fetcher.get(&query, &fields).await?;
@@ -141,7 +142,7 @@ impl HttpSource {
             return Ok(Fetched { page: None, fresh_for });
         }
         let page = RevocationPage::from_json(&answer.body)?;
-        // A page that leads on, or that begins again, must be read whole the next time.
+        // A page that has a successor or resets the list must be read in full the next time.
         if !page.more && !page.reset {
             self.seen = answer.headers.get(ETAG).map(|tag| (query, tag.clone()));
         }

@@ -1,4 +1,4 @@
-//! What is known to be revoked. One writer, and readers that never wait.
+//! The known revocations. There is one writer, and readers never wait.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -12,11 +12,10 @@ use super::{RevocationDigest, RevocationEntry, RevocationError, RevocationPage};
 use crate::claims::Claims;
 use crate::clock::{Clock, unix_now};
 
-/// The most entries that a list holds; they take some 32 MB, and twice that while a new list replaces
-/// them.
+/// The most entries of a list. They take about 32 MB, and twice that while a new list replaces them.
 pub const MAX_REVOCATIONS: usize = 1_000_000;
 
-/// What tokens are judged by.
+/// The entries that tokens are checked against.
 #[derive(Clone, Default)]
 struct Known {
     sessions: Table,
@@ -50,11 +49,11 @@ impl Known {
     }
 }
 
-/// What only the writer needs.
+/// State that only the writer needs.
 #[derive(Default)]
 struct Progress {
     cursor: Option<String>,
-    /// What takes the place of all that is known when its last page has come.
+    /// The new list that replaces the known entries when its last page has arrived.
     incoming: Option<Known>,
 }
 
@@ -62,12 +61,12 @@ struct Shared {
     known: ArcSwap<Known>,
     progress: Mutex<Progress>,
     made: Instant,
-    /// When the list was last known to be complete, in milliseconds after `made`; [`NEVER`] at first.
+    /// When the list was last known to be complete, in milliseconds after `made`; initially [`NEVER`].
     completed: AtomicU64,
-    /// Whether the source has been asked once, whatever came of it.
+    /// Whether the source has been queried once, whatever the outcome.
     asked: AtomicBool,
-    /// How long after its `until` an entry may still matter, in seconds: the longest leeway of a
-    /// verifier that reads this list.
+    /// For how many seconds after its `until` an entry may still matter: the longest leeway of a verifier
+    /// that uses this list.
     leeway: AtomicI64,
     clock: Clock,
 }
@@ -76,12 +75,12 @@ const NEVER: u64 = u64::MAX;
 
 /// The revocations that a verifier knows. Clones share them.
 ///
-/// A service has it filled in the background by a `RevocationFeed`. Whoever gets the pages in another way
-/// hands them to [`RevocationList::apply`] in their order.
+/// Usually a `RevocationFeed` fills it in the background. Code that gets the pages in another way passes
+/// them to [`RevocationList::apply`] in order.
 ///
-/// It holds at most [`MAX_REVOCATIONS`]. A page that leads beyond them is not taken: what is known goes on
-/// counting, the list grows old as if its source were away, and it takes the page when enough entries
-/// have passed.
+/// It stores at most [`MAX_REVOCATIONS`] entries and refuses a page that would exceed them. The known
+/// entries then stay in effect, the list ages as if its source were unavailable, and the page is accepted
+/// once enough entries have expired.
 #[derive(Clone)]
 pub struct RevocationList {
     shared: Arc<Shared>,
@@ -100,7 +99,7 @@ impl RevocationList {
         Self::with_clock(unix_now)
     }
 
-    /// As [`RevocationList::new`], with another clock than the system's, for tests. It tells seconds
+    /// Like [`RevocationList::new`], with another clock than the system's, for tests. It returns seconds
     /// since the Unix epoch.
     #[must_use]
     pub fn with_clock(clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
@@ -116,12 +115,13 @@ impl RevocationList {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Takes the next page. The pages from one with `reset` to one without `more` replace what is
-    /// known, all at once when the last has come; every other page adds to it.
+    /// Applies the next page. The pages from one with `reset` up to one without `more` replace all known
+    /// entries at once, when the last of them has arrived. Every other page adds to the known entries.
     ///
     /// # Errors
     ///
-    /// [`RevocationError::TooMany`]: the page is not taken, and a replacement has to begin anew.
+    /// [`RevocationError::TooMany`]: the page is not applied, and a replacement has to start from the
+    /// beginning.
     pub fn apply(&self, page: RevocationPage) -> Result<(), RevocationError> {
         self.apply_up_to(page, MAX_REVOCATIONS)
     }
@@ -131,8 +131,8 @@ impl RevocationList {
         let incoming = progress.incoming.take();
         let replaces = page.reset || incoming.is_some();
         let mut next = match incoming {
-            // A page with `reset` amid a replacement adds to it as well: to know too much until it
-            // passes is safer than to lose the pages before.
+            // Another page with `reset` during a replacement adds to it as well: surplus entries until
+            // they expire are safer than losing the earlier pages.
             Some(incoming) => incoming,
             None if page.reset => Known::default(),
             None => Known::clone(&self.shared.known.load()),
@@ -157,7 +157,7 @@ impl RevocationList {
         Ok(())
     }
 
-    /// Notes that the source has nothing newer than what is known.
+    /// Records that the source has nothing newer.
     pub fn confirm(&self) {
         let _alone = self.progress();
         let known = self.shared.known.load();
@@ -169,13 +169,13 @@ impl RevocationList {
         self.complete();
     }
 
-    /// Where the next page starts; `None` for the first one.
+    /// The cursor of the next page; `None` for the first one.
     #[must_use]
     pub fn cursor(&self) -> Option<String> {
         self.progress().cursor.clone()
     }
 
-    /// How many entries are known. Some of them may have passed already.
+    /// The number of known entries. Some of them may have expired already.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.known.load().len()
@@ -187,7 +187,7 @@ impl RevocationList {
         self.len() == 0
     }
 
-    /// How long ago the list was last known to be complete; `None` if it never was.
+    /// The time since the list was last known to be complete; `None` if it never was.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
         match self.shared.completed.load(Ordering::Acquire) {
@@ -196,8 +196,8 @@ impl RevocationList {
         }
     }
 
-    /// Whether a token with these claims is revoked: its session is listed, or its account with a
-    /// generation above the token's.
+    /// Whether a token with these claims is revoked: either its session is listed, or its account is
+    /// listed with a higher generation than the token's.
     #[must_use]
     pub fn revokes(&self, claims: &Claims) -> bool {
         self.revokes_at(&RevocationKeys::of(claims), (self.shared.clock)(), 0)
@@ -212,13 +212,13 @@ impl RevocationList {
             || known.accounts.get(token.account).is_some_and(revokes)
     }
 
-    /// Keeps entries for so many seconds longer: a verifier takes tokens for that long after their
+    /// Keeps entries this many seconds longer, because a verifier accepts tokens for that long after their
     /// `exp`.
     pub(crate) fn keep_for(&self, leeway: i64) {
         self.shared.leeway.fetch_max(leeway, Ordering::AcqRel);
     }
 
-    /// Notes that the source has been asked, whatever came of it.
+    /// Records that the source has been queried, whatever the outcome.
     pub(crate) fn asked(&self) {
         self.shared.asked.store(true, Ordering::Release);
     }
@@ -233,7 +233,7 @@ impl RevocationList {
         self.asked();
     }
 
-    /// Entries up to this `until` matter to nobody any more.
+    /// Entries up to this `until` no longer matter.
     fn passed(&self) -> i64 {
         (self.shared.clock)().saturating_sub(self.shared.leeway.load(Ordering::Acquire))
     }
@@ -252,7 +252,7 @@ impl fmt::Debug for RevocationList {
     }
 }
 
-/// What a list is asked about a token: computed once for each token that is remembered.
+/// The keys for looking up a token in the list. They are computed once per remembered token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RevocationKeys {
     session: Option<u128>,

@@ -1,13 +1,12 @@
-//! Revocations by the digest of what they revoke, as an immutable value that is cheap to change in
-//! part.
+//! Revocations by digest, as an immutable table that is cheap to update.
 
 use std::sync::Arc;
 
-/// A change copies the shards that it touches, not the table: one entry among a million copies some
-/// 130 KB.
+/// The number of shards. A change copies only the shards that it affects: adding one entry to a
+/// million copies about 130 KB.
 const SHARDS: usize = 256;
 
-/// What a session's entry revokes: tokens of every generation.
+/// The generation in the entry of a session, which revokes tokens of every generation.
 pub(super) const EVERY_GENERATION: u64 = u64::MAX;
 
 /// One revocation.
@@ -17,23 +16,23 @@ pub(super) struct Entry {
     pub(super) key: u128,
     /// Tokens of a generation below this one are revoked.
     pub(super) below: u64,
-    /// From when on the entry no longer counts, in seconds since the Unix epoch.
+    /// From when the entry no longer counts, in seconds since the Unix epoch.
     pub(super) until: i64,
 }
 
 impl Entry {
-    /// Two entries for one account are one that says all that either says.
+    /// Merges two entries with the same key into one that revokes everything that either revokes.
     fn add(&mut self, other: &Self) {
         self.below = self.below.max(other.below);
         self.until = self.until.max(other.until);
     }
 }
 
-/// Entries in the order of their keys, one for each key.
+/// Entries sorted by key, one per key.
 #[derive(Debug, Clone)]
 struct Shard {
     entries: Vec<Entry>,
-    /// The nearest `until` of them.
+    /// The earliest `until` of them.
     earliest: i64,
 }
 
@@ -45,7 +44,7 @@ impl Default for Shard {
 
 impl Shard {
     fn settle(&mut self) {
-        // Two runs that are in order already are merged in linear time.
+        // The sort merges two sorted runs in linear time.
         self.entries.sort_by_key(|entry| entry.key);
         self.entries.dedup_by(|later, first| {
             let same = later.key == first.key;
@@ -90,7 +89,7 @@ impl Table {
         }
     }
 
-    /// Drops what no longer counts at `now`.
+    /// Removes the entries that no longer count at `now`.
     pub(super) fn prune(&mut self, now: i64) {
         for index in 0..self.shards.len() {
             if self.shards[index].earliest <= now {
@@ -109,7 +108,7 @@ impl Table {
 }
 
 fn shard_of(key: u128) -> usize {
-    // The key is part of a digest, so that its first byte spreads evenly.
+    // The key is part of a digest, so its first byte is evenly distributed.
     usize::from(key.to_be_bytes()[0])
 }
 

@@ -13,7 +13,8 @@ use crate::{
 
 const READ_ONLY: [&str; 5] = ["id", "email", "created_at", "updated_at", "etag"];
 
-/// What `mask` names of `user`, with all faults at once. Without a mask: what is set.
+/// The fields of `user` that `mask` selects, or else all faults at once. Without a mask, the fields
+/// that are set are selected.
 pub(super) fn edit(
     user: User,
     mask: Option<FieldMask>,
@@ -39,8 +40,8 @@ pub(super) fn edit(
     if faults.is_empty() { Ok(Edit { name, bio }) } else { Err(faults) }
 }
 
-/// Checks the members that cannot be changed, where the mask takes in all of `user`: those that are
-/// set must be as they are, as on REST.
+/// Checks the read-only fields if the mask covers all of `user`: those that are set must equal the
+/// present values, as on REST.
 fn read_only_faults(user: &User, mask: Option<&FieldMask>, present: &Profile) -> Vec<Fault> {
     let whole =
         mask.is_none_or(|mask| mask.paths.is_empty() || mask.paths.iter().any(|path| path == "*"));

@@ -1,5 +1,5 @@
-//! What comes before and after every call: the caller is authenticated before the message is read,
-//! and every call counts as a request, also one whose message cannot be read.
+//! Middleware around every call. It authenticates the caller before the message is read, and counts
+//! every call as a request, even if its message cannot be decoded.
 
 use std::{
     convert::Infallible,
@@ -18,7 +18,7 @@ use crate::{
     service::{Service, Visit},
 };
 
-/// A gRPC service whose calls have an [`Arc`] of [`Visit`] among their extensions.
+/// Wraps a gRPC service and stores an [`Arc`] of [`Visit`] in the extensions of each call.
 #[derive(Debug, Clone)]
 pub(super) struct Visited<S> {
     inner: S,
@@ -56,7 +56,8 @@ where
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let Self { inner, service, verifier } = self.clone();
-        // The one that is ready is this one, not its clone.
+        // `poll_ready` was called on this instance, so the call must not use the clone, which may
+        // not be ready.
         let mut inner = std::mem::replace(&mut self.inner, inner);
         Box::pin(async move {
             let caller = match authenticate(&service, &verifier, request.headers()).await {

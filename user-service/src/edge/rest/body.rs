@@ -1,4 +1,4 @@
-//! The body of PUT and PATCH.
+//! The bodies of PUT and PATCH.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -13,10 +13,10 @@ use crate::{
     field_code,
 };
 
-/// Members that a client gets and may send back, but not change.
+/// Members that a client receives and may send back, but cannot change.
 const READ_ONLY: [&str; 4] = ["id", "email", "created_at", "updated_at"];
 
-/// What a body asks for, with its faults so far.
+/// The change that a body requests, and the faults found so far.
 pub struct Body {
     edit: Edit,
     read_only: Vec<(&'static str, Value)>,
@@ -24,7 +24,7 @@ pub struct Body {
 }
 
 impl Body {
-    /// Reads a replacement: the name is required, and without a bio there is none afterwards.
+    /// Reads a replacement: the name is required, and an absent bio becomes empty.
     pub fn put(mut fields: Fields) -> Self {
         let mut faults = Vec::new();
         let name = fields
@@ -37,8 +37,8 @@ impl Body {
         Self::finish(fields, Edit { name, bio }, faults)
     }
 
-    /// Reads a merge patch (RFC 7396): what is absent stays, null removes. A name can be empty but
-    /// not be removed.
+    /// Reads a merge patch (RFC 7396): an absent member stays, and null removes it. The name cannot
+    /// be removed, but may be empty.
     pub fn patch(mut fields: Fields) -> Self {
         let mut faults = Vec::new();
         let name = fields
@@ -62,11 +62,11 @@ impl Body {
         Self { edit, read_only, faults }
     }
 
-    /// The change that the body makes of the version `present`.
+    /// The change from the version `present` that the body requests.
     ///
     /// # Errors
     ///
-    /// All faults of the body: those above, and a read-only member that is not as in `present`.
+    /// All faults of the body, including each read-only member that differs from `present`.
     pub fn against(&self, present: &Profile) -> Result<Edit, Error> {
         let mut faults = self.faults.clone();
         for (name, value) in &self.read_only {
@@ -81,7 +81,7 @@ impl Body {
 fn is_unchanged(name: &str, value: &Value, present: &Profile) -> bool {
     match name {
         "id" => value.as_str() == Some(present.id.to_string().as_str()),
-        // Null is how JSON says that there is none.
+        // An absent email is null in JSON.
         "email" => match &present.email {
             Some(email) => value.as_str() == Some(email),
             None => value.is_null(),
@@ -92,7 +92,7 @@ fn is_unchanged(name: &str, value: &Value, present: &Profile) -> bool {
     }
 }
 
-/// A client may write the same moment in another way.
+/// Times are compared as instants, because a client may format the same time differently.
 fn instant(value: &Value) -> Option<DateTime<Utc>> {
     value.as_str()?.parse().ok()
 }
@@ -141,7 +141,7 @@ mod tests {
         ]
     }
 
-    /// Objects with some of the members that are known, and perhaps one that is not.
+    /// Objects with some of the known members, and sometimes an unknown one.
     fn members() -> impl Strategy<Value = Map<String, Value>> {
         let names = ["name", "bio", "id", "email", "created_at", "updated_at", "x/~"];
         names
