@@ -2,7 +2,7 @@
 
 use sql_kit::Statement;
 
-/// The names and the statements of an outbox. Created by [`table!`](crate::table).
+/// The names and the statements of an outbox. Created by [`table!`](crate::table!).
 #[derive(Debug)]
 pub struct Table {
     #[doc(hidden)]
