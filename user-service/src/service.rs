@@ -5,7 +5,7 @@ mod visit;
 
 use std::sync::OnceLock;
 
-pub use self::{operators::Held, visit::Visit};
+pub use self::{operators::StoredData, visit::Visit};
 use crate::{
     domain::{Caller, Edit, PageSize, Profile, Target, UserId, Visibility},
     error::Error,

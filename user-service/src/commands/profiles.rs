@@ -4,15 +4,16 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
-use service_kit::metrics::Metrics;
+use service_kit::{metrics::Metrics, runtime::Missing};
 use sql_kit::DatabaseSettings;
 use uuid::Uuid;
 
 use super::Failure;
 use crate::{
+    Error,
     domain::{Audience, Profile, UserId, Visibility},
     open_store,
-    service::{Held, Service},
+    service::{Service, StoredData},
     store::{Origin, StoreError},
 };
 
@@ -69,12 +70,13 @@ pub(super) async fn run(settings: &DatabaseSettings, flags: &ArgMatches) -> Resu
         "delete" => {
             let request_id = format!("command-{}", Uuid::new_v4());
             let origin = Origin { request_id, traceparent: String::new() };
-            service.remove(id, &origin).await?;
+            service.remove(id, &origin).await.map_err(failure)?;
             println!("the profile of {id} is deleted; its account follows");
         }
-        "export" => println!("{:#}", export(&service.held(id).await?)),
+        "export" => println!("{:#}", export(&service.held(id).await.map_err(failure)?)),
         _ => {
-            let profile = service.held(id).await?.profile.ok_or(crate::Error::UserNotFound)?;
+            let held = service.held(id).await.map_err(failure)?;
+            let profile = held.profile.ok_or(Error::UserNotFound).map_err(failure)?;
             if flags.get_flag("json") {
                 println!("{}", as_json(&profile));
             } else {
@@ -95,7 +97,15 @@ pub(super) async fn run(settings: &DatabaseSettings, flags: &ArgMatches) -> Resu
     Ok(())
 }
 
-fn export(held: &Held) -> Value {
+/// A profile that does not exist has an exit status of its own.
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::UserNotFound => Missing(error.to_string()).into(),
+        error => error.into(),
+    }
+}
+
+fn export(held: &StoredData) -> Value {
     json!({
         "id": held.id.to_string(),
         "profile": held.profile.as_ref().map(as_json),

@@ -12,7 +12,7 @@ use crate::{
 
 /// Everything that is stored about an account here.
 #[derive(Debug)]
-pub struct Held {
+pub struct StoredData {
     /// The account.
     pub id: UserId,
     /// Its profile.
@@ -27,13 +27,13 @@ impl Service {
     /// # Errors
     ///
     /// [`Error::UserNotFound`] if nothing is stored, and the errors of the database.
-    pub async fn held(&self, id: UserId) -> Result<Held, Error> {
+    pub async fn held(&self, id: UserId) -> Result<StoredData, Error> {
         let profile = self.store.profiles(&[id]).await?.pop();
         let deleted_at = self.store.deleted_at(id).await?;
         if profile.is_none() && deleted_at.is_none() {
             return Err(Error::UserNotFound);
         }
-        Ok(Held { id, profile, deleted_at })
+        Ok(StoredData { id, profile, deleted_at })
     }
 
     /// Deletes a profile permanently, and queues the deletion of the account at the auth service.

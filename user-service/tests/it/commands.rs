@@ -54,7 +54,8 @@ async fn an_operator_sees_exports_and_deletes_a_profile(engine: Engine) {
         [["profiles", "show", &id], ["profiles", "delete", &id], ["profiles", "export", &unknown]]
     {
         let refused = run(&database, &arguments);
-        assert!(!refused.status.success() && refused.stdout.is_empty(), "{arguments:?}");
+        assert_eq!(refused.status.code(), Some(4), "{arguments:?}");
+        assert!(refused.stdout.is_empty(), "{arguments:?}");
         let told = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(told.contains("there is no profile with this id"), "{told}");
     }
