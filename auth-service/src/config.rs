@@ -58,7 +58,7 @@ pub use self::{
 use crate::{
     breached::Breaches,
     domain::PasswordRules,
-    edge::grpc::Openers,
+    edge::grpc::ServiceCredentials,
     keys::Sealer,
     password::{Memory, Scheme},
     resources,
@@ -124,7 +124,7 @@ pub struct Settings {
     /// How mail is sent, if a mail server is set.
     pub mail: Option<MailConfig>,
     /// The credentials of other services and of operators.
-    pub openers: Openers,
+    pub openers: ServiceCredentials,
     /// How long events are kept.
     pub events: EventRules,
     /// Sends events to the webhook receiver, if there is one.

@@ -3,7 +3,7 @@
 //! be done in time. If more jobs wait than there are threads, a thread computes several hashes at once
 //! ([`crate::lanes`]).
 
-mod place;
+mod queue_slot;
 mod worker;
 
 use std::{
@@ -24,9 +24,9 @@ use service_kit::{
 };
 use tokio::sync::oneshot;
 
-use self::place::Place;
+use self::queue_slot::QueueSlot;
 use crate::{
-    lanes::{Seats, Work},
+    lanes::{JobSlots, Work},
     password::{Memory, Step, Steps},
 };
 
@@ -112,11 +112,11 @@ impl Hashing {
         let memory = Arc::new(memory);
         for number in 0..workers {
             let (jobs, state) = (receiver.clone(), Arc::clone(&state));
-            let seats = Seats::new(width, Arc::clone(&memory));
+            let slots = JobSlots::new(width, Arc::clone(&memory));
             let memory = Arc::clone(&memory);
             thread::Builder::new().name(format!("hash-{number}")).spawn(move || {
                 worker::yield_to_requests();
-                worker::work(&jobs, &state, seats, &memory);
+                worker::work(&jobs, &state, slots, &memory);
             })?;
         }
         let places = workers * width;
@@ -153,7 +153,7 @@ impl Hashing {
             self.waits.observe("refused", Duration::ZERO);
             return Err(Refused::Overloaded(wait - self.timeout));
         }
-        Ok(Slot { hashing: self.clone(), place: Place::take(&self.state) })
+        Ok(Slot { hashing: self.clone(), place: QueueSlot::take(&self.state) })
     }
 
     /// Runs `steps` on a hashing thread and waits for their result. If the future is dropped, for
@@ -184,18 +184,18 @@ impl Hashing {
 #[derive(Debug)]
 pub struct Slot {
     hashing: Hashing,
-    place: Place,
+    place: QueueSlot,
 }
 
 /// Represents the caller who waits for a result. If it is dropped, the job is withdrawn unless it has
 /// started; a started job runs to its end.
 #[derive(Debug)]
-pub struct Ticket {
-    place: Place,
+pub struct JobHandle {
+    place: QueueSlot,
     withdrawn: Option<oneshot::Sender<()>>,
 }
 
-impl Drop for Ticket {
+impl Drop for JobHandle {
     fn drop(&mut self) {
         if self.place.claim()
             && let Some(withdrawn) = self.withdrawn.take()
@@ -211,7 +211,7 @@ impl Slot {
     pub fn submit<S>(
         self,
         steps: S,
-    ) -> (Ticket, impl Future<Output = Result<S::Result, Refused>> + Send + 'static)
+    ) -> (JobHandle, impl Future<Output = Result<S::Result, Refused>> + Send + 'static)
     where
         S: Steps + Send + 'static,
         S::Result: Send,
@@ -220,7 +220,7 @@ impl Slot {
         let (started, mut start) = oneshot::channel();
         let (answer, result) = oneshot::channel();
         let (withdraw, withdrawn) = oneshot::channel();
-        let ticket = Ticket { place, withdrawn: Some(withdraw) };
+        let ticket = JobHandle { place, withdrawn: Some(withdraw) };
         let claim = ticket.place.clone();
         let claimed = claim.clone();
         let job = Job(Box::new(move || {

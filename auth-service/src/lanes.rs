@@ -1,7 +1,7 @@
 //! Computes several bcrypt hashes at once on one thread. This takes a third of the time that one
 //! after the other would take.
 //!
-//! The work on a password is a list of steps ([`Steps`]). `Seats` executes the lists of one thread
+//! The work on a password is a list of steps ([`Steps`]). `JobSlots` executes the lists of one thread
 //! and computes the bcrypt hashes that they request in parallel lanes.
 
 use std::{
@@ -24,20 +24,20 @@ const SLICE: u32 = 8;
 /// A job of a thread. It delivers its result itself.
 pub(crate) type Work = Box<dyn Steps<Result = ()> + Send>;
 
-struct Taken {
+struct RunningJob {
     work: Work,
     /// The processor time of the thread when the job started.
     since: Duration,
 }
 
 /// The slots of a thread for running jobs.
-pub(crate) struct Seats {
-    taken: Vec<Option<Taken>>,
+pub(crate) struct JobSlots {
+    taken: Vec<Option<RunningJob>>,
     lanes: Lanes<usize>,
     memory: Arc<Memory>,
 }
 
-impl Seats {
+impl JobSlots {
     /// Creates this many slots, [`WIDTH`] at most. A single slot does not use lanes.
     pub(crate) fn new(width: usize, memory: Arc<Memory>) -> Self {
         let taken = (0..width.clamp(1, WIDTH)).map(|_| None).collect();
@@ -58,7 +58,7 @@ impl Seats {
     /// spent on it.
     pub(crate) fn begin(&mut self, work: Work) -> Option<Duration> {
         let place = self.taken.iter().position(Option::is_none)?;
-        self.taken[place] = Some(Taken { work, since: thread_time() });
+        self.taken[place] = Some(RunningJob { work, since: thread_time() });
         self.go_on(place, None)
     }
 

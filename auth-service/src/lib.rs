@@ -51,7 +51,7 @@ use crate::{
     hashing::Hashing,
     keys::{KeyRing, KeysError, ManagedKeys, Sealer},
     mail::Mailer,
-    preparation::Preparation,
+    preparation::BackgroundTasks,
     root_secret::RootSecret,
     service::{Mail, Parts, Service},
     store::{Store, StoreError},
@@ -106,7 +106,7 @@ impl BuildError {
 #[derive(Debug)]
 pub struct App {
     server: Server,
-    preparation: Arc<Preparation>,
+    preparation: Arc<BackgroundTasks>,
     starting: Starting<BuildError>,
 }
 
@@ -162,7 +162,7 @@ impl App {
             // These keys do not depend on the database, so they are published at once.
             service.publish_keys(ring.clone());
         }
-        let preparation = Arc::new(Preparation {
+        let preparation = Arc::new(BackgroundTasks {
             store: store.clone(),
             service: Arc::clone(&service),
             keys,

@@ -25,7 +25,7 @@ const WORK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Prepares the database before the first request, and maintains it afterwards.
 #[derive(Debug)]
-pub(crate) struct Preparation {
+pub(crate) struct BackgroundTasks {
     pub(crate) store: Store,
     pub(crate) service: Arc<Service>,
     pub(crate) keys: Keys,
@@ -39,7 +39,7 @@ pub(crate) struct Preparation {
     pub(crate) webhooks: Option<(Worker<webhooks::Deliverer>, Backlog)>,
 }
 
-impl Preparation {
+impl BackgroundTasks {
     /// Does everything that is needed before the first request.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ impl Reads {
     pub async fn pair(&self, one: UserId, other: UserId) -> Result<Pair, StoreError> {
         let ids = [one, other];
         let Some(answer) = self.enqueue(ids) else {
-            let _turn = Turn(self);
+            let _permit = QueryPermit(self);
             return Ok(pick(&sorted(self.store.profiles(&ids).await?), ids));
         };
         let _span = trace::child("shared database read", SpanKind::Internal);
@@ -92,7 +92,7 @@ impl Reads {
     /// Serves the queue until it is empty. This is a task of its own, because the request that starts
     /// it may be cancelled by its client.
     async fn serve(self) {
-        let _turn = Turn(&self);
+        let _permit = QueryPermit(&self);
         loop {
             let mut batch = {
                 let mut queue = self.lock();
@@ -122,9 +122,9 @@ impl Reads {
 }
 
 /// The permit to run a query. When it is dropped, the waiting reads get it.
-struct Turn<'a>(&'a Reads);
+struct QueryPermit<'a>(&'a Reads);
 
-impl Drop for Turn<'_> {
+impl Drop for QueryPermit<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.lock();
         match Handle::try_current() {

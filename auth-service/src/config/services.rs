@@ -5,7 +5,7 @@ use service_kit::{
     tls::TLS_CLIENT_CA_FILE,
 };
 
-use crate::edge::grpc::Openers;
+use crate::edge::grpc::ServiceCredentials;
 
 service_kit::settings! {
     "Other services"
@@ -40,7 +40,7 @@ fn names(text: &str) -> Result<Vec<String>, String> {
 
 impl ServiceSettings {
     /// The credentials of services and of operators. A fault is recorded if they are the same.
-    pub(super) fn openers(self, admin: AdminSettings, source: &mut Source) -> Openers {
+    pub(super) fn openers(self, admin: AdminSettings, source: &mut Source) -> ServiceCredentials {
         if self.token.is_none() && self.previous.is_some() {
             source.fault(&SERVICE_TOKEN_PREVIOUS, "is only for use beside SERVICE_TOKEN");
         }
@@ -57,7 +57,7 @@ impl ServiceSettings {
         if !admin.names.is_empty() && !source.is_set(&TLS_CLIENT_CA_FILE) {
             source.fault(&ADMIN_CERT_NAMES, "is only for mutual TLS: give TLS_CLIENT_CA_FILE too");
         }
-        Openers {
+        ServiceCredentials {
             service_tokens: self.token.into_iter().chain(self.previous).collect(),
             admin_token: admin.token,
             admin_names: admin.names,

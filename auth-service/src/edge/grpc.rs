@@ -57,7 +57,7 @@ const DELETED_MAX: u32 = 1000;
 
 /// The credentials for the calls that are restricted to services and operators.
 #[derive(Debug)]
-pub struct Openers {
+pub struct ServiceCredentials {
     /// The tokens of other services. Any one of them is accepted.
     pub service_tokens: Vec<Secret>,
     /// The token of operators, if there is one.
@@ -70,7 +70,7 @@ pub struct Openers {
 pub fn add_services(
     routes: &mut tonic::service::RoutesBuilder,
     service: Arc<Service>,
-    openers: Openers,
+    openers: ServiceCredentials,
 ) {
     let api = Api { service };
     let operators = Operators { token: openers.admin_token, names: openers.admin_names.into() };
@@ -100,7 +100,7 @@ struct Services {
 }
 
 /// What the `Authorization` header of a call contains.
-enum Presented<'a> {
+enum BearerToken<'a> {
     /// There is no header, or its scheme is not Bearer.
     Nothing,
     /// A secret. It may contain characters that cannot be in an access token, because the settings allow
@@ -110,7 +110,7 @@ enum Presented<'a> {
     Unusable,
 }
 
-impl<'a> Presented<'a> {
+impl<'a> BearerToken<'a> {
     fn of(headers: &'a HeaderMap) -> Self {
         let mut fields = headers.get_all(AUTHORIZATION).iter();
         match (fields.next().map(HeaderValue::to_str), fields.next()) {
@@ -150,13 +150,13 @@ impl Admit for Services {
         if !FOR_SERVICES.iter().any(|begin| path.starts_with(begin)) {
             return Ok(());
         }
-        let known = match Presented::of(&head.headers) {
-            Presented::Secret(presented) => is_one_of(presented, &self.tokens),
-            Presented::Nothing => head
+        let known = match BearerToken::of(&head.headers) {
+            BearerToken::Secret(presented) => is_one_of(presented, &self.tokens),
+            BearerToken::Nothing => head
                 .extensions
                 .get::<ClientCertificate>()
                 .is_some_and(|certificate| self.operators.name_of(certificate).is_none()),
-            Presented::Unusable => false,
+            BearerToken::Unusable => false,
         };
         if known { Ok(()) } else { Err(Error::UnknownService.into()) }
     }

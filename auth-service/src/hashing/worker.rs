@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::Relaxed, thread, time::Duration};
 use crossbeam_channel::Receiver;
 
 use super::{Job, State};
-use crate::{lanes::Seats, password::Memory};
+use crate::{lanes::JobSlots, password::Memory};
 
 /// The nice value of the hashing threads. On a contended core it gives them half of the share of a
 /// thread at 0.
@@ -16,9 +16,9 @@ const NICE: i32 = 3;
 const MEMORY_KEPT: Duration = Duration::from_secs(5);
 
 /// Runs jobs until the queue is closed.
-pub(super) fn work(jobs: &Receiver<Job>, state: &State, mut seats: Seats, memory: &Memory) {
+pub(super) fn work(jobs: &Receiver<Job>, state: &State, mut slots: JobSlots, memory: &Memory) {
     loop {
-        let next = if seats.busy() == 0 {
+        let next = if slots.busy() == 0 {
             state.idle.fetch_add(1, Relaxed);
             let next = wait(jobs, memory, MEMORY_KEPT);
             state.idle.fetch_sub(1, Relaxed);
@@ -26,7 +26,7 @@ pub(super) fn work(jobs: &Receiver<Job>, state: &State, mut seats: Seats, memory
                 Some(job) => Some(job),
                 None => return,
             }
-        } else if seats.has_room() && jobs.len() > state.idle.load(Relaxed) {
+        } else if slots.has_room() && jobs.len() > state.idle.load(Relaxed) {
             // Leave jobs for idle threads: two threads finish two jobs sooner than one does.
             jobs.try_recv().ok()
         } else {
@@ -34,7 +34,7 @@ pub(super) fn work(jobs: &Receiver<Job>, state: &State, mut seats: Seats, memory
         };
         let ended = match next {
             Some(Job(begin)) => match begin() {
-                Some(work) => seats.begin(work),
+                Some(work) => slots.begin(work),
                 // The job was withdrawn, so it no longer counts as pending.
                 None => continue,
             },
@@ -42,7 +42,7 @@ pub(super) fn work(jobs: &Receiver<Job>, state: &State, mut seats: Seats, memory
                 // A thread keeps its core until its time slice of some milliseconds ends, whatever its
                 // priority. Yielding here spares requests that wait.
                 thread::yield_now();
-                seats.advance()
+                slots.advance()
             }
         };
         if let Some(took) = ended {

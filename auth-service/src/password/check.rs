@@ -127,15 +127,15 @@ impl Work {
             password,
             stored,
             reserve,
-            left: VecDeque::from([Piece::Verify]),
-            awaited: Awaited::Nothing,
+            left: VecDeque::from([WorkItem::Verify]),
+            awaited: PendingStep::Nothing,
             checked: Checked::default(),
         }
     }
 
     /// The rest of the work after a hash of the scheme `done` has been verified and, if `replaced`, a
     /// new hash has been computed.
-    fn rest(&self, done: Option<Scheme>, replaced: bool) -> impl Iterator<Item = Piece> {
+    fn rest(&self, done: Option<Scheme>, replaced: bool) -> impl Iterator<Item = WorkItem> {
         let made = replaced.then_some(self.current);
         let bcrypt = self.bcrypt_cost.map(|cost| {
             let spent = [done, made].into_iter().flatten().filter_map(|scheme| match scheme {
@@ -158,8 +158,8 @@ impl Work {
             .iter()
             .copied()
             .filter(move |scheme| Some(*scheme) != done && Some(*scheme) != made);
-        let bcrypt = bcrypt.into_iter().flatten().map(Piece::Bcrypt);
-        bcrypt.chain(by_rounds.chain(memory_hard).map(Piece::Compute))
+        let bcrypt = bcrypt.into_iter().flatten().map(WorkItem::Bcrypt);
+        bcrypt.chain(by_rounds.chain(memory_hard).map(WorkItem::Compute))
     }
 }
 
@@ -182,14 +182,14 @@ pub struct Check {
     stored: Option<PasswordHash>,
     /// The largest amount of memory that a piece needs, in bytes.
     reserve: u64,
-    left: VecDeque<Piece>,
-    awaited: Awaited,
+    left: VecDeque<WorkItem>,
+    awaited: PendingStep,
     checked: Checked,
 }
 
 /// A piece of the work.
 #[derive(Debug)]
-enum Piece {
+enum WorkItem {
     /// Check against the stored hash, and plan the rest.
     Verify,
     /// Compute a new hash with the current scheme, to be stored.
@@ -202,7 +202,7 @@ enum Piece {
 
 /// The purpose of the bcrypt hash that is being computed.
 #[derive(Debug)]
-enum Awaited {
+enum PendingStep {
     Nothing,
     Verification,
     Replacement(Make),
@@ -212,14 +212,14 @@ impl Steps for Check {
     type Result = Result<Checked, HashError>;
 
     fn next(&mut self, computed: Option<Output>, memory: &Memory) -> Step<Self::Result> {
-        let awaited = std::mem::replace(&mut self.awaited, Awaited::Nothing);
+        let awaited = std::mem::replace(&mut self.awaited, PendingStep::Nothing);
         let ready = match (awaited, computed) {
-            (Awaited::Verification, Some(output)) => {
+            (PendingStep::Verification, Some(output)) => {
                 let right = self.stored.as_ref().is_some_and(|stored| stored.matches(&output));
                 self.verified(right);
                 Ok(None)
             }
-            (Awaited::Replacement(make), computed) => self.replace(make, computed, memory),
+            (PendingStep::Replacement(make), computed) => self.replace(make, computed, memory),
             _ => Ok(None),
         };
         match ready {
@@ -242,17 +242,17 @@ impl Check {
     /// Does a piece of the work, or returns the bcrypt hash that it needs.
     fn begin(
         &mut self,
-        piece: &Piece,
+        piece: &WorkItem,
         memory: &Memory,
     ) -> Result<Option<bcrypt::Request>, HashError> {
         match *piece {
-            Piece::Verify => {
+            WorkItem::Verify => {
                 let possible = self.password.is_possible();
                 match self.stored.as_ref().filter(|_| possible) {
                     None => self.plan(None, false),
                     Some(stored) => match stored.verify(&self.password, memory, self.reserve) {
                         Verification::Bcrypt(request) => {
-                            self.awaited = Awaited::Verification;
+                            self.awaited = PendingStep::Verification;
                             return Ok(Some(request));
                         }
                         Verification::Known(right) => self.verified(right),
@@ -263,15 +263,15 @@ impl Check {
                     },
                 }
             }
-            Piece::Replace => {
+            WorkItem::Replace => {
                 let mut make = Make::new(self.work.current, self.password.clone())?;
                 make.reserve = self.reserve;
                 return self.replace(make, None, memory);
             }
-            Piece::Bcrypt(cost) => {
+            WorkItem::Bcrypt(cost) => {
                 return Ok(Some(bcrypt::request(cost, random_salt()?, &self.stand_in())));
             }
-            Piece::Compute(scheme) => {
+            WorkItem::Compute(scheme) => {
                 spend(scheme, &self.stand_in(), &random_salt()?, memory, self.reserve);
             }
         }
@@ -286,7 +286,7 @@ impl Check {
     ) -> Result<Option<bcrypt::Request>, HashError> {
         match make.next(computed, memory) {
             Step::Bcrypt(request) => {
-                self.awaited = Awaited::Replacement(make);
+                self.awaited = PendingStep::Replacement(make);
                 Ok(Some(request))
             }
             Step::Done(made) => {
@@ -309,7 +309,7 @@ impl Check {
 
     fn plan(&mut self, done: Option<Scheme>, replace: bool) {
         if replace {
-            self.left.push_back(Piece::Replace);
+            self.left.push_back(WorkItem::Replace);
         }
         self.left.extend(self.work.rest(done, replace));
     }

@@ -25,18 +25,18 @@ pub(crate) struct Reading {
 
 /// A reading in progress.
 #[derive(Debug)]
-pub(crate) struct Begun {
+pub(crate) struct PendingReading {
     at: DateTime<Utc>,
     started: Instant,
 }
 
 impl Reading {
-    pub(crate) fn begin() -> Begun {
-        Begun { at: machine_time(), started: Instant::now() }
+    pub(crate) fn begin() -> PendingReading {
+        PendingReading { at: machine_time(), started: Instant::now() }
     }
 }
 
-impl Begun {
+impl PendingReading {
     /// Completes the reading. The server is assumed to have read its clock halfway through the round
     /// trip.
     pub(crate) fn end(self, said: DateTime<Utc>) -> Reading {
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_reading_is_of_the_middle_of_its_time() {
-        let begun = Begun {
+        let begun = PendingReading {
             at: machine_time() - TimeDelta::seconds(2),
             started: Instant::now() - Duration::from_secs(2),
         };

@@ -18,7 +18,7 @@ use service_kit::{error::ApiError, grpc::Admit, settings::Secret, tls::ClientCer
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, Presented,
+    Api, BearerToken,
     credentials::{email, without_nul},
     is_one_of, refused,
     sessions::{session, timestamp},
@@ -48,16 +48,16 @@ impl Operators {
     }
 
     fn actor(&self, head: &Parts) -> Option<Actor> {
-        match Presented::of(&head.headers) {
-            Presented::Secret(presented) => {
+        match BearerToken::of(&head.headers) {
+            BearerToken::Secret(presented) => {
                 is_one_of(presented, self.token.as_slice()).then_some(Actor::Admin)
             }
-            Presented::Nothing => {
+            BearerToken::Nothing => {
                 let certificate = head.extensions.get::<ClientCertificate>()?;
                 let name = self.name_of(certificate)?;
                 Some(Actor::Certificate(name.to_owned()))
             }
-            Presented::Unusable => None,
+            BearerToken::Unusable => None,
         }
     }
 }

@@ -26,14 +26,14 @@ pub(super) fn too_large() -> ApiError {
 
 /// What is wrong with the messages of a call. tonic would report another status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Breach {
+pub(super) enum Violation {
     /// A message exceeds the size limit.
     TooLarge,
     /// The client has reset the stream or closed the connection.
     BrokenOff,
 }
 
-impl Breach {
+impl Violation {
     pub(super) fn status(self) -> Status {
         match self {
             Self::TooLarge => too_large().into(),
@@ -44,10 +44,10 @@ impl Breach {
 
 /// What was found wrong with the messages so far.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Found(Arc<OnceLock<Breach>>);
+pub(super) struct Recorder(Arc<OnceLock<Violation>>);
 
-impl Found {
-    pub(super) fn found(&self) -> Option<Breach> {
+impl Recorder {
+    pub(super) fn found(&self) -> Option<Violation> {
         self.0.get().copied()
     }
 }
@@ -55,7 +55,7 @@ impl Found {
 /// The body of a call.
 pub(super) struct Messages {
     inner: Body,
-    found: Found,
+    found: Recorder,
     prefix: [u8; PREFIX],
     /// How many bytes of the prefix have arrived.
     prefixed: usize,
@@ -65,8 +65,8 @@ pub(super) struct Messages {
 
 impl Messages {
     /// Inspects the messages of `request` while they are read.
-    pub(super) fn guard(request: Request) -> (Request, Found) {
-        let found = Found::default();
+    pub(super) fn guard(request: Request) -> (Request, Recorder) {
+        let found = Recorder::default();
         let request = request.map(|inner| {
             let found = found.clone();
             Body::new(Self { inner, found, prefix: [0; PREFIX], prefixed: 0, remaining: 0 })
@@ -99,9 +99,9 @@ impl Messages {
         true
     }
 
-    fn fail(&self, breach: Breach) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let _ = self.found.0.set(breach);
-        Poll::Ready(Some(Err(axum::Error::new(breach.status()))))
+    fn fail(&self, violation: Violation) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let _ = self.found.0.set(violation);
+        Poll::Ready(Some(Err(axum::Error::new(violation.status()))))
     }
 }
 
@@ -116,11 +116,11 @@ impl http_body::Body for Messages {
         match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
             Some(Ok(frame)) => {
                 if frame.data_ref().is_some_and(|data| !self.is_acceptable(data)) {
-                    return self.fail(Breach::TooLarge);
+                    return self.fail(Violation::TooLarge);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => self.fail(Breach::BrokenOff),
+            Some(Err(_)) => self.fail(Violation::BrokenOff),
             None => Poll::Ready(None),
         }
     }
@@ -142,7 +142,13 @@ mod tests {
 
     fn messages() -> Messages {
         let inner = Body::empty();
-        Messages { inner, found: Found::default(), prefix: [0; PREFIX], prefixed: 0, remaining: 0 }
+        Messages {
+            inner,
+            found: Recorder::default(),
+            prefix: [0; PREFIX],
+            prefixed: 0,
+            remaining: 0,
+        }
     }
 
     fn prefixed(length: u32) -> Vec<u8> {

@@ -22,7 +22,7 @@ use super::{
     bodies::{AnswerBody, RequestBody},
     slots::Slot,
     timed_stream::{OPENING_AT_STOP, TimedStream},
-    usage::{ConnectionUsage, Excess, RequestUsage, Reservation},
+    usage::{CloseReason, ConnectionUsage, RequestUsage, Reservation},
 };
 use crate::tls::{ClientCertificate, ServerTls};
 
@@ -83,14 +83,14 @@ impl Connection {
                 // There is no timeout here: the grace period of the service limits it.
                 tokio::select! {
                     _ = &mut connection => {}
-                    Excess::Unread = usage.excess() => {}
+                    CloseReason::Unread = usage.excess() => {}
                 }
                 return;
             }
             () = slot.evicted.cancelled() => {}
             excess = usage.excess() => match excess {
-                Excess::Idle => {}
-                Excess::Unread => {
+                CloseReason::Idle => {}
+                CloseReason::Unread => {
                     tracing::debug!(%peer, "ended: it does not read its answers");
                     return;
                 }
@@ -106,7 +106,7 @@ impl Connection {
             tokio::select! {
                 _ = &mut connection => return,
                 () = tokio::time::sleep(GOODBYE) => {}
-                Excess::Unread = usage.excess() => return,
+                CloseReason::Unread = usage.excess() => return,
             }
         }
     }

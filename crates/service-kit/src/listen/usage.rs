@@ -58,7 +58,7 @@ impl Default for Memory {
 
 /// Why a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Excess {
+pub(super) enum CloseReason {
     /// It had no request for [`IDLE_LIMIT`].
     Idle,
     /// It does not read its responses.
@@ -119,14 +119,14 @@ impl ConnectionUsage {
     }
 
     /// Waits until the connection has been idle for too long or does not read its responses.
-    pub(super) async fn excess(&self) -> Excess {
+    pub(super) async fn excess(&self) -> CloseReason {
         // Since when responses have been waiting, and the two counters at that time.
         let mut waiting: Option<(Instant, u64, u64)> = None;
         loop {
             let now = Instant::now();
             let idle_end = self.idle_since().map(|since| since + IDLE_LIMIT);
             if idle_end.is_some_and(|end| end <= now) {
-                return Excess::Idle;
+                return CloseReason::Idle;
             }
             let (written, read_out) = (self.written.load(Relaxed), self.read_out.load(Relaxed));
             waiting = match waiting {
@@ -135,7 +135,7 @@ impl ConnectionUsage {
                     if now < since + READ_LIMIT {
                         Some((since, then, round))
                     } else if written.saturating_sub(then) < MIN_READ {
-                        return Excess::Unread;
+                        return CloseReason::Unread;
                     } else {
                         Some((now, written, read_out))
                     }
@@ -251,7 +251,7 @@ mod tests {
         assert!(tokio::time::timeout(hour, usage.excess()).await.is_err());
         drop(request);
         let began = Instant::now();
-        assert_eq!(usage.excess().await, Excess::Idle);
+        assert_eq!(usage.excess().await, CloseReason::Idle);
         assert_eq!(began.elapsed().as_secs(), IDLE_LIMIT.as_secs());
     }
 
@@ -271,7 +271,7 @@ mod tests {
             () = reading => {}
         }
         let began = Instant::now();
-        assert_eq!(usage.excess().await, Excess::Unread);
+        assert_eq!(usage.excess().await, CloseReason::Unread);
         assert!(began.elapsed() <= READ_LIMIT + LOOK_INTERVAL);
         drop(answer);
     }
@@ -287,7 +287,7 @@ mod tests {
         let _request = RequestUsage::begin(&usage);
         let _answer = UnreadBytes::count(Bytes::from_static(b"x"), &usage, None);
         let began = Instant::now();
-        assert_eq!(excess.await.unwrap(), Excess::Unread);
+        assert_eq!(excess.await.unwrap(), CloseReason::Unread);
         assert!(began.elapsed() <= READ_LIMIT + LOOK_INTERVAL, "{:?}", began.elapsed());
     }
 

@@ -37,7 +37,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 pub(super) fn spans(
     service: &'static str,
     protocol: Protocol,
-) -> Result<Told<SpanExporter>, ExporterBuildError> {
+) -> Result<LoggingExporter<SpanExporter>, ExporterBuildError> {
     let builder = SpanExporter::builder();
     let exporter = match protocol {
         Protocol::Grpc => builder.with_tonic().build(),
@@ -46,13 +46,13 @@ pub(super) fn spans(
             builder.with_protocol(Encoding::HttpBinary).build()
         }
     };
-    Ok(Told::new(exporter?, service, "traces"))
+    Ok(LoggingExporter::new(exporter?, service, "traces"))
 }
 
 pub(super) fn metrics(
     service: &'static str,
     protocol: Protocol,
-) -> Result<Told<MetricExporter>, ExporterBuildError> {
+) -> Result<LoggingExporter<MetricExporter>, ExporterBuildError> {
     let builder = MetricExporter::builder();
     let exporter = match protocol {
         Protocol::Grpc => builder.with_tonic().build(),
@@ -61,19 +61,19 @@ pub(super) fn metrics(
             builder.with_protocol(Encoding::HttpBinary).build()
         }
     };
-    Ok(Told::new(exporter?, service, "metrics"))
+    Ok(LoggingExporter::new(exporter?, service, "metrics"))
 }
 
 /// An exporter that logs once when the collector becomes unavailable, and once when it is back.
 #[derive(Debug)]
-pub(super) struct Told<E> {
+pub(super) struct LoggingExporter<E> {
     exporter: E,
     service: &'static str,
     signal: &'static str,
     failing: AtomicBool,
 }
 
-impl<E> Told<E> {
+impl<E> LoggingExporter<E> {
     fn new(exporter: E, service: &'static str, signal: &'static str) -> Self {
         Self { exporter, service, signal, failing: AtomicBool::new(false) }
     }
@@ -96,7 +96,7 @@ impl<E> Told<E> {
     }
 }
 
-impl ExportsSpans for Told<SpanExporter> {
+impl ExportsSpans for LoggingExporter<SpanExporter> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         self.tell(self.exporter.export(batch).await)
     }
@@ -114,7 +114,7 @@ impl ExportsSpans for Told<SpanExporter> {
     }
 }
 
-impl PushMetricExporter for Told<MetricExporter> {
+impl PushMetricExporter for LoggingExporter<MetricExporter> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         self.tell(self.exporter.export(metrics).await)
     }

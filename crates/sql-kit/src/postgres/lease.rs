@@ -7,14 +7,14 @@ use std::{
 
 use sqlx::{Executor as _, postgres::PgConnection};
 
-use super::pool::{Held, Pool};
+use super::pool::{Pool, PooledConnection};
 use crate::OPERATION_TIMEOUT;
 
 /// A leased connection. If it is dropped after its deadline, a statement hangs: the connection is closed
 /// instead of returned to the pool, where the next operation would fail as well.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    held: Option<Held>,
+    held: Option<PooledConnection>,
     pool: Pool,
     deadline: Instant,
     /// Whether a transaction was started.
@@ -25,7 +25,12 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    pub(super) const fn new(held: Held, pool: Pool, deadline: Instant, is_pooled: bool) -> Self {
+    pub(super) const fn new(
+        held: PooledConnection,
+        pool: Pool,
+        deadline: Instant,
+        is_pooled: bool,
+    ) -> Self {
         Self { held: Some(held), pool, deadline, is_open: false, is_done: false, is_pooled }
     }
 
@@ -82,7 +87,7 @@ impl Drop for Lease {
 }
 
 /// Makes a connection that was left in the middle of an operation usable again, or closes it.
-async fn recover(pool: Pool, mut held: Held, is_open: bool) {
+async fn recover(pool: Pool, mut held: PooledConnection, is_open: bool) {
     let recovered = async {
         let connection = &mut held.session.connection;
         if is_open {

@@ -72,12 +72,12 @@ struct State {
 
 /// A connection in use, with its permit.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct PooledConnection {
     pub(super) session: Session,
     permit: OwnedSemaphorePermit,
 }
 
-impl Held {
+impl PooledConnection {
     /// Closes the connection and releases its permit.
     pub(super) fn discard(self) {
         self.session.close();
@@ -107,18 +107,18 @@ impl Pool {
     }
 
     /// Takes an idle connection or opens a new one. Callers are served in order of arrival.
-    pub(super) async fn acquire(&self, purpose: Purpose) -> Result<Held, sqlx::Error> {
+    pub(super) async fn acquire(&self, purpose: Purpose) -> Result<PooledConnection, sqlx::Error> {
         let mut last = None;
         let acquired = async {
             let permit = Arc::clone(&self.0.permits).acquire_owned().await;
             let permit = permit.map_err(|_| sqlx::Error::PoolClosed)?;
             while let Some(mut session) = self.take(purpose) {
                 if !self.must_be_tried(&session) || is_alive(&mut session).await {
-                    return Ok(Held { session, permit });
+                    return Ok(PooledConnection { session, permit });
                 }
                 self.distrust();
             }
-            Ok(Held { session: self.connect(purpose, &mut last).await?, permit })
+            Ok(PooledConnection { session: self.connect(purpose, &mut last).await?, permit })
         };
         match tokio::time::timeout(self.0.acquire_timeout, acquired).await {
             Ok(result) => result,
@@ -223,8 +223,8 @@ impl Pool {
     }
 
     /// Returns a connection after a successful operation.
-    pub(super) fn give_back(&self, held: Held) {
-        let Held { mut session, permit } = held;
+    pub(super) fn give_back(&self, held: PooledConnection) {
+        let PooledConnection { mut session, permit } = held;
         session.used = Instant::now();
         self.keep(session);
         // Release the permit only after the connection is in the list, so that the next caller finds it.

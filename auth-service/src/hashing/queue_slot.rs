@@ -13,7 +13,7 @@ use super::State;
 /// A place in the queue. The first to claim it decides: either the thread that takes the job, or
 /// the side that withdraws it, because nobody waits any more or the timeout has passed.
 #[derive(Debug, Clone)]
-pub(super) struct Place(Arc<Claim>);
+pub(super) struct QueueSlot(Arc<Claim>);
 
 #[derive(Debug)]
 struct Claim {
@@ -21,7 +21,7 @@ struct Claim {
     is_claimed: AtomicBool,
 }
 
-impl Place {
+impl QueueSlot {
     pub(super) fn take(state: &Arc<State>) -> Self {
         state.pending.fetch_add(1, Relaxed);
         Self(Arc::new(Claim { state: Arc::clone(state), is_claimed: AtomicBool::new(false) }))
