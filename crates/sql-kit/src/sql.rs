@@ -145,8 +145,9 @@ impl Sql {
             (Engine::Postgres(database), Kind::WriteOne) => {
                 Inner::Postgres(database.lease_to_write().await?)
             }
-            (Engine::Sqlite(database), Kind::Read) => Inner::Reader(database.read().await?),
-            (Engine::Sqlite(database), _) => Inner::Writer(database.write().await?),
+            (Engine::Sqlite(database), Kind::Read) => Inner::Sqlite(database.read().await?),
+            (Engine::Sqlite(database), Kind::WriteOne) => Inner::Sqlite(database.writer().await?),
+            (Engine::Sqlite(database), Kind::Transaction) => Inner::Writer(database.write().await?),
         };
         Ok(Unit { inner, kind, is_abandoned: false })
     }
@@ -338,7 +339,7 @@ pub struct Unit {
 #[derive(Debug)]
 enum Inner {
     Postgres(Lease),
-    Reader(PoolConnection<SqliteEngine>),
+    Sqlite(PoolConnection<SqliteEngine>),
     Writer(Transaction<'static, SqliteEngine>),
 }
 
@@ -370,7 +371,7 @@ impl Unit {
                 let query = postgres_query(lease, postgres, values);
                 Ok(query.execute(&mut **lease).await?.rows_affected())
             }
-            Inner::Reader(connection) => {
+            Inner::Sqlite(connection) => {
                 let query = bind_sqlite(sqlx::query(sqlite), values);
                 Ok(query.execute(&mut **connection).await?.rows_affected())
             }
@@ -397,7 +398,14 @@ impl Unit {
                 let query = postgres_query(lease, postgres, values);
                 Ok(query.fetch_optional(&mut **lease).await?.map(Row::Postgres))
             }
-            Inner::Reader(connection) => {
+            // SQLite commits a single statement when it ends. Whoever takes only its first row does not
+            // see the commit fail.
+            Inner::Sqlite(connection) if self.kind == Kind::WriteOne => {
+                let query = bind_sqlite(sqlx::query(sqlite), values);
+                let rows = query.fetch_all(&mut **connection).await?;
+                Ok(rows.into_iter().next().map(Row::Sqlite))
+            }
+            Inner::Sqlite(connection) => {
                 let query = bind_sqlite(sqlx::query(sqlite), values);
                 Ok(query.fetch_optional(&mut **connection).await?.map(Row::Sqlite))
             }
@@ -439,7 +447,7 @@ impl Unit {
                 let rows = query.fetch_all(&mut **lease).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
-            Inner::Reader(connection) => {
+            Inner::Sqlite(connection) => {
                 let query = bind_sqlite(sqlx::query(sqlite), values);
                 Ok(of_sqlite(query.fetch_all(&mut **connection).await?))
             }
@@ -481,7 +489,7 @@ impl Unit {
                 Ok(())
             }
             Inner::Postgres(lease) => lease.commit().await.map_err(error::undecided),
-            Inner::Reader(_) => Ok(()),
+            Inner::Sqlite(_) => Ok(()),
             Inner::Writer(transaction) => transaction.commit().await,
         }
     }

@@ -122,6 +122,16 @@ impl Sqlite {
         self.read.acquire().await
     }
 
+    /// Takes the connection that writes, for one statement inside [`Sqlite::bounded`], which is a
+    /// transaction of its own.
+    ///
+    /// # Errors
+    ///
+    /// If the writer is not free in time.
+    pub(crate) async fn writer(&self) -> Result<PoolConnection<Engine>, sqlx::Error> {
+        self.write.acquire().await
+    }
+
     /// Starts a write transaction for one operation inside [`Sqlite::bounded`].
     ///
     /// # Errors
