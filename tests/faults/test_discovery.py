@@ -32,7 +32,12 @@ class Discovery(FaultTest):
     def replica(self, host, **more):
         """A replica of the auth service at 127.0.0.<host>, ready."""
         service = auth_service(
-            self.name(f"auth-{host}"), self.database.url("auth"), self.known, **more
+            self.name(f"auth-{host}"),
+            self.database.url("auth"),
+            self.known,
+            # The lines of the calls, by which the test counts them.
+            LOG_LEVEL="debug",
+            **more,
         )
         service.http = f"127.0.0.{host}:{self.rest_port}"
         service.grpc = f"127.0.0.{host}:{self.grpc_port}"

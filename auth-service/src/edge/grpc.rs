@@ -19,6 +19,7 @@ use latchkey_contracts::auth::v1::{
 };
 use prost_types::Timestamp;
 use service_kit::{
+    access,
     error::ApiError,
     grpc::{Admit, Admitted},
     json::fault,
@@ -267,6 +268,7 @@ impl AccountService for Api {
         &self,
         request: Request<ListDeletedAccountsRequest>,
     ) -> Result<Response<ListDeletedAccountsResponse>, Status> {
+        access::note_poll();
         let ListDeletedAccountsRequest { cursor, page_size } = request.get_ref();
         let limit = match u32::try_from(*page_size) {
             Ok(0) => DELETED_DEFAULT,

@@ -24,7 +24,8 @@ impl DataDir {
     /// Opens `path`. If it does not exist, it is created so that only its owner can access it.
     pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
         if !path.exists() {
-            DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+            let created = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+            created.map_err(|error| unusable(&path, &error))?;
         }
         Ok(Self { path, makes: true, _temporary: None })
     }
@@ -63,11 +64,17 @@ impl DataDir {
         if !self.makes && !path.exists() {
             return Ok(None);
         }
-        make_secret(&self.path, &path)
-            .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+        make_secret(&self.path, &path).map_err(|error| unusable(&path, &error))?;
         let text = read_text(&path.display().to_string()).map_err(io::Error::other)?;
         Ok(Some(text.trim().to_owned()))
     }
+}
+
+/// Says which path in the data directory cannot be used, and which setting names the directory. The
+/// error of a temporary file has a path of its own, which nobody knows.
+fn unusable(path: &Path, error: &io::Error) -> io::Error {
+    let reason = io::Error::from(error.kind());
+    io::Error::new(error.kind(), format!("DATA_DIR: cannot create {}: {reason}", path.display()))
 }
 
 /// Creates the secret unless it exists. This is atomic: a crash leaves no partial file, and of two
@@ -120,6 +127,12 @@ mod tests {
         let data = DataDir::existing(made.path.join("none"));
         assert_eq!(data.secret("key").unwrap(), None);
         assert!(!data.path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named_with_its_setting() {
+        let error = DataDir::open("/proc/nowhere/data".into()).unwrap_err().to_string();
+        assert!(error.starts_with("DATA_DIR: cannot create /proc/nowhere/data: "), "{error}");
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(crate) struct Notes(Arc<Mutex<Noted>>);
 struct Noted {
     account: Option<String>,
     code: Option<&'static str>,
+    is_poll: bool,
 }
 
 impl Notes {
@@ -49,6 +50,14 @@ pub fn note_account(id: impl std::fmt::Display) {
     let _ = NOTES.try_with(|notes| {
         let mut noted = notes.0.lock().unwrap_or_else(PoisonError::into_inner);
         noted.account = Some(id.to_string());
+    });
+}
+
+/// Records that the present request is one that other services repeat every few seconds. Unless it
+/// fails, its access line has the level DEBUG, as that of a probe has.
+pub fn note_poll() {
+    let _ = NOTES.try_with(|notes| {
+        notes.0.lock().unwrap_or_else(PoisonError::into_inner).is_poll = true;
     });
 }
 
@@ -171,7 +180,7 @@ impl Access {
                 )
             };
         }
-        if is_probe(endpoint) {
+        if is_probe(endpoint) || noted.is_poll && !is_refused {
             line!(Level::DEBUG);
         } else if failed {
             line!(Level::WARN);

@@ -23,7 +23,9 @@ pub(super) fn command() -> Command {
         Arg::new("id")
             .required(true)
             .value_name("ID")
-            .value_parser(|text: &str| UserId::parse(text).map_err(|(_, rule)| rule))
+            .value_parser(|text: &str| {
+                UserId::parse(text).map_err(|_| "must be a UUID in lower case with hyphens")
+            })
             .help("The id of the account, as in its tokens")
     };
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON");

@@ -8,7 +8,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Uri, header};
-use service_kit::{error::ApiError, listen::AnswerMemory};
+use service_kit::{access, error::ApiError, listen::AnswerMemory};
 
 use super::Api;
 use crate::{error::Error, keys::JWKS_MAX_AGE, service::REVOCATIONS_PAGE_BYTES};
@@ -29,6 +29,7 @@ pub(super) async fn revocations(
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Result<Response, ApiError> {
+    access::note_poll();
     let query = uri.query().unwrap_or_default().as_bytes();
     let after = form_urlencoded::parse(query).find(|(name, _)| name == "after");
     // Reserve memory for the page first: clients are not authenticated and may read the response
