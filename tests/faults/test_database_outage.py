@@ -188,10 +188,11 @@ class DatabaseOutage(FaultTest):
 
 class NoConnectionLeft(FaultTest):
     def test_a_service_starts_when_the_server_has_no_connection_left_and_waits_for_one(self):
-        # Beside those for superusers there are four, and others have taken them. An attempt counts
-        # until it is refused, so that those for superusers have to be more than a few.
-        server = self.postgres(max_connections=16, superuser_reserved_connections=12)
-        for number in range(1, 5):
+        # Beside those for superusers there are six, and others have taken them: as many as both services
+        # need, each two for its pool and one for its checks. An attempt counts until it is refused, so
+        # that those for superusers have to be more than a few.
+        server = self.postgres(max_connections=18, superuser_reserved_connections=12)
+        for number in range(1, 7):
             self.occupy(server, number)
         auth = self.auth(server.url("auth"), DATABASE_MAX_CONNECTIONS="2")
         user = self.user(server.url("user"), auth, DATABASE_MAX_CONNECTIONS="2")
