@@ -211,7 +211,7 @@ impl Outbox {
         if is_due.is_none() {
             return Ok(Vec::new());
         }
-        sql_kit::write_one!(self.sql, |unit| {
+        sql_kit::transaction!(self.sql, |unit| {
             let until = now + lease;
             let rows = unit.fetch_all(self.table.take, values![now, until, limit]).await?;
             rows.iter().map(Entry::read).collect()
@@ -264,7 +264,7 @@ impl Outbox {
         if is_any.is_none() {
             return Ok(Vec::new());
         }
-        sql_kit::write_one!(self.sql, |unit| {
+        sql_kit::transaction!(self.sql, |unit| {
             let rows = unit.fetch_all(self.table.expire, values![now, limit]).await?;
             rows.iter().map(Entry::read).collect()
         })

@@ -392,18 +392,15 @@ impl Unit {
         statement: impl Into<Statement>,
         values: &[Value<'_>],
     ) -> Result<Option<Row>, sqlx::Error> {
+        // A single statement is committed at its end. To read only its first row would hide a failed commit.
+        if self.kind == Kind::WriteOne {
+            return Ok(self.fetch_all(statement, values).await?.into_iter().next());
+        }
         let Statement { postgres, sqlite } = statement.into();
         match &mut self.inner {
             Inner::Postgres(lease) => {
                 let query = postgres_query(lease, postgres, values);
                 Ok(query.fetch_optional(&mut **lease).await?.map(Row::Postgres))
-            }
-            // SQLite commits a single statement when it ends. Whoever takes only its first row does not
-            // see the commit fail.
-            Inner::Sqlite(connection) if self.kind == Kind::WriteOne => {
-                let query = bind_sqlite(sqlx::query(sqlite), values);
-                let rows = query.fetch_all(&mut **connection).await?;
-                Ok(rows.into_iter().next().map(Row::Sqlite))
             }
             Inner::Sqlite(connection) => {
                 let query = bind_sqlite(sqlx::query(sqlite), values);

@@ -9,10 +9,6 @@ use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use x509_cert::{
-    certificate::{CertificateInner, Raw},
-    der::Decode as _,
-};
 
 use crate::settings::{Setting, read_bytes};
 
@@ -52,10 +48,9 @@ impl Source {
     /// date is read; whether the certificate complies with RFC 5280 is up to the clients.
     pub(super) fn end(&self, chain: &[CertificateDer<'_>]) -> Result<i64, Fault> {
         let first = chain.first().ok_or_else(|| self.fault("holds no certificate in PEM"))?;
-        let certificate = CertificateInner::<Raw>::from_der(first)
+        let (_, certificate) = x509_parser::parse_x509_certificate(first)
             .map_err(|_| self.fault("holds a certificate that cannot be read"))?;
-        let end = certificate.tbs_certificate().validity().not_after.to_unix_duration();
-        Ok(i64::try_from(end.as_secs()).unwrap_or(i64::MAX))
+        Ok(certificate.validity().not_after.timestamp())
     }
 
     pub(super) fn private_key(&self, pem: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {

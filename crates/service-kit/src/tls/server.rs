@@ -10,14 +10,7 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use x509_cert::{
-    certificate::{CertificateInner, Raw},
-    der::{Decode as _, oid::db::rfc4519::CN},
-    ext::pkix::{
-        SubjectAltName,
-        name::{DirectoryString, GeneralName},
-    },
-};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
 use super::{
     TLS_CERT_FILE, TLS_CLIENT_CA_FILE, TLS_KEY_FILE,
@@ -42,8 +35,8 @@ pub struct ClientCertificate {
 impl ClientCertificate {
     /// The names in a verified certificate. If they cannot be parsed, the list is empty.
     pub(crate) fn of(certificate: &CertificateDer<'_>) -> Self {
-        let names = CertificateInner::<Raw>::from_der(certificate)
-            .map(|certificate| names(&certificate))
+        let names = x509_parser::parse_x509_certificate(certificate)
+            .map(|(_, certificate)| names(&certificate))
             .unwrap_or_default();
         Self { names: names.into() }
     }
@@ -55,20 +48,15 @@ impl ClientCertificate {
     }
 }
 
-fn names(certificate: &CertificateInner<Raw>) -> Vec<String> {
-    let certificate = certificate.tbs_certificate();
-    let common = certificate.subject().iter().filter(|attribute| attribute.oid == CN);
-    let common = common.filter_map(|name| name.value.decode_as::<DirectoryString>().ok());
-    let common = common.map(|name| name.value().into_owned());
-    let alternative = certificate.get_extension::<SubjectAltName>().ok().flatten();
-    let alternative = alternative.into_iter().flat_map(|(_, SubjectAltName(names))| names);
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let alternative = alternative.into_iter().flat_map(|found| &found.value.general_names);
     let alternative = alternative.filter_map(|name| match name {
-        GeneralName::DnsName(name) | GeneralName::UniformResourceIdentifier(name) => {
-            Some(name.to_string())
-        }
+        GeneralName::DNSName(name) | GeneralName::URI(name) => Some(*name),
         _ => None,
     });
-    common.chain(alternative).collect()
+    common.chain(alternative).map(str::to_owned).collect()
 }
 
 /// The certificate of the listeners, and the authorities for client certificates on the gRPC edge.
