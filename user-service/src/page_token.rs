@@ -23,7 +23,7 @@ pub struct Cursor {
     pub id: UserId,
 }
 
-/// The key that authenticates and authenticates these tokens.
+/// The key that authenticates these tokens.
 #[derive(Debug)]
 pub struct PageKey(page_token::PageKey);
 
