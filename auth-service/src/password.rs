@@ -4,6 +4,8 @@
 mod argon2;
 pub mod bcrypt;
 mod check;
+#[cfg(test)]
+mod computed;
 mod encoding;
 mod hash;
 mod memory;

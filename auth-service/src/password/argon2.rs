@@ -68,6 +68,8 @@ impl Stored {
         let mut output = vec![0; self.output.len()];
         let argon2 = Argon2::new(self.algorithm, self.version, self.params.clone());
         compute(&argon2, password, &self.salt, &mut output, memory, reserve)?;
+        #[cfg(test)]
+        super::computed::note(self.scheme());
         Some(output.ct_eq(&self.output).into())
     }
 }
@@ -85,6 +87,8 @@ pub(super) fn make(
     let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     compute(&argon2, password, salt, &mut output, memory, reserve).ok_or(HashError)?;
+    #[cfg(test)]
+    super::computed::note(Scheme::Argon2id { memory_kib, iterations, parallelism });
     let hash = PasswordHash {
         algorithm: Algorithm::Argon2id.ident(),
         version: Some(Version::V0x13.into()),
@@ -116,6 +120,8 @@ pub(super) fn spend(
     let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
     let argon2 = Argon2::new(algorithm, Version::V0x13, params);
     compute(&argon2, password, salt, &mut output, memory, reserve)?;
+    #[cfg(test)]
+    super::computed::note(scheme);
     std::hint::black_box(output);
     Some(())
 }

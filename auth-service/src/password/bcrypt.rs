@@ -60,6 +60,8 @@ impl Request {
         key.extend_from_slice(&self.password);
         key.push(0);
         key.truncate(MAX_BYTES);
+        #[cfg(test)]
+        super::computed::note(super::Scheme::Bcrypt { cost: self.cost });
         ::bcrypt::bcrypt(self.cost, self.salt, &key)
     }
 }

@@ -91,10 +91,7 @@ impl Stored {
     }
 
     pub(super) fn scheme(&self) -> Scheme {
-        // Each block of output needs all iterations again.
-        let blocks = self.output.len().div_ceil(self.digest.length());
-        let rounds = self.iterations.saturating_mul(u32::try_from(blocks).unwrap_or(u32::MAX));
-        Scheme::Pbkdf2 { digest: self.digest, rounds }
+        scheme(self.digest, self.iterations, self.output.len())
     }
 
     pub(super) fn verify(&self, password: &str) -> bool {
@@ -102,6 +99,12 @@ impl Stored {
         derive(self.digest, self.iterations, &self.salt, password, &mut output);
         output.ct_eq(&self.output).into()
     }
+}
+
+fn scheme(digest: Digest, iterations: u32, length: usize) -> Scheme {
+    // Each block of output needs all iterations again.
+    let blocks = u32::try_from(length.div_ceil(digest.length())).unwrap_or(u32::MAX);
+    Scheme::Pbkdf2 { digest, rounds: iterations.saturating_mul(blocks) }
 }
 
 /// Does the work of this many iterations and discards the result.
@@ -117,6 +120,8 @@ fn derive(digest: Digest, iterations: u32, salt: &[u8], password: &str, output: 
         Digest::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
         Digest::Sha512 => pbkdf2::PBKDF2_HMAC_SHA512,
     };
+    #[cfg(test)]
+    super::computed::note(scheme(digest, iterations, output.len()));
     if let Some(iterations) = NonZeroU32::new(iterations) {
         pbkdf2::derive(algorithm, iterations, salt, password.as_bytes(), output);
     }

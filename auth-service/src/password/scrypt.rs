@@ -144,10 +144,11 @@ pub(super) fn spend(parameters: (u32, u32, u32), salt: &[u8], password: &str) {
 }
 
 fn derive((log_n, r, p): (u32, u32, u32), salt: &[u8], password: &str, output: &mut [u8]) -> bool {
-    let Ok(Ok(parameters)) = u8::try_from(log_n).map(|log_n| ::scrypt::Params::new(log_n, r, p))
-    else {
+    let Ok(Ok(parameters)) = u8::try_from(log_n).map(|n| ::scrypt::Params::new(n, r, p)) else {
         return false;
     };
+    #[cfg(test)]
+    super::computed::note(Scheme::Scrypt { log_n, r, p });
     ::scrypt::scrypt(password.as_bytes(), salt, &parameters, output).is_ok()
 }
 

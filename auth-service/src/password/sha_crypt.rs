@@ -46,13 +46,18 @@ impl Stored {
     }
 
     pub(super) fn verify(&self, password: &str) -> bool {
+        #[cfg(test)]
+        super::computed::note(self.scheme());
         ShaCrypt::default().verify_password(password.as_bytes(), self.text.as_str()).is_ok()
     }
 }
 
 /// Does the work of this many rounds, 1,000 at least, and discards the result.
 pub(super) fn spend(digest: Digest, rounds: u32, salt: &[u8], password: &str) {
-    let Ok(rounds) = Params::new(rounds.max(Params::ROUNDS_MIN)) else {
+    let rounds = rounds.max(Params::ROUNDS_MIN);
+    #[cfg(test)]
+    super::computed::note(Scheme::ShaCrypt { digest, rounds });
+    let Ok(rounds) = Params::new(rounds) else {
         return;
     };
     match digest {

@@ -7,7 +7,6 @@ mod admin;
 mod boot;
 mod credentials;
 mod deletions;
-mod equal_work;
 mod events;
 mod grpc;
 mod hashes;

@@ -31,7 +31,7 @@ async fn whoever_would_wait_too_long_is_refused_at_once_at_both_edges() {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let asked = Instant::now();
             let refused = service.rest.post("/auth/login", &body).await;
-            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+            assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
             assert_eq!((refused.status.as_u16(), refused.code()), (503, "overloaded"));
             let seconds: u64 = refused.header("retry-after").parse().unwrap();
             assert!((1..=60).contains(&seconds), "{seconds}");
@@ -44,7 +44,7 @@ async fn whoever_would_wait_too_long_is_refused_at_once_at_both_edges() {
             };
             let asked = Instant::now();
             let status = client.login(login).await.unwrap_err();
-            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+            assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
             assert_eq!(status.code(), tonic::Code::Unavailable, "{engine:?}");
             assert_eq!(status.get_details_error_info().unwrap().reason, "overloaded");
             let delay = status.get_details_retry_info().unwrap().retry_delay.unwrap();
@@ -54,7 +54,7 @@ async fn whoever_would_wait_too_long_is_refused_at_once_at_both_edges() {
             for path in ["/readyz", "/.well-known/jwks.json"] {
                 let asked = Instant::now();
                 assert_eq!(service.rest.get(path).await.status, 200, "{path}");
-                assert!(asked.elapsed() < Duration::from_secs(1), "{path}: {:?}", asked.elapsed());
+                assert!(asked.elapsed() < Duration::from_secs(3), "{path}: {:?}", asked.elapsed());
             }
         };
         let (busy, ()) = tokio::join!(busy, refused);
