@@ -100,7 +100,7 @@ pub async fn run(name: &str, flags: &ArgMatches, source: &mut Source) -> Result<
         }
         "migrate" | "backup" | "restore" => {
             // They need the database and no other setting.
-            let database = source.value(&config::DATABASE_URL, str::parse);
+            let database = sql_kit::settings::database(&config::DATABASE_URL, source);
             source.finish()?;
             match name {
                 "backup" => backup::backup(&database, flags).await?,

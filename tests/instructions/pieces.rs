@@ -20,6 +20,7 @@ use axum::{Router, body::Body, body::to_bytes, routing::get};
 use chrono::DateTime;
 use http::{Method, Request, StatusCode, header};
 use service_kit::{
+    api_docs::Page,
     catalogue::Catalogue,
     clock::machine_time,
     edge::Edge,
@@ -228,7 +229,8 @@ fn profile(runtime: &Runtime) {
     let router = runtime.block_on(async {
         store.migrate().await.unwrap();
         service.prepare().await.unwrap();
-        router(&edge(NAME), Arc::new(service), verifier(&key), &no_health())
+        let page = Page::of_tokens_from(None);
+        router(&edge(NAME), Arc::new(service), verifier(&key), &no_health(), page)
     });
     let token = format!("Bearer {}", issue(&key));
     let path = format!("/users/{}", Uuid::from_u128(7));

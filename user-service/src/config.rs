@@ -66,6 +66,8 @@ pub struct Settings {
     pub auth_grpc: Option<AuthGrpc>,
     /// The bearer token that is sent to the auth service.
     pub service_token: Option<Secret>,
+    /// The URL of the service that issues tokens, to which `/docs` leads. `None`: the issuer.
+    pub token_page_url: Option<String>,
     /// The settings that all services have in common.
     pub runtime: RuntimeSettings,
 }
@@ -99,6 +101,7 @@ impl Settings {
             profiles,
             auth_grpc,
             service_token,
+            token_page_url: None,
             runtime,
         })
     }

@@ -22,6 +22,7 @@ use clap::ArgMatches;
 pub use error::Error;
 use outbox::{Backlog, Worker};
 use service_kit::{
+    api_docs,
     health::Check,
     metrics::{Metrics, Unit},
     otlp::{Otlp, OtlpError},
@@ -88,6 +89,7 @@ impl App {
         let metrics = Metrics::new(NAME, VERSION, &otlp);
         settings.database.note(NAME);
         let store = open_store(&settings.database, &metrics)?;
+        let token_page_url = settings.token_page_url;
         let service = Arc::new(Service::new(store.clone(), settings.profiles.visibility()));
         observe_connections(&store, settings.database.pool.max_connections, &metrics);
         let accounts =
@@ -141,7 +143,9 @@ impl App {
         let server = Server::bind(
             plan,
             |shared, health| {
-                edge::rest::router(shared, Arc::clone(&service), verifier.clone(), health)
+                let url = token_page_url.as_deref().or_else(|| verifier.issuer());
+                let page = api_docs::Page::of_tokens_from(url);
+                edge::rest::router(shared, Arc::clone(&service), verifier.clone(), health, page)
             },
             |routes| edge::grpc::add_services(routes, Arc::clone(&service), verifier.clone()),
             shutdown,

@@ -17,7 +17,7 @@ pub(crate) struct DataDir {
     path: PathBuf,
     /// Whether missing secrets are created.
     makes: bool,
-    _temporary: Option<tempfile::TempDir>,
+    temporary: Option<tempfile::TempDir>,
 }
 
 impl DataDir {
@@ -27,12 +27,12 @@ impl DataDir {
             let created = DirBuilder::new().recursive(true).mode(0o700).create(&path);
             created.map_err(|error| unusable(&path, &error))?;
         }
-        Ok(Self { path, makes: true, _temporary: None })
+        Ok(Self { path, makes: true, temporary: None })
     }
 
     /// The directory at `path` for commands that only read: nothing is created in it.
     pub(crate) const fn existing(path: PathBuf) -> Self {
-        Self { path, makes: false, _temporary: None }
+        Self { path, makes: false, temporary: None }
     }
 
     /// Creates a temporary directory that only its owner can access.
@@ -41,7 +41,12 @@ impl DataDir {
             .prefix("latchkey-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir()?;
-        Ok(Self { path: temporary.path().to_owned(), makes: true, _temporary: Some(temporary) })
+        Ok(Self { path: temporary.path().to_owned(), makes: true, temporary: Some(temporary) })
+    }
+
+    /// The path of the directory if it is temporary.
+    pub(crate) fn temporary(&self) -> Option<PathBuf> {
+        self.temporary.as_ref().map(|folder| folder.path().to_owned())
     }
 
     /// The path of something in the folder.

@@ -68,14 +68,12 @@ fn command() -> Command {
         .subcommand(move_command::command())
         .subcommand(
             Command::new("auth")
-                .about("A subcommand of the auth service, such as: auth keys list")
-                .subcommand_required(true)
+                .about("The auth service alone, or a subcommand of it, such as: auth keys list")
                 .subcommands(auth_service::commands::all()),
         )
         .subcommand(
             Command::new("user")
-                .about("A subcommand of the user service, such as: user outbox list")
-                .subcommand_required(true)
+                .about("The user service alone, or a subcommand of it, such as: user outbox list")
                 .subcommands(user_service::commands::all()),
         );
     settings::with_named_flags(command, flags())
@@ -100,13 +98,13 @@ async fn run(matches: &ArgMatches) -> Result<(), Failure> {
                 DataDir::open(folder)?
             };
             start_log(matches, LogOutput::Stdout)?;
-            Box::pin(serve(&Stack::new(matches, &data))).await
+            Box::pin(serve(&Stack::new(matches, &data), &data)).await
         }
         Some((move_command::NAME, matches)) => Box::pin(move_command::run(matches)).await,
-        Some(("auth", matches)) => Box::pin(one(AUTH, matches.subcommand(), folder)).await,
-        Some(("user", matches)) => Box::pin(one(USER, matches.subcommand(), folder)).await,
+        Some(("auth", matches)) => Box::pin(one(AUTH, subcommand(matches), folder)).await,
+        Some(("user", matches)) => Box::pin(one(USER, subcommand(matches), folder)).await,
         // The second service runs even if the first one fails.
-        both => {
+        Some(both) => {
             let auth = Box::pin(one(AUTH, both, folder.clone())).await;
             let user = Box::pin(one(USER, both, folder)).await;
             match (auth, user) {
@@ -129,15 +127,17 @@ fn start_log(flags: &ArgMatches, output: LogOutput) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The subcommand of a service. Without one, it serves.
+fn subcommand(matches: &ArgMatches) -> (&str, &ArgMatches) {
+    matches.subcommand().unwrap_or(("serve", matches))
+}
+
 /// Runs a subcommand of one service.
 async fn one(
     service: Service,
-    subcommand: Option<(&str, &ArgMatches)>,
+    (name, flags): (&str, &ArgMatches),
     folder: PathBuf,
 ) -> Result<(), Failure> {
-    let Some((name, flags)) = subcommand else {
-        return Ok(());
-    };
     let is_auth = service.prefix == AUTH.prefix;
     let output = if is_auth {
         auth_service::commands::log_output(name)
@@ -162,9 +162,13 @@ async fn one(
         .map_err(|error| runtime::reworded(&*error, service.names().translate(&error.to_string())))
 }
 
-async fn serve(stack: &Stack<'_>) -> Result<(), Failure> {
+async fn serve(stack: &Stack<'_>, data: &DataDir) -> Result<(), Failure> {
     let (auth, grace) = stack.read()?;
-    let shutdown = shutdown::on_signal(grace)?;
+    let temporary = data.temporary();
+    // A process that ends at once drops nothing, so it deletes the folder itself.
+    let shutdown = shutdown::on_signal_with(grace, || {
+        temporary.map(std::fs::remove_dir_all);
+    })?;
     let scheme = |runtime: &runtime::RuntimeSettings| match runtime.tls {
         Some(_) => "https",
         None => "http",
@@ -180,11 +184,15 @@ async fn serve(stack: &Stack<'_>) -> Result<(), Failure> {
     {
         revocations.feed = revocations::feed(&auth);
     }
+    if !stack.has_issuer() {
+        // The default issuer is the default address, which may not be the present one.
+        user.token_page_url = Some(format!("{auth_scheme}://{http}"));
+    }
     let user_scheme = scheme(&user.runtime);
     let user = Box::pin(user_service::App::build(user, shutdown.clone()))
         .await
         .map_err(|error| USER.names().translate(&error.to_string()))?;
-    let banner = banner((auth_scheme, &auth), (user_scheme, &user));
+    let banner = banner((auth_scheme, &auth), (user_scheme, &user), stack.mail_folder()?);
     let (auth_health, user_health) =
         (auth.server().health().clone(), user.server().health().clone());
     let announce = async {
@@ -213,23 +221,46 @@ fn stop_after<E>(result: Result<(), E>, shutdown: &CancellationToken) -> Result<
 fn banner(
     (auth_scheme, auth): (&str, &auth_service::App),
     (user_scheme, user): (&str, &user_service::App),
+    mail: Option<PathBuf>,
 ) -> String {
     let (auth_http, auth_grpc) = (auth.server().http_address(), auth.server().grpc_address());
     let (user_http, user_grpc) = (user.server().http_address(), user.server().grpc_address());
     let json = "-H 'Content-Type: application/json'";
     let person = r#"'{"email":"a@b.com","password":"S3cureP@ss"}'"#;
+    let mail =
+        mail.map(|folder| format!("  mail           {}\n", folder.display())).unwrap_or_default();
     format!(
         "
 Latchkey is ready.
 
-  auth service   {auth_scheme}://{auth_http}   gRPC {auth_grpc}
-  user service   {user_scheme}://{user_http}   gRPC {user_grpc}
-
+  auth service   {auth_scheme}://{auth_http}   gRPC {auth_grpc}   docs {auth_scheme}://{auth_http}/docs
+  user service   {user_scheme}://{user_http}   gRPC {user_grpc}   docs {user_scheme}://{user_http}/docs
+{mail}
 Register, log in, and read the profile:
 
   curl -X POST {json} -d {person} {auth_scheme}://{auth_http}/auth/register
   curl -X POST {json} -d {person} {auth_scheme}://{auth_http}/auth/login
-  curl -H 'Authorization: Bearer <access_token>' {user_scheme}://{user_http}/users/<id>
+  curl -H 'Authorization: Bearer <access_token>' {user_scheme}://{user_http}/users/me
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A long form of the help would spread every setting over several lines.
+    #[test]
+    fn the_help_of_every_command_has_one_form() {
+        fn check(command: &Command) {
+            assert!(command.get_long_about().is_none(), "{}", command.get_name());
+            assert!(command.get_after_long_help().is_none(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_long_help().is_none(), "{argument}");
+                assert!(!argument.is_hide_short_help_set(), "{argument}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&command());
+    }
 }

@@ -15,6 +15,15 @@ A setting that both services have counts for both; with AUTH_ or USER_ before it
 AUTH_SHUTDOWN_GRACE, --user-tls-cert-file. Addresses and DATABASE_URL have no form for both, and LOG_FORMAT \
 and LOG_LEVEL none for one.";
 
+/// What this command generates or knows by itself where a setting is not given, for `--help`.
+const MADE: &[(&str, &str)] = &[
+    ("KEY_ENCRYPTION_KEY", "generated in <DATA_DIR>/key-encryption-key"),
+    ("SERVICE_TOKEN", "generated in <DATA_DIR>/service-token"),
+    ("SMTP_URL", "files in <DATA_DIR>/mail"),
+    ("JWKS_URL", "the keys of this auth service"),
+    ("AUTH_GRPC_URL", "this auth service"),
+];
+
 /// One of the two services.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Service {
@@ -111,8 +120,12 @@ impl Service {
     /// The flags that only this service has.
     fn flags(&self, scope: Scope) -> impl Iterator<Item = Flag> {
         self.settings().filter(move |(_, one)| self.scope(one) == scope).map(move |(group, one)| {
-            let is_database = one.var == "DATABASE_URL";
-            let file = is_database.then(|| format!("sqlite://<DATA_DIR>/{}", self.database));
+            let made = match one.var {
+                "DATABASE_URL" => Some(format!("sqlite://<DATA_DIR>/{}", self.database)),
+                var => {
+                    MADE.iter().find(|(name, _)| *name == var).map(|(_, made)| (*made).to_owned())
+                }
+            };
             Flag {
                 group: match scope {
                     Scope::Separate => self.title.to_owned(),
@@ -120,7 +133,7 @@ impl Service {
                 },
                 name: if scope == Scope::Plain { one.var.to_owned() } else { self.prefixed(one) },
                 setting: *one,
-                default: file.or_else(|| self.default(one)),
+                default: made.or_else(|| self.default(one)),
                 // It is shown under its name without a prefix.
                 hidden: scope == Scope::Shared,
             }

@@ -1,7 +1,7 @@
 //! The settings of the two services when they run together: each gets the address of the other, and
 //! missing secrets are generated in the data directory.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::ArgMatches;
 use service_kit::{
@@ -54,7 +54,7 @@ impl<'a> Stack<'a> {
             }
         }
         // Without a mail server, mail is written to files, and the log names them.
-        source.set(&config::MAIL_DIR, self.data.path("mail").display().to_string());
+        source.set(&config::MAIL_DIR, self.mail_path().display().to_string());
         Ok(source)
     }
 
@@ -88,6 +88,22 @@ impl<'a> Stack<'a> {
             }
         }
         Ok(source)
+    }
+
+    fn mail_path(&self) -> PathBuf {
+        self.data.path("mail")
+    }
+
+    /// The folder into which mail is written, if there is no mail server.
+    pub(crate) fn mail_folder(&self) -> Result<Option<PathBuf>, Failure> {
+        let has_server = self.auth()?.is_set(&auth_service::config::SMTP_URL);
+        Ok((!has_server).then(|| self.mail_path()))
+    }
+
+    /// Whether a setting names the issuer.
+    pub(crate) fn has_issuer(&self) -> bool {
+        let source = self.source(AUTH, &auth_service::config::DATABASE_URL);
+        source.is_set(&auth_service::config::JWT_ISSUER)
     }
 
     /// Whether the user service accepts the tokens of this auth service, and no setting names another

@@ -191,7 +191,7 @@ async fn what_is_no_backup_is_not_restored_and_nothing_is_replaced() {
     refuses(&format!("{auth} backup nowhere/a.backup"), "No such file");
     refuses(&format!("{auth} restore none"), "none: ");
     refuses(&format!("{auth} restore u.backup"), "not a database of this service");
-    refuses(&format!("echo text > text; {auth} restore text"), "is no SQLite database");
+    refuses(&format!("echo text > text; {auth} restore text"), "no SQLite database");
     refuses(&format!("head -c 8000 a.backup > half; {auth} restore half"), "");
     refuses(&format!("cp a.backup raw; echo x > raw-wal; {auth} restore raw"), "it is no backup");
     must_run(folder.path(), &databases, &format!("{auth} restore a.backup"));

@@ -53,8 +53,9 @@ pub fn note_account(id: impl std::fmt::Display) {
     });
 }
 
-/// Records that the present request is one that other services repeat every few seconds. Unless it
-/// fails, its access line has the level DEBUG, as that of a probe has.
+/// Records that the present request is one that other services repeat every few seconds. Its access
+/// line has the level DEBUG, as that of a probe has, unless it is refused for another reason than that
+/// the service is unavailable, which its health checks log.
 pub fn note_poll() {
     let _ = NOTES.try_with(|notes| {
         notes.0.lock().unwrap_or_else(PoisonError::into_inner).is_poll = true;
@@ -170,6 +171,11 @@ impl Access {
             std::mem::take(&mut *self.notes.0.lock().unwrap_or_else(PoisonError::into_inner));
         let is_refused = status >= 400 || grpc_status.is_some_and(|status| status != "OK");
         let (account, code) = (noted.account, noted.code.filter(|_| is_refused));
+        let is_unavailable = match ending {
+            Ending::Http(status) => status == StatusCode::SERVICE_UNAVAILABLE,
+            Ending::Grpc(status) => status == tonic::Code::Unavailable,
+            Ending::Cancelled => false,
+        };
         let network = tracing::field::display(self.network);
         // The macro needs a constant level, hence the branches.
         macro_rules! line {
@@ -180,7 +186,7 @@ impl Access {
                 )
             };
         }
-        if is_probe(endpoint) || noted.is_poll && !is_refused {
+        if is_probe(endpoint) || noted.is_poll && (!is_refused || is_unavailable) {
             line!(Level::DEBUG);
         } else if failed {
             line!(Level::WARN);

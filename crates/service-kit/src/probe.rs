@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -128,7 +129,12 @@ impl Target {
         let (status, answer) = tokio::time::timeout(TIMEOUT, self.ask(path))
             .await
             .map_err(|_| format!("{address} does not answer in {} s", TIMEOUT.as_secs()))?
-            .map_err(|error| format!("{address}: {error}"))?;
+            .map_err(|error| match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+                Some(io::ErrorKind::ConnectionRefused) => {
+                    format!("{address}: nothing listens there: is the service running?")
+                }
+                _ => format!("{address}: {error}"),
+            })?;
         if status.is_success() {
             return Ok(());
         }
@@ -179,6 +185,14 @@ mod tests {
         let none = r#"{"checks":{"database":{"status":"ok"}}}"#;
         assert!(reason(none).ends_with("it is stopping"));
         assert_eq!(reason("<html>"), "answers 503 Service Unavailable");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_does_not_run_is_told_as_such() {
+        // A port that was free a moment ago.
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let told = Target { address, tls: false }.check("/livez").await.unwrap_err();
+        assert_eq!(told, format!("{address}: nothing listens there: is the service running?"));
     }
 
     #[test]

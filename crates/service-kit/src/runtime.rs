@@ -42,8 +42,9 @@ crate::settings! {
         /// How log lines are written: json, or pretty for people. Unset: pretty on a terminal, else
         /// json.
         format: Option<LogFormat> = optional LOG_FORMAT(parsed("json or pretty"));
-        /// What is logged: error, warn, info, debug or trace, or a filter such as info,access=off.
-        level: String = value LOG_LEVEL(telemetry::DEFAULT_LEVEL, |level| {
+        /// What is logged: error, warn, info, debug or trace, or a filter such as info,access=off. Unset:
+        /// info; for a subcommand on a terminal, where its result is printed, warn.
+        level: Option<String> = optional LOG_LEVEL(|level| {
             telemetry::parse_level(level)?;
             text(level)
         });

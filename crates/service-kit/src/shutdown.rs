@@ -31,6 +31,18 @@ const MARGIN: Duration = Duration::from_millis(50);
 ///
 /// If the operating system does not allow handling signals.
 pub fn on_signal(grace: Duration) -> io::Result<CancellationToken> {
+    on_signal_with(grace, || {})
+}
+
+/// Like [`on_signal`], and calls `last` before it ends the process.
+///
+/// # Errors
+///
+/// The errors of [`on_signal`].
+pub fn on_signal_with(
+    grace: Duration,
+    last: impl FnOnce() + Send + 'static,
+) -> io::Result<CancellationToken> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut terminate, mut interrupt) = {
         let _entered = runtime.enter();
@@ -48,18 +60,19 @@ pub fn on_signal(grace: Duration) -> io::Result<CancellationToken> {
         let name = next().await;
         cancelled.cancel();
         tracing::info!(signal = name, "stopping: accepted requests finish");
-        match tokio::time::timeout(grace.saturating_sub(MARGIN), next()).await {
+        let status = match tokio::time::timeout(grace.saturating_sub(MARGIN), next()).await {
             Ok(name) => {
                 tracing::warn!(signal = name, "second signal: ending at once");
-                telemetry::flush();
-                std::process::exit(130);
+                130
             }
             Err(_elapsed) => {
                 tracing::warn!("grace is over: ending although something does not end");
-                telemetry::flush();
-                std::process::exit(0);
+                0
             }
-        }
+        };
+        last();
+        telemetry::flush();
+        std::process::exit(status);
     };
     std::thread::Builder::new()
         .name("signals".to_owned())

@@ -69,11 +69,20 @@ impl LogOutput {
     fn has_colours(self) -> bool {
         #[expect(clippy::disallowed_methods, reason = "no setting of ours: see no-color.org")]
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        !refused
-            && match self {
-                Self::Stdout => io::stdout().is_terminal(),
-                Self::Stderr => io::stderr().is_terminal(),
-            }
+        !refused && self.is_terminal()
+    }
+
+    fn is_terminal(self) -> bool {
+        match self {
+            Self::Stdout => io::stdout().is_terminal(),
+            Self::Stderr => io::stderr().is_terminal(),
+        }
+    }
+
+    /// The level without `LOG_LEVEL`. A command on a terminal prints its result there, which the lines
+    /// at info would only repeat.
+    fn default_level(self) -> &'static str {
+        if self == Self::Stderr && self.is_terminal() { "warn" } else { "info" }
     }
 }
 
@@ -123,16 +132,13 @@ pub fn print(text: &str) {
     }
 }
 
-/// The default of `LOG_LEVEL`.
-pub const DEFAULT_LEVEL: &str = "info";
-
 /// Starts logging for the whole process. Further calls have no effect.
 ///
 /// # Errors
 ///
 /// If the level is not a valid filter, or if the log thread cannot be started.
 pub fn init(settings: &LogSettings, output: LogOutput) -> Result<(), String> {
-    let filter = parse_level(&settings.level)?;
+    let filter = parse_level(settings.level.as_deref().unwrap_or_else(|| output.default_level()))?;
     if LOG.get().is_some() {
         return Ok(());
     }

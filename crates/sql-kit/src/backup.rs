@@ -218,8 +218,10 @@ async fn put_in_place(
     // A leftover write-ahead log belongs to the former database.
     for log in ["-wal", "-shm"] {
         let (log, kept) = (beside(path, log), beside(before, log));
-        if log.exists() {
-            fs::rename(&log, &kept).map_err(|error| named(&error))?;
+        match fs::rename(&log, &kept) {
+            // SQLite itself removes it if a connection to a damaged file is just being closed.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(&error)),
+            _ => {}
         }
     }
     fs::rename(incoming, path).and_then(|()| sync_folder(path)).map_err(|error| named(&error))?;

@@ -64,13 +64,16 @@ impl From<sqlx::Error> for StoreError {
             return Self::Unusable(error.to_string());
         }
         if is_read_only(&error) {
-            tracing::warn!("the database takes no writes");
+            // What is wrong with a file was already logged with its path.
+            if !is_of_file(&error) {
+                tracing::warn!("the database takes no writes");
+            }
             return Self::ReadOnly;
         }
         if is_unavailable(&error) {
-            // A failed connection was already logged by the connector, which has more details and limits
-            // the rate.
-            if !is_connect_error(&error) {
+            // A failed connection and a file that cannot be used were already logged, with more details and
+            // a limited rate.
+            if !is_connect_error(&error) && !is_of_file(&error) {
                 tracing::warn!(%error, "the database is unavailable");
             }
             return Self::Unavailable;
@@ -188,7 +191,16 @@ fn is_connect_error(error: &sqlx::Error) -> bool {
 }
 
 const DAMAGED: &str = "the file is damaged, or is no SQLite database: restore it from a backup, or correct \
-                       its name in DATABASE_URL";
+                       the path in its URL";
+
+/// The remedy if this user may not write to a SQLite file.
+pub(crate) const LET_WRITE: &str = "let this user read and write the file and its folder";
+
+/// Whether SQLite cannot use its file: read-only, an I/O error, a full disk, or a file that cannot be
+/// opened.
+pub(crate) fn is_of_file(error: &sqlx::Error) -> bool {
+    sqlite_code(error).is_some_and(|code| [8, 10, 13, 14].contains(&code))
+}
 
 /// Describes why SQLite cannot use a file, and the remedy.
 pub(crate) fn said_by_sqlite(error: &sqlx::Error) -> String {
@@ -197,7 +209,7 @@ pub(crate) fn said_by_sqlite(error: &sqlx::Error) -> String {
         .map_or_else(|| error.to_string(), |error| error.message().to_owned());
     match sqlite_code(error) {
         Some(11 | 26) => format!("{said}; {DAMAGED}"),
-        Some(8 | 14) => format!("{said}; let this user read and write the file and its folder"),
+        Some(8 | 14) => format!("{said}; {LET_WRITE}"),
         Some(5 | 6) => format!("{said}; another process has the lock of the file"),
         _ => said,
     }

@@ -55,6 +55,15 @@ pub struct DatabaseSettings {
     pub pool: PoolSettings,
 }
 
+/// Reads the database alone; `setting` is the service's `DATABASE_URL`.
+pub fn database(setting: &Setting, source: &mut Source) -> Database {
+    let mut database = source.value(setting, str::parse);
+    if let Database::Postgres(servers) = &mut database {
+        servers.variable = source.name(setting);
+    }
+    database
+}
+
 impl DatabaseSettings {
     /// Logs which database the service uses, without credentials.
     pub fn note(&self, service: &'static str) {
@@ -79,7 +88,7 @@ impl DatabaseSettings {
 
     /// Reads the settings; `setting` is the service's `DATABASE_URL`.
     pub fn read(setting: &Setting, source: &mut Source) -> Self {
-        let database = source.value(setting, str::parse);
+        let database = database(setting, source);
         let pool = PoolSettings::read(source);
         if pool.mode == PoolMode::Transaction && pool.migrate_on_start {
             // The lock of migrations belongs to a session, which a proxy with transaction pooling does

@@ -1,6 +1,7 @@
 //! SQLite: one writer, several readers.
 
 use std::{
+    borrow::Cow,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -25,6 +26,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long to wait before trying to take the lock again under which another process migrates.
 const MIGRATION_PAUSE: Duration = Duration::from_millis(200);
 
+/// It is logged again only after this time that the file cannot be used.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// A SQLite database. SQLite allows one writer at a time. A write pool of one connection queues writers in
 /// order; competing connections would fail with "busy".
 #[derive(Debug, Clone)]
@@ -37,6 +41,8 @@ pub(crate) struct Sqlite {
     /// Connections that were opened at or before this time are not used any more, because the file was
     /// read-only then.
     distrusted: Arc<Mutex<Option<Instant>>>,
+    /// When it was last logged that the file cannot be used.
+    reported: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Sqlite {
@@ -88,7 +94,7 @@ impl Sqlite {
             pool(options.max_connections).connect_lazy_with(connect)
         };
         let observer = Observer::new(options.durations, "sqlite");
-        Ok(Self { read, write, observer, file, distrusted })
+        Ok(Self { read, write, observer, file, distrusted, reported: Arc::default() })
     }
 
     /// Runs one operation, with metrics and the timeout [`crate::OPERATION_TIMEOUT`].
@@ -111,6 +117,23 @@ impl Sqlite {
             let now = Some(Instant::now());
             *self.distrusted.lock().unwrap_or_else(PoisonError::into_inner) = now;
         }
+        if error::is_of_file(error) {
+            self.report(&error::said_by_sqlite(error));
+        }
+    }
+
+    /// Logs why the file cannot be used, at most once a minute.
+    fn report(&self, why: &str) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
+            *reported = Some(Instant::now());
+            let place = self.place();
+            tracing::warn!(event = "database.unreachable", "SQLite at {place}: {why}");
+        }
+    }
+
+    fn place(&self) -> Cow<'_, str> {
+        self.file.as_deref().map_or("in memory".into(), Path::to_string_lossy)
     }
 
     /// Takes a read-only connection for one operation inside [`Sqlite::bounded`].
@@ -149,8 +172,7 @@ impl Sqlite {
             sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut *connection).await
         };
         let Err(error) = opened.await else { return Ok(()) };
-        let place = self.file.as_deref().map_or("in memory".into(), Path::to_string_lossy);
-        Err(format!("SQLite at {place}: {}", error::said_by_sqlite(&error)))
+        Err(format!("SQLite at {}: {}", self.place(), error::said_by_sqlite(&error)))
     }
 
     /// Runs the missing migrations and returns them.
@@ -210,6 +232,7 @@ impl Sqlite {
         if self.file.as_deref().is_none_or(is_writable) {
             Ok(())
         } else {
+            self.report(&format!("it cannot be written to; {}", error::LET_WRITE));
             Err(StoreError::ReadOnly)
         }
     }

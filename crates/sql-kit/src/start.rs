@@ -35,7 +35,7 @@ impl<E: 'static> Starting<E> {
                     result => return result,
                 }
                 if !is_told {
-                    tracing::warn!("the database is away: waiting for it");
+                    tracing::warn!("the database cannot be used yet: trying again every second");
                     is_told = true;
                 }
                 tokio::time::sleep(RETRY_INTERVAL).await;

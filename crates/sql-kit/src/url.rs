@@ -11,6 +11,9 @@ use sqlx::postgres::PgConnectOptions;
 
 pub(crate) use self::parameters::read;
 
+/// The variable that names the database, unless the program has another name for it.
+pub(crate) const VARIABLE: &str = "DATABASE_URL";
+
 /// The servers of one Postgres database, of which one at a time is the primary.
 #[derive(Clone)]
 pub struct Servers {
@@ -19,6 +22,8 @@ pub struct Servers {
     pub(crate) must_write: bool,
     /// The timeout of opening one connection (`connect_timeout`).
     pub(crate) connect_timeout: Option<Duration>,
+    /// The variable that names them, for messages.
+    pub(crate) variable: String,
 }
 
 impl Deref for Servers {

@@ -35,7 +35,13 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// The routes of the user service.
-pub fn router(shared: &Edge, service: Arc<Service>, verifier: Verifier, health: &Health) -> Router {
+pub fn router(
+    shared: &Edge,
+    service: Arc<Service>,
+    verifier: Verifier,
+    health: &Health,
+    page: api_docs::Page,
+) -> Router {
     let profile = get(read).put(replace).patch(patch).delete(delete);
     let users = Router::new()
         .route("/users", get(list))
@@ -44,7 +50,6 @@ pub fn router(shared: &Edge, service: Arc<Service>, verifier: Verifier, health: 
         .method_not_allowed_fallback(wrong_method)
         .nest("/users", Router::new().fallback(nothing))
         .with_state(Arc::clone(&service));
-    let page = api_docs::Page::of_tokens_from(verifier.issuer());
     // Only authenticated callers learn that a path does not exist.
     let visited = rest::known_parameters(users, known_parameters)
         .layer(axum::middleware::from_fn_with_state((service, verifier), visit));

@@ -38,7 +38,7 @@ pub(super) fn commands() -> Vec<Command> {
     };
     let create = Command::new("create")
         .about("Create an account and send its owner a link to choose a password")
-        .long_about(
+        .after_help(
             "Creates an account. Where mail is on, its owner is sent a link to choose a password. \
              Where it is off, the account has no password, and nobody can log in, until mail is on and \
              send-reset has sent a link; or give a hash that was made elsewhere.",

@@ -33,7 +33,7 @@ pub(super) fn command() -> Command {
     };
     Command::new("events")
         .about("List what happened, the oldest first")
-        .long_about(
+        .after_help(
             "Lists what happened to an account or, without one, all that happened. Every event has a \
              cursor: --after goes on from there, and passes over none. With --json each event is an \
              object on a line of its own, which makes an export.",

@@ -28,8 +28,8 @@ pub(super) fn commands() -> [Command; 2] {
     let list = Command::new("list")
         .about("List accounts, a page at a time, in the order of their creation")
         .arg(
-            option("page-size", "NUMBER", "How many accounts a page has")
-                .long_help(format!(
+            option("page-size", "NUMBER", "")
+                .help(format!(
                     "How many accounts a page has, {PAGE_MAX} at most [default: {PAGE_DEFAULT}]"
                 ))
                 .value_parser(clap::value_parser!(u32)),

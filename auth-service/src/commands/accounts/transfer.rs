@@ -48,7 +48,7 @@ pub(super) fn commands() -> [Command; 2] {
     let json = || switch("json", "Print the result in JSON");
     let import = Command::new("import")
         .about("Add accounts that come from elsewhere, password hashes included")
-        .long_about(
+        .after_help(
             "Adds the accounts of FILE: JSON Lines or CSV with the members id, email, \
              password_hash, created_at, email_verified and disabled, of which only email is \
              required. Exits with 0 where all lines were taken, and with 3 where some were \

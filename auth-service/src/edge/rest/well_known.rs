@@ -18,7 +18,11 @@ use crate::{error::Error, keys::JWKS_MAX_AGE, service::REVOCATIONS_PAGE_BYTES};
 const REVOCATIONS_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=2");
 
 pub(super) async fn jwks(State(service): Api) -> Result<Response, ApiError> {
-    let ring = service.keys().ok_or(Error::DatabaseUnavailable)?;
+    let ring = service.keys().ok_or_else(|| {
+        // A verifier without keys tries again several times a second.
+        access::note_poll();
+        Error::DatabaseUnavailable
+    })?;
     let cache = format!("public, max-age={JWKS_MAX_AGE}");
     Ok(([(header::CACHE_CONTROL, cache)], Json(ring.verification().to_jwks())).into_response())
 }

@@ -244,7 +244,8 @@ pub fn note_unknown(known: &BTreeSet<String>, elsewhere: &BTreeMap<String, Strin
     for (name, instead) in elsewhere.iter().filter(|(name, _)| given.contains(*name)) {
         tracing::warn!(event = "setting.unknown", name, "{name} is not read here, but {instead}");
     }
-    for (name, nearest) in unknown::lookalikes(given.iter().map(String::as_str), known) {
+    let others = given.iter().filter(|name| !elsewhere.contains_key(*name));
+    for (name, nearest) in unknown::lookalikes(others.map(String::as_str), known) {
         match nearest {
             Some(meant) => tracing::warn!(
                 event = "setting.unknown",

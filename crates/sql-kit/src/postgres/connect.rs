@@ -16,7 +16,7 @@ use sqlx::{
 };
 
 use super::connect_error::{ConnectError, Phase};
-use crate::url::{Servers, address, is_local};
+use crate::url::{Servers, VARIABLE, address, is_local};
 
 /// The settings of each session, which override defaults of the database, the role or the server; and what
 /// has to be queried about the server.
@@ -184,7 +184,7 @@ impl Connector {
             let (is_read_only, encoding) =
                 self.prepare(&mut connection).await.map_err(|error| (Phase::Prepare, error))?;
             if !is_local(server) && !self.is_looked_at.swap(true, Relaxed) {
-                warn_of_plaintext(server, &mut connection).await;
+                warn_of_plaintext(server, &self.servers.variable, &mut connection).await;
             }
             Ok((Session { connection, server: place, began, used: began, is_read_only }, encoding))
         };
@@ -231,7 +231,7 @@ impl Connector {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
             Some(error) => {
-                let text = error.to_string();
+                let text = error.to_string().replace(VARIABLE, &self.servers.variable);
                 if reported.get(&text).is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
                     tracing::warn!(event = "database.unreachable", "{text}");
                     reported.insert(text, Instant::now());
@@ -276,7 +276,11 @@ const fn other_mode(mode: PgSslMode) -> Option<PgSslMode> {
 }
 
 /// Logs a warning if a connection over a network is not encrypted.
-async fn warn_of_plaintext(server: &PgConnectOptions, connection: &mut PgConnection) {
+async fn warn_of_plaintext(
+    server: &PgConnectOptions,
+    variable: &str,
+    connection: &mut PgConnection,
+) {
     let row = sqlx::raw_sql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
         .fetch_optional(connection)
         .await;
@@ -287,7 +291,7 @@ async fn warn_of_plaintext(server: &PgConnectOptions, connection: &mut PgConnect
         tracing::warn!(
             event = "database.plaintext",
             "{} is reached without encryption: whoever is in between reads everything; add \
-             sslmode=verify-full and sslrootcert to DATABASE_URL",
+             sslmode=verify-full and sslrootcert to {variable}",
             describe(server)
         );
     }

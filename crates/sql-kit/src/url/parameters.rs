@@ -176,6 +176,7 @@ fn servers(given: &Given) -> Result<Servers, String> {
         list: servers,
         must_write: must_write(get("target_session_attrs"))?,
         connect_timeout: connect_timeout(get("connect_timeout"))?,
+        variable: crate::url::VARIABLE.to_owned(),
     })
 }
 
