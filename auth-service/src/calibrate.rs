@@ -1,5 +1,6 @@
 //! `auth-service calibrate`: measures what hashing costs on this machine, and recommends settings.
 
+use service_kit::print_line;
 use std::time::{Duration, Instant};
 
 use bcrypt_lanes::{Job, Lanes};
@@ -24,14 +25,13 @@ const SAMPLES: usize = 3;
 /// # Errors
 ///
 /// If hashing fails.
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
 pub fn run(target: Duration) -> Result<(), HashError> {
     let cores = resources::cores();
-    println!(
+    print_line!(
         "one hash shall take at most {} ms; {cores} cores hash at a time\n",
         target.as_millis()
     );
-    println!("{:<36}  {:>8}  {:>12}", "scheme", "ms", "logins/s");
+    print_line!("{:<36}  {:>8}  {:>12}", "scheme", "ms", "logins/s");
 
     let bcrypt = (LEAST_BCRYPT_COST..=MOST_BCRYPT_COST).map(|cost| Scheme::Bcrypt { cost });
     let argon2id = ARGON2_MEMORY_KIB.map(|memory_kib| Scheme::Argon2id {
@@ -44,25 +44,24 @@ pub fn run(target: Duration) -> Result<(), HashError> {
     let bcrypt = measure(bcrypt, target, cores)?;
     let argon2id = measure(argon2id.into_iter().filter(fits), target, cores)?;
 
-    println!();
+    print_line!("");
     if let Some(Scheme::Bcrypt { cost }) = bcrypt {
-        println!("PASSWORD_HASH=bcrypt BCRYPT_COST={cost}");
+        print_line!("PASSWORD_HASH=bcrypt BCRYPT_COST={cost}");
     }
     if let Some(Scheme::Argon2id { memory_kib, iterations, parallelism }) = argon2id {
-        println!(
+        print_line!(
             "PASSWORD_HASH=argon2id ARGON2_MEMORY_KIB={memory_kib} ARGON2_ITERATIONS={iterations} \
              ARGON2_PARALLELISM={parallelism}"
         );
     }
     if bcrypt.is_none() && argon2id.is_none() {
-        println!("this machine is too slow for that: raise the time with --target-ms");
+        print_line!("this machine is too slow for that: raise the time with --target-ms");
     }
     Ok(())
 }
 
 /// Measures schemes, from cheap to expensive, until one takes too long. Returns the last one within
 /// the limit.
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
 fn measure(
     schemes: impl IntoIterator<Item = Scheme>,
     target: Duration,
@@ -72,7 +71,7 @@ fn measure(
     for scheme in schemes {
         let took = time(scheme)?;
         let rate = cores as f64 * rate(scheme, took);
-        println!("{:<36}  {:>8.1}  {rate:>12.1}", scheme.to_string(), took.as_secs_f64() * 1e3);
+        print_line!("{:<36}  {:>8.1}  {rate:>12.1}", scheme.to_string(), took.as_secs_f64() * 1e3);
         if took > target {
             break;
         }

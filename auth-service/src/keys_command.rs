@@ -1,7 +1,7 @@
 //! `auth-service keys`: lists, rotates, imports, re-encrypts and revokes managed signing keys.
 
 use clap::ArgMatches;
-use service_kit::settings::Source;
+use service_kit::{print_line, settings::Source};
 use sql_kit::DatabaseSettings;
 use zeroize::Zeroizing;
 
@@ -34,7 +34,6 @@ pub async fn run(source: &mut Source, flags: &ArgMatches) -> Result<(), Failure>
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
 async fn list(database: &DatabaseSettings, sealer: Option<&Sealer>) -> Result<(), BuildError> {
     let store = existing_store(database).await?;
     let keys = keys::list(&store, store.now()).await?;
@@ -43,39 +42,38 @@ async fn list(database: &DatabaseSettings, sealer: Option<&Sealer>) -> Result<()
             sealer.open(&record.kid, &record.sealed_key).map_err(KeysError::Seal)?;
         }
     }
-    println!("{:<43}  {:<9}  {:<7}  activates", "kid", "algorithm", "state");
+    print_line!("{:<43}  {:<9}  {:<7}  activates", "kid", "algorithm", "state");
     for (record, state) in keys {
         let activates = record.activates_at.to_rfc3339();
-        println!("{:<43}  {:<9}  {state:<7}  {activates}", record.kid, record.algorithm);
+        print_line!("{:<43}  {:<9}  {state:<7}  {activates}", record.kid, record.algorithm);
     }
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
 async fn change(settings: Settings, name: &str, flags: &ArgMatches) -> Result<(), BuildError> {
     let Some(keys) = managed_keys(settings).await? else {
         return Err(BuildError::System("the signing keys are given in the settings".to_owned()));
     };
     let now = keys.now().await?;
     match name {
-        "rotate" => println!("{}", keys.rotate(flags.get_flag("now"), now).await?),
+        "rotate" => print_line!("{}", keys.rotate(flags.get_flag("now"), now).await?),
         "import" => {
             let file = path(flags, "file");
             let key = SigningKey::from_pem(read(file)?.as_bytes())
                 .map_err(|error| BuildError::System(format!("{file} {error}")))?;
-            println!("{}", keys.import(key, flags.get_flag("now"), now).await?);
+            print_line!("{}", keys.import(key, flags.get_flag("now"), now).await?);
         }
         "rewrap" => {
             let sealer = Sealer::from_base64(&read(path(flags, "new-key-file"))?)
                 .map_err(|error| BuildError::System(format!("--new-key-file {error}")))?;
-            println!("{} keys rewrapped", keys.rewrap(&sealer).await?);
+            print_line!("{} keys rewrapped", keys.rewrap(&sealer).await?);
         }
         _ => {
             let kid = path(flags, "kid");
             let successor = keys.revoke(kid, now).await?;
-            println!("{kid} revoked");
+            print_line!("{kid} revoked");
             if let Some(successor) = successor {
-                println!("{successor} signs from now on");
+                print_line!("{successor} signs from now on");
             }
         }
     }

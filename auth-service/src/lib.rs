@@ -42,7 +42,7 @@ use service_kit::{
     otlp::{Otlp, OtlpError},
     server::{Plan, Server},
 };
-use sql_kit::{Database, DatabaseSettings, Starting};
+use sql_kit::{DatabaseSettings, Starting};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -272,8 +272,7 @@ pub async fn outbox_command(
     table: &'static outbox::Table,
     flags: &clap::ArgMatches,
 ) -> Result<(), commands::Failure> {
-    let store = open_store(settings, &Metrics::default())?;
-    store.check_migrated().await?;
+    let store = opened(settings).await?;
     let outbox = Outbox::new(sql_kit::Sql::clone(&store), table);
     outbox::command::run(&outbox, flags).await?;
     store.close().await;
@@ -294,18 +293,18 @@ pub async fn managed_keys(settings: Settings) -> Result<Option<ManagedKeys>, Bui
 }
 
 /// Opens a database that must already exist: a command that reads or changes it must not create it.
-async fn existing_store(settings: &DatabaseSettings) -> Result<Store, BuildError> {
-    if let Database::Sqlite(file) = &settings.database {
-        let path = file.get_filename();
-        if !path.exists() {
-            let path = path.display();
-            return Err(BuildError::System(format!(
-                "DATABASE_URL: there is no database at {path}; serve or migrate makes it"
-            )));
-        }
-    }
+async fn opened(settings: &DatabaseSettings) -> Result<Store, BuildError> {
+    let told = |why: String| BuildError::System(format!("DATABASE_URL: {why}"));
+    settings.database.must_exist().map_err(told)?;
     let store = open_store(settings, &Metrics::default())?;
+    store.reach().await.map_err(told)?;
     store.check_migrated().await?;
+    Ok(store)
+}
+
+/// Opens a database that must already exist, to change it.
+async fn existing_store(settings: &DatabaseSettings) -> Result<Store, BuildError> {
+    let store = opened(settings).await?;
     // The ping sets the clock of the store to that of the database.
     store.ping().await?;
     store.align_positions().await?;

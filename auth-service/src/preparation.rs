@@ -135,7 +135,7 @@ impl BackgroundTasks {
             Ok::<_, StoreError>(())
         };
         if let Err(error) = pruned.await {
-            tracing::warn!(%error, "cannot remove the events that are no longer kept");
+            error.note("cannot remove the events that are no longer kept");
         }
     }
 }

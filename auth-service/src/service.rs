@@ -229,10 +229,10 @@ impl Service {
             self.store.prune_revocations(now - revocations::LEEWAY).await
         };
         if let Err(error) = pruned.await {
-            tracing::warn!(%error, "cannot remove the rows that no longer count");
+            error.note("cannot remove the rows that no longer count");
         }
         if let Err(error) = self.prune_deletions().await {
-            tracing::warn!(%error, "cannot prune the list of deleted accounts");
+            error.note("cannot prune the list of deleted accounts");
         }
     }
 

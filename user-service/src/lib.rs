@@ -185,11 +185,20 @@ pub async fn outbox_command(
     settings: &DatabaseSettings,
     flags: &ArgMatches,
 ) -> Result<(), BuildError> {
-    let store = open_store(settings, &Metrics::default())?;
-    store.check_migrated().await?;
+    let store = existing_store(settings).await?;
     outbox::command::run(store.outbox(), flags).await?;
     store.close().await;
     Ok(())
+}
+
+/// Opens a database that must already exist: a command that reads or changes it must not create it.
+async fn existing_store(settings: &DatabaseSettings) -> Result<Store, BuildError> {
+    let told = |why: String| BuildError::System(format!("DATABASE_URL: {why}"));
+    settings.database.must_exist().map_err(told)?;
+    let store = open_store(settings, &Metrics::default())?;
+    store.reach().await.map_err(told)?;
+    store.check_migrated().await?;
+    Ok(store)
 }
 
 fn open_store(settings: &DatabaseSettings, metrics: &Metrics) -> Result<Store, BuildError> {

@@ -75,6 +75,15 @@ impl Store {
         self.sql.successes()
     }
 
+    /// Tries whether the database can be reached.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot. The text contains the database, its message and a remedy.
+    pub async fn reach(&self) -> Result<(), String> {
+        self.sql.reach().await
+    }
+
     /// Runs the missing migrations. Several replicas may do so at the same time.
     ///
     /// # Errors

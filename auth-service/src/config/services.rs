@@ -50,7 +50,8 @@ impl ServiceSettings {
             if let (Some(token), Some(admin)) = (token, &admin.token)
                 && token.expose() == admin.expose()
             {
-                let what = format!("is {}: services would be operators", setting.var);
+                let what =
+                    format!("must differ from {}: who has it would be an operator", setting.var);
                 source.fault(&ADMIN_TOKEN, what);
             }
         }

@@ -45,7 +45,7 @@ pub fn router(shared: &Edge, service: Arc<Service>, health: &Health) -> Router {
         .merge(health.routes())
         .merge(api_docs::routes(include_str!("../../openapi.json"), api_docs::Page::default()));
     // No path under /auth has query parameters.
-    let routes = rest::known_parameters(routes, |_| &[]);
+    let routes = rest::known_parameters(routes, |_| Some(&[]));
     // Without mail no links are sent, so their pages are not served.
     let others = match service.mail() {
         Ok(_) => others.merge(pages::routes()),

@@ -260,7 +260,10 @@ impl ManagedKeys {
         loop {
             tokio::time::sleep(RELOAD_INTERVAL).await;
             if let Err(error) = self.reload(&mut seen, &publish).await {
-                tracing::warn!(%error, "cannot reload the signing keys");
+                match error {
+                    KeysError::Store(error) => error.note("cannot reload the signing keys"),
+                    error => tracing::warn!(%error, "cannot reload the signing keys"),
+                }
             }
             let kid = active(&seen, self.algorithm.as_str(), self.store.now());
             let kid = kid.map(|record| record.kid.clone());

@@ -193,7 +193,7 @@ fn an_admin_token_that_services_have_ends_the_start() {
     ] {
         let mut source = settings("sqlite::memory:", &[(setting, ADMIN_TOKEN)]);
         let told = Settings::read(&mut source).unwrap_err().to_string();
-        assert!(told.contains(&format!("ADMIN_TOKEN: is {name}:")), "{told}");
+        assert!(told.contains(&format!("ADMIN_TOKEN: must differ from {name}:")), "{told}");
         assert!(!told.contains(ADMIN_TOKEN), "{told}");
     }
     for (value, fault) in [("short", "is under 32 bytes"), (" ", "ADMIN_TOKEN")] {

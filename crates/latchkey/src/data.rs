@@ -44,6 +44,11 @@ impl DataDir {
         Ok(Self { path: temporary.path().to_owned(), makes: true, temporary: Some(temporary) })
     }
 
+    /// Whether missing secrets are created.
+    pub(crate) const fn makes(&self) -> bool {
+        self.makes
+    }
+
     /// The path of the directory if it is temporary.
     pub(crate) fn temporary(&self) -> Option<PathBuf> {
         self.temporary.as_ref().map(|folder| folder.path().to_owned())
@@ -70,7 +75,8 @@ impl DataDir {
             return Ok(None);
         }
         make_secret(&self.path, &path).map_err(|error| unusable(&path, &error))?;
-        let text = read_text(&path.display().to_string()).map_err(io::Error::other)?;
+        let text = read_text(&path.display().to_string())
+            .map_err(|why| io::Error::other(format!("DATA_DIR: {why}")))?;
         Ok(Some(text.trim().to_owned()))
     }
 }
@@ -78,7 +84,8 @@ impl DataDir {
 /// Says which path in the data directory cannot be used, and which setting names the directory. The
 /// error of a temporary file has a path of its own, which nobody knows.
 fn unusable(path: &Path, error: &io::Error) -> io::Error {
-    let reason = io::Error::from(error.kind());
+    let reason =
+        error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
     io::Error::new(error.kind(), format!("DATA_DIR: cannot create {}: {reason}", path.display()))
 }
 

@@ -158,8 +158,7 @@ async fn one(
         let mut source = stack.user_beside_auth()?;
         Box::pin(user_service::commands::run(name, flags, &mut source)).await
     };
-    result
-        .map_err(|error| runtime::reworded(&*error, service.names().translate(&error.to_string())))
+    result.map_err(|error| runtime::reworded(&*error, stack.explain(service, &error.to_string())))
 }
 
 async fn serve(stack: &Stack<'_>, data: &DataDir) -> Result<(), Failure> {
@@ -176,7 +175,7 @@ async fn serve(stack: &Stack<'_>, data: &DataDir) -> Result<(), Failure> {
     let auth_scheme = scheme(&auth.runtime);
     let auth = Box::pin(auth_service::App::build(auth, shutdown.clone()))
         .await
-        .map_err(|error| AUTH.names().translate(&error.to_string()))?;
+        .map_err(|error| stack.explain(AUTH, &error.to_string()))?;
     let (http, grpc) = (auth.server().http_address(), auth.server().grpc_address());
     let mut user = user_service::config::Settings::read(&mut stack.user(http, grpc)?)?;
     if stack.follows_own_revocations()
@@ -191,7 +190,7 @@ async fn serve(stack: &Stack<'_>, data: &DataDir) -> Result<(), Failure> {
     let user_scheme = scheme(&user.runtime);
     let user = Box::pin(user_service::App::build(user, shutdown.clone()))
         .await
-        .map_err(|error| USER.names().translate(&error.to_string()))?;
+        .map_err(|error| stack.explain(USER, &error.to_string()))?;
     let banner = banner((auth_scheme, &auth), (user_scheme, &user), stack.mail_folder()?);
     let (auth_health, user_health) =
         (auth.server().health().clone(), user.server().health().clone());
@@ -208,8 +207,8 @@ async fn serve(stack: &Stack<'_>, data: &DataDir) -> Result<(), Failure> {
         results = both => results,
         () = announce => return Ok(()),
     };
-    auth.map_err(|error| AUTH.names().translate(&error.to_string()))?;
-    user.map_err(|error| USER.names().translate(&error.to_string()))?;
+    auth.map_err(|error| stack.explain(AUTH, &error.to_string()))?;
+    user.map_err(|error| stack.explain(USER, &error.to_string()))?;
     Ok(())
 }
 

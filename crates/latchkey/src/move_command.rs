@@ -8,6 +8,7 @@ use std::{
 use clap::{ArgMatches, Command};
 use indicatif::{ProgressBar, ProgressStyle};
 use service_kit::{
+    print_line,
     settings::{self, Group, Setting, Source},
     telemetry,
 };
@@ -66,7 +67,6 @@ struct Pair {
 }
 
 /// Moves the databases that `flags` name.
-#[expect(clippy::print_stdout, reason = "it is what the command was called for")]
 pub(crate) async fn run(flags: &ArgMatches) -> Result<(), Failure> {
     let pairs = read(&mut Source::from_process(GROUPS, flags))?;
     // All databases are checked before any is changed.
@@ -81,10 +81,10 @@ pub(crate) async fn run(flags: &ArgMatches) -> Result<(), Failure> {
         shown.end();
         transfer.close().await;
         let moved = moved.map_err(|error| pair.told(&error.to_string()))?;
-        println!("{}", pair.report(&moved));
+        print_line!("{}", pair.report(&moved));
     }
-    println!(
-        "Start the services with the destinations as DATABASE_URL, and with the KEY_ENCRYPTION_KEY that \
+    print_line!(
+        "Start each service with its destination as its database, and with the KEY_ENCRYPTION_KEY that \
          they had. Never start one on a source again while the other runs."
     );
     Ok(())

@@ -1,7 +1,11 @@
 //! The settings of the two services when they run together: each gets the address of the other, and
 //! missing secrets are generated in the data directory.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::ArgMatches;
 use service_kit::{
@@ -47,15 +51,56 @@ impl<'a> Stack<'a> {
             (config::KEY_ENCRYPTION_KEY, "key-encryption-key"),
             (config::SERVICE_TOKEN, "service-token"),
         ] {
-            if !source.is_set(&setting)
-                && let Some(secret) = self.data.secret(file)?
-            {
-                source.set(&setting, secret);
+            if source.is_set(&setting) {
+                continue;
+            }
+            let path = self.data.path(file);
+            if setting.var == config::KEY_ENCRYPTION_KEY.var {
+                self.check_key(&source, &path)?;
+            }
+            if let Some(secret) = self.data.secret(file)? {
+                source.set_from(&setting, path.display().to_string(), secret);
             }
         }
         // Without a mail server, mail is written to files, and the log names them.
         source.set(&config::MAIL_DIR, self.mail_path().display().to_string());
         Ok(source)
+    }
+
+    /// Checks that no key is made for a database that was encrypted with another one.
+    fn check_key(&self, source: &Source, key: &Path) -> Result<(), Failure> {
+        use auth_service::config;
+
+        let database = self.data.path(AUTH.database);
+        let url = source.secret(&config::DATABASE_URL);
+        let is_here = url.is_some_and(|url| url.expose() == self.data.database_url(AUTH.database));
+        let others = [config::JWT_SECRET, config::JWT_SIGNING_KEY_FILE];
+        let is_needed = is_here && others.iter().all(|setting| !source.is_set(setting));
+        if is_needed && self.data.makes() && database.exists() && !key.exists() {
+            return Err(format!(
+                "{} is missing, and the database at {} was encrypted with it: put the file back, or give \
+                 the key as {}",
+                key.display(),
+                database.display(),
+                config::KEY_ENCRYPTION_KEY.var
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    /// The text of an error of a service, with the names that its settings have here. A secret that was
+    /// generated is named by its file.
+    pub(crate) fn explain(&self, service: Service, text: &str) -> String {
+        use auth_service::config;
+
+        let mut names = service.names();
+        if let Ok(source) = self.auth() {
+            for setting in [config::KEY_ENCRYPTION_KEY, config::SERVICE_TOKEN] {
+                names.set(&setting, vec![source.name(&setting)]);
+            }
+        }
+        names.translate(text)
     }
 
     /// The settings of the user service, given the addresses on which the auth service listens.
@@ -72,8 +117,10 @@ impl<'a> Stack<'a> {
             auth_service::config::JWT_AUDIENCE,
         ] {
             let of_auth = auth.secret(&setting).map(|value| value.expose().to_owned());
-            if let Some(value) = of_auth.or_else(|| setting.default.map(str::to_owned)) {
-                source.set_default(&setting, value);
+            if let Some(value) = of_auth.or_else(|| setting.default.map(str::to_owned))
+                && !source.is_set(&setting)
+            {
+                source.set_from(&setting, auth.name(&setting), value);
             }
         }
         // The certificate must then be valid for this address too.

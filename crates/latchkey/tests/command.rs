@@ -39,11 +39,11 @@ fn every_fault_is_told_once_by_the_variable_that_counts() {
         "BCRYPT_COST: is not an integer",
         "JWKS_URL: ",
         "AUTH_SERVICE_TOKEN: is under 32 bytes",
-        "AUTH_TLS_CERT_FILE: must be given together with AUTH_TLS_KEY_FILE",
+        "TLS_CERT_FILE: must be given together with TLS_KEY_FILE",
     ] {
         assert_eq!(told.matches(&format!("\n  {fault}")).count(), 1, "{fault}: {told}");
     }
-    let noted = "DATABASE_URL is not read here, but AUTH_DATABASE_URL and USER_DATABASE_URL";
+    let noted = "DATABASE_URL is ignored here: set AUTH_DATABASE_URL and USER_DATABASE_URL";
     assert!(told.contains(noted), "{told}");
     assert!(!told.contains("hunter2"), "{told}");
 }
@@ -102,4 +102,54 @@ fn a_command_ends_with_the_status_that_it_has_alone() {
         let (status, told) = run(folder.path(), arguments, &[]);
         assert_eq!(status, Some(expected), "{arguments:?}: {told}");
     }
+}
+
+#[test]
+fn a_database_of_the_other_service_is_refused_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, told) = run(folder.path(), &["auth", "migrate"], &[]);
+    assert_eq!(status, Some(0), "{told}");
+    let settings = [("USER_DATABASE_URL", "sqlite://data/auth.db")];
+    for arguments in [["user", "migrate"].as_slice(), &["user", "migrate", "status"], &["user"]] {
+        let (status, told) = run(folder.path(), arguments, &settings);
+        assert_eq!(status, Some(1), "{arguments:?}: {told}");
+        let error = told.lines().last().unwrap();
+        assert!(error.starts_with("error: USER_DATABASE_URL: "), "{arguments:?}: {told}");
+        assert!(error.contains("is that of another service"), "{arguments:?}: {told}");
+    }
+}
+
+#[test]
+fn a_lost_or_damaged_key_is_named_by_its_file_and_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, told) = run(folder.path(), &["auth", "migrate"], &[]);
+    assert_eq!(status, Some(0), "{told}");
+    let key = folder.path().join("data/key-encryption-key");
+    std::fs::write(&key, "damaged").unwrap();
+    let (status, told) = run(folder.path(), &["auth"], &[]);
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("data/key-encryption-key: is not 32 bytes in base64"), "{told}");
+    std::fs::remove_file(&key).unwrap();
+    let (status, told) = run(folder.path(), &["auth"], &[]);
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("data/key-encryption-key is missing"), "{told}");
+    assert!(!key.exists());
+}
+
+#[test]
+fn a_reader_that_has_read_enough_ends_a_command_quietly() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, told) = run(folder.path(), &["auth", "migrate"], &[]);
+    assert_eq!(status, Some(0), "{told}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"))
+        .current_dir(folder.path())
+        .args(["auth", "migrate", "status"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(command.stdout.take());
+    let output = command.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }

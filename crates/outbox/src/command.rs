@@ -3,6 +3,7 @@
 use chrono::SecondsFormat;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
+use service_kit::print_line;
 use sql_kit::StoreError;
 use uuid::Uuid;
 
@@ -73,7 +74,6 @@ pub fn command(name: &'static str, about: &'static str) -> Command {
 /// # Errors
 ///
 /// If the database is unavailable, or an id is not in the outbox.
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
 pub async fn run(outbox: &Outbox, matches: &ArgMatches) -> Result<(), CommandError> {
     // The ping sets the clock, by which entries are due.
     match outbox.sql.ping().await {
@@ -84,7 +84,7 @@ pub async fn run(outbox: &Outbox, matches: &ArgMatches) -> Result<(), CommandErr
         Some(("retry", flags)) => match ids(flags) {
             ids if ids.is_empty() => {
                 outbox.retry_all().await?;
-                println!("{} entries are due now", outbox.backlog().await?.0);
+                print_line!("{} entries are due now", outbox.backlog().await?.0);
             }
             ids => {
                 let mut unknown = Vec::new();
@@ -93,7 +93,7 @@ pub async fn run(outbox: &Outbox, matches: &ArgMatches) -> Result<(), CommandErr
                         unknown.push(*id);
                     }
                 }
-                println!("{} entries are due now", ids.len() - unknown.len());
+                print_line!("{} entries are due now", ids.len() - unknown.len());
                 refuse(&unknown)?;
             }
         },
@@ -111,26 +111,30 @@ pub async fn run(outbox: &Outbox, matches: &ArgMatches) -> Result<(), CommandErr
                     unknown.push(id);
                 }
             }
-            println!("{removed} entries are discarded");
+            print_line!("{removed} entries are discarded");
             refuse(&unknown)?;
         }
         Some((_, flags)) => {
             let limit = flags.get_one::<u32>("limit").copied().unwrap_or(u32::MAX);
             let is_json = flags.get_flag("json");
             if !is_json {
-                println!(
+                print_line!(
                     "{:<36}  {:<27}  {:>8}  {:<27}  {:<36}  last failure",
-                    "id", "added", "attempts", "due", "request id"
+                    "id",
+                    "added",
+                    "attempts",
+                    "due",
+                    "request id"
                 );
             }
             let entries = outbox.list(limit).await?;
             for entry in &entries {
-                println!("{}", if is_json { json_line(entry) } else { text_line(entry) });
+                print_line!("{}", if is_json { json_line(entry) } else { text_line(entry) });
             }
             let (depth, _) = outbox.backlog().await?;
             let more = usize::try_from(depth).unwrap_or(0).saturating_sub(entries.len());
             if more > 0 && !is_json {
-                println!("and {more} more");
+                print_line!("and {more} more");
             }
         }
         None => {}

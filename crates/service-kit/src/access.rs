@@ -98,6 +98,33 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    /// Whether the answer is an error, or there is none.
+    fn is_refusal(self) -> bool {
+        match self {
+            Self::Http(status) => status.is_client_error() || status.is_server_error(),
+            Self::Grpc(status) => status != tonic::Code::Ok,
+            Self::Cancelled => true,
+        }
+    }
+
+    /// Whether the service failed.
+    fn is_fault(self) -> bool {
+        match self {
+            Self::Http(status) => status.is_server_error(),
+            Self::Grpc(status) => is_fault(status),
+            Self::Cancelled => false,
+        }
+    }
+
+    /// Whether the service cannot answer at present.
+    fn is_unavailable(self) -> bool {
+        match self {
+            Self::Http(status) => status == StatusCode::SERVICE_UNAVAILABLE,
+            Self::Grpc(status) => status == tonic::Code::Unavailable,
+            Self::Cancelled => false,
+        }
+    }
+
     /// Names attributes by OpenTelemetry's semantic conventions.
     fn attributes(self, endpoint: &str) -> SpanEnd {
         let method = endpoint.trim_start_matches('/');
@@ -160,22 +187,16 @@ impl Access {
             Ending::Grpc(status) => self.metrics.rpc(endpoint, grpc_name(status), took),
             Ending::Cancelled => self.metrics.http(method, endpoint, CLIENT_CLOSED_REQUEST, took),
         }
-        let (status, grpc_status, failed) = match ending {
-            Ending::Http(status) => (i32::from(status.as_u16()), None, status.is_server_error()),
-            Ending::Grpc(status) => (status as i32, Some(grpc_name(status)), is_fault(status)),
-            Ending::Cancelled => (i32::from(CLIENT_CLOSED_REQUEST), None, false),
+        let (status, grpc_status) = match ending {
+            Ending::Http(status) => (i32::from(status.as_u16()), None),
+            Ending::Grpc(status) => (status as i32, Some(grpc_name(status))),
+            Ending::Cancelled => (i32::from(CLIENT_CLOSED_REQUEST), None),
         };
-        span.end(|| ending.attributes(endpoint), failed);
+        span.end(|| ending.attributes(endpoint), ending.is_fault());
         let latency_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
         let noted =
             std::mem::take(&mut *self.notes.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let is_refused = status >= 400 || grpc_status.is_some_and(|status| status != "OK");
-        let (account, code) = (noted.account, noted.code.filter(|_| is_refused));
-        let is_unavailable = match ending {
-            Ending::Http(status) => status == StatusCode::SERVICE_UNAVAILABLE,
-            Ending::Grpc(status) => status == tonic::Code::Unavailable,
-            Ending::Cancelled => false,
-        };
+        let (account, code) = (noted.account, noted.code.filter(|_| ending.is_refusal()));
         let network = tracing::field::display(self.network);
         // The macro needs a constant level, hence the branches.
         macro_rules! line {
@@ -186,12 +207,10 @@ impl Access {
                 )
             };
         }
-        if is_probe(endpoint) || noted.is_poll && (!is_refused || is_unavailable) {
-            line!(Level::DEBUG);
-        } else if failed {
-            line!(Level::WARN);
-        } else {
-            line!(Level::INFO);
+        match level(endpoint, noted.is_poll, ending) {
+            Level::DEBUG => line!(Level::DEBUG),
+            Level::WARN => line!(Level::WARN),
+            _ => line!(Level::INFO),
         }
     }
 
@@ -214,6 +233,18 @@ pub(crate) const UNMATCHED: &str = "unmatched";
 fn is_probe(endpoint: &str) -> bool {
     matches!(endpoint, "/livez" | "/readyz" | "/health" | "/metrics")
         || endpoint.starts_with("/grpc.health.v1.Health/")
+}
+
+/// The level of an access line.
+fn level(endpoint: &str, is_poll: bool, ending: Ending) -> Level {
+    // That the service is unavailable is logged by its health checks, once.
+    if is_probe(endpoint) || is_poll && (!ending.is_refusal() || ending.is_unavailable()) {
+        Level::DEBUG
+    } else if ending.is_fault() {
+        Level::WARN
+    } else {
+        Level::INFO
+    }
 }
 
 /// Whether a status means that the service failed.
@@ -240,4 +271,26 @@ pub(crate) fn span(service: &'static str, context: &RequestContext) -> Span {
         request_id = context.request_id,
         trace_id = context.trace_id,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_repeated_every_few_seconds_does_not_fill_the_log() {
+        let of = |endpoint, is_poll, ending| level(endpoint, is_poll, ending);
+        let (ok, away) = (StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(of("/readyz", false, Ending::Http(away)), Level::DEBUG);
+        assert_eq!(of("/revocations", true, Ending::Http(ok)), Level::DEBUG);
+        assert_eq!(of("/revocations", true, Ending::Http(away)), Level::DEBUG);
+        assert_eq!(of("/list", true, Ending::Grpc(tonic::Code::Unavailable)), Level::DEBUG);
+        // A poll that is refused for another reason is worth a line, and so is every other request.
+        assert_eq!(of("/revocations", true, Ending::Http(StatusCode::BAD_REQUEST)), Level::INFO);
+        assert_eq!(of("/list", true, Ending::Grpc(tonic::Code::Unauthenticated)), Level::INFO);
+        assert_eq!(of("/list", true, Ending::Grpc(tonic::Code::Internal)), Level::WARN);
+        assert_eq!(of("/users", false, Ending::Http(ok)), Level::INFO);
+        assert_eq!(of("/users", false, Ending::Http(away)), Level::WARN);
+        assert_eq!(of("/users", false, Ending::Cancelled), Level::INFO);
+    }
 }

@@ -22,6 +22,7 @@ pub mod json;
 pub mod listen;
 pub mod metrics;
 pub mod otlp;
+pub mod output;
 pub mod page_token;
 pub mod probe;
 pub mod rest;

@@ -65,8 +65,14 @@ pub async fn healthcheck(
     source.finish().map_err(|error: SettingsError| error.to_string())?;
     let target = match admin.filter(|address| address.port() != 0) {
         // This listener uses plaintext.
-        Some(admin) => Target { address: reachable(admin), tls: false },
-        None => Target { address: reachable(http), tls: source.is_set(&TLS_CERT_FILE) },
+        Some(admin) => {
+            Target { address: reachable(admin), setting: addresses.admin.var, tls: false }
+        }
+        None => Target {
+            address: reachable(http),
+            setting: addresses.http.var,
+            tls: source.is_set(&TLS_CERT_FILE),
+        },
     };
     if target.address.port() == 0 {
         return Err(format!(
@@ -120,6 +126,8 @@ impl Answer {
 #[derive(Debug, Clone, Copy)]
 struct Target {
     address: SocketAddr,
+    /// The setting that names it.
+    setting: &'static str,
     tls: bool,
 }
 
@@ -131,7 +139,10 @@ impl Target {
             .map_err(|_| format!("{address} does not answer in {} s", TIMEOUT.as_secs()))?
             .map_err(|error| match error.downcast_ref::<io::Error>().map(io::Error::kind) {
                 Some(io::ErrorKind::ConnectionRefused) => {
-                    format!("{address}: nothing listens there: is the service running?")
+                    format!(
+                        "{address}: nothing listens there: is the service running, with this {}?",
+                        self.setting
+                    )
                 }
                 _ => format!("{address}: {error}"),
             })?;
@@ -191,8 +202,10 @@ mod tests {
     async fn a_service_that_does_not_run_is_told_as_such() {
         // A port that was free a moment ago.
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let told = Target { address, tls: false }.check("/livez").await.unwrap_err();
-        assert_eq!(told, format!("{address}: nothing listens there: is the service running?"));
+        let target = Target { address, setting: "ADMIN_ADDR", tls: false };
+        let told = target.check("/livez").await.unwrap_err();
+        let cause = "nothing listens there: is the service running, with this ADMIN_ADDR?";
+        assert_eq!(told, format!("{address}: {cause}"));
     }
 
     #[test]

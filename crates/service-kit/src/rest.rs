@@ -150,14 +150,18 @@ pub fn single_parameters(routes: Router) -> Router {
 }
 
 /// Refuses requests with a repeated query parameter, or with one that `known` does not list for the path.
+/// Where `known` is `None`, the handler calls [`unknown_parameters`] itself.
 pub fn known_parameters(
     routes: Router,
-    known: fn(path: &str) -> &'static [&'static str],
+    known: fn(path: &str) -> Option<&'static [&'static str]>,
 ) -> Router {
     routes.layer(axum::middleware::from_fn(move |request: Request, next: Next| {
         let uri = request.uri();
         let refused = repeated_parameter(uri);
-        let refused = refused.or_else(|| unknown_parameters(uri, known(uri.path())));
+        let refused = refused.or_else(|| {
+            let faults = unknown_parameters(uri, known(uri.path())?);
+            (!faults.is_empty()).then(|| ApiError::validation(faults))
+        });
         async move {
             match refused {
                 Some(error) => error.into_response(),
@@ -167,14 +171,15 @@ pub fn known_parameters(
     }))
 }
 
-fn unknown_parameters(uri: &Uri, known: &[&str]) -> Option<ApiError> {
-    let faults: Vec<Fault> = form_urlencoded::parse(uri.query()?.as_bytes())
+/// The faults of query parameters that are not `known`.
+#[must_use]
+pub fn unknown_parameters(uri: &Uri, known: &[&str]) -> Vec<Fault> {
+    form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
         .filter(|(name, _)| !known.contains(&&**name))
         .map(|(name, _)| {
             fault(&name, field_code::UNKNOWN_PARAMETER, "is not a parameter of this path")
         })
-        .collect();
-    (!faults.is_empty()).then(|| ApiError::validation(faults))
+        .collect()
 }
 
 /// The error for a URI with a repeated query parameter. Programs differ in which one they use, which

@@ -1,5 +1,6 @@
 //! The `backup` and `restore` subcommands of both services, for SQLite files. Postgres has its own tools.
 
+use service_kit::print_line;
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -10,7 +11,7 @@ use std::{
 
 use clap::{Arg, ArgMatches, Command};
 use sqlx::{
-    Connection as _, Executor as _, SqliteConnection,
+    ConnectOptions as _, Connection as _, Executor as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteLockingMode},
 };
 
@@ -46,7 +47,7 @@ fn file_argument(help: &'static str) -> Arg {
 #[must_use]
 pub fn backup_command() -> Command {
     Command::new("backup")
-        .about("Copy the SQLite database into a file, also while the service runs; needs DATABASE_URL alone")
+        .about("Copy the SQLite database into a file, also while the service runs; needs no setting but the database")
         .arg(file_argument("The copy, which must not exist yet"))
 }
 
@@ -54,7 +55,7 @@ pub fn backup_command() -> Command {
 #[must_use]
 pub fn restore_command() -> Command {
     Command::new("restore")
-        .about("Put a backup in the place of the SQLite database of a stopped service; needs DATABASE_URL alone")
+        .about("Put a backup in the place of the SQLite database of a stopped service; needs no setting but the database")
         .arg(file_argument("The backup"))
 }
 
@@ -85,16 +86,10 @@ fn sqlite<'d>(
 /// # Errors
 ///
 /// If there is no database or not enough space, or if the file exists.
-#[expect(clippy::print_stdout, reason = "it is what the command was called for")]
 pub async fn backup(database: &Database, flags: &ArgMatches) -> Result<(), BackupError> {
-    let (options, path) = sqlite(database, "pg_dump")?;
+    let (options, _) = sqlite(database, "pg_dump")?;
     let file = argument(flags)?;
-    if !path.exists() {
-        return Err(BackupError(format!(
-            "DATABASE_URL: there is no database at {}",
-            path.display()
-        )));
-    }
+    database.must_exist().map_err(|why| BackupError(format!("DATABASE_URL: {why}")))?;
     if file.exists() {
         return Err(BackupError(format!("{} exists: a backup replaces nothing", file.display())));
     }
@@ -126,7 +121,7 @@ pub async fn backup(database: &Database, flags: &ArgMatches) -> Result<(), Backu
         return Err(error);
     }
     let bytes = fs::metadata(file).map_err(|error| named(&error))?.len();
-    println!("{} was copied to {}: {bytes} bytes", database.describe(), file.display());
+    print_line!("{} was copied to {}: {bytes} bytes", database.describe(), file.display());
     Ok(())
 }
 
@@ -136,7 +131,6 @@ pub async fn backup(database: &Database, flags: &ArgMatches) -> Result<(), Backu
 ///
 /// If the file is damaged or not a backup of this service, if a service uses the database, or if the files
 /// cannot be moved. The database is then unchanged.
-#[expect(clippy::print_stdout, reason = "it is what the command was called for")]
 pub async fn restore(
     database: &Database,
     migrations: &Migrations,
@@ -163,16 +157,18 @@ pub async fn restore(
     remove(&incoming).map_err(|error| named(&error))?;
     copy(file, &incoming).map_err(|error| BackupError(format!("{}: {error}", file.display())))?;
     let put = async {
-        check(&incoming).await?;
+        check(&incoming).await.map_err(|BackupError(why)| {
+            BackupError(format!("{}: {why}; nothing was changed", file.display()))
+        })?;
         is_of_this_service(&incoming, migrations).await?;
         put_in_place(options, path, &incoming, &before).await
     };
     let result = put.await;
     let _ = remove(&incoming);
     result?;
-    println!("{} was restored from {}", database.describe(), file.display());
+    print_line!("{} was restored from {}", database.describe(), file.display());
     if before.exists() {
-        println!("the database of before is at {}", before.display());
+        print_line!("the database of before is at {}", before.display());
     }
     Ok(())
 }
@@ -191,7 +187,9 @@ async fn put_in_place(
             .clone()
             .create_if_missing(false)
             .busy_timeout(PATIENCE)
-            .locking_mode(SqliteLockingMode::Exclusive);
+            .locking_mode(SqliteLockingMode::Exclusive)
+            // It is expected to wait.
+            .disable_statement_logging();
         let taken = async {
             let mut connection = SqliteConnection::connect_with(&options).await?;
             connection.execute("BEGIN EXCLUSIVE; COMMIT").await?;

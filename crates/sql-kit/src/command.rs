@@ -1,6 +1,7 @@
 //! The `migrate` subcommand of both services.
 
 use clap::{ArgMatches, Command};
+use service_kit::print_line;
 
 use crate::{Database, MigrationState, Migrations, PoolOptions, Sql, StoreError};
 
@@ -11,7 +12,7 @@ const STATUS: &str = "status";
 #[must_use]
 pub fn migrate_command() -> Command {
     Command::new("migrate")
-        .about("Migrate the database and exit; needs DATABASE_URL alone")
+        .about("Migrate the database and exit; needs no setting but the database")
         .subcommand(Command::new(STATUS).about("List the migrations and their states"))
 }
 
@@ -26,7 +27,6 @@ pub struct CommandError(String);
 ///
 /// If the database cannot be reached or migrated. The text contains the database, its message and a
 /// remedy.
-#[expect(clippy::print_stdout, reason = "it is what the command was called for")]
 pub async fn migrate(
     application: &'static str,
     database: &Database,
@@ -38,7 +38,7 @@ pub async fn migrate(
     let sql = Sql::open(database, PoolOptions::for_command(application))
         .map_err(|error| CommandError(error.to_string()))?;
     sql.reach().await.map_err(CommandError)?;
-    println!("{place}");
+    print_line!("{place}");
     if flags.subcommand_matches(STATUS).is_some() {
         for MigrationState { version, name, is_applied, is_known } in
             sql.migration_states(migrations).await.map_err(named)?
@@ -48,17 +48,17 @@ pub async fn migrate(
                 (true, false) => "applied by a newer version",
                 (false, _) => "pending",
             };
-            println!("{version:>4} {name:<24} {state}");
+            print_line!("{version:>4} {name:<24} {state}");
         }
     } else {
         let migrated = sql.run_migrations(migrations).await.map_err(named)?;
         for one in &migrated {
-            println!("applied {} {} in {:.1} s", one.version, one.name, one.took.as_secs_f64());
+            print_line!("applied {} {} in {:.1} s", one.version, one.name, one.took.as_secs_f64());
         }
         match migrated.len() {
-            0 => println!("nothing to do: no migration is missing"),
-            1 => println!("1 migration applied"),
-            number => println!("{number} migrations applied"),
+            0 => print_line!("nothing to do: no migration is missing"),
+            1 => print_line!("1 migration applied"),
+            number => print_line!("{number} migrations applied"),
         }
     }
     sql.close().await;

@@ -23,6 +23,9 @@ pub enum StoreError {
          version; start that one"
     )]
     Newer(i64),
+    /// Another service has migrated the database.
+    #[error("the database is that of another service: each service needs a database of its own")]
+    OtherService,
     /// The database is not migrated yet.
     #[error("the database lacks migration {0}: run the migrate subcommand")]
     NotMigrated(i64),
@@ -39,9 +42,10 @@ pub enum StoreError {
     },
     /// The role in the URL lacks a privilege.
     #[error(
-        "the role of the URL may not do what was asked: grant it the rights, or migrate as another"
+        "the role of the URL may not do what was asked: grant it the rights, or use another role. \
+         The server says: {0} (42501)"
     )]
-    Denied,
+    Denied(String),
     /// The database was reached but cannot be used in its present state.
     #[error("{0}")]
     Unusable(String),
@@ -55,6 +59,18 @@ impl StoreError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable | Self::ReadOnly)
+    }
+}
+
+impl StoreError {
+    /// Logs that work in the background failed and will be tried again: at debug while the database is
+    /// unavailable, which the health checks log, and otherwise as a warning.
+    pub fn note(&self, what: &'static str) {
+        if self.is_transient() {
+            tracing::debug!(error = %self, "{what}");
+        } else {
+            tracing::warn!(error = %self, "{what}");
+        }
     }
 }
 
@@ -81,8 +97,10 @@ impl From<sqlx::Error> for StoreError {
         // Only the code of a database error is safe to log, because its text can quote a row.
         match error.as_database_error() {
             Some(error) if error.code().is_some_and(|code| code == "42501") => {
-                tracing::error!(code = "42501", "the database denied an operation");
-                return Self::Denied;
+                // This message names a table or schema, and quotes no row.
+                let said = error.message().to_owned();
+                tracing::error!(code = "42501", said, "the database denied an operation");
+                return Self::Denied(said);
             }
             Some(error) if error.code().is_some_and(|code| is_damaged(&code)) => {
                 tracing::error!(code = error.code().as_deref(), "{DAMAGED}");
@@ -219,6 +237,7 @@ pub(crate) fn said_by_sqlite(error: &sqlx::Error) -> String {
 pub(crate) fn cannot_open(file: &std::path::Path, error: &io::Error) -> io::Error {
     let advice = match error.kind() {
         io::ErrorKind::PermissionDenied => "; let this user write to the folder",
+        io::ErrorKind::IsADirectory => "; the URL must name a file",
         _ => "",
     };
     io::Error::new(

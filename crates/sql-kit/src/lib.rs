@@ -137,6 +137,24 @@ pub enum Database {
 }
 
 impl Database {
+    /// Checks that a SQLite file exists. A command that reads or changes a database must not create it.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or if that cannot be told. The text names the file.
+    pub fn must_exist(&self) -> Result<(), String> {
+        let Self::Sqlite(options) = self else { return Ok(()) };
+        let path = options.get_filename();
+        match path.try_exists() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!(
+                "there is no database at {}; serve or migrate makes it",
+                path.display()
+            )),
+            Err(error) => Err(format!("cannot look at {}: {error}", path.display())),
+        }
+    }
+
     /// The engine, address and name for messages, without credentials.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -173,7 +191,11 @@ impl std::str::FromStr for Database {
             let servers = url::read(url, |name| std::env::var(name).ok())?;
             Ok(Self::Postgres(servers))
         } else if url.starts_with("sqlite:") {
-            let options = url.parse().map_err(|_| "is not a valid SQLite URL".to_owned())?;
+            let options: SqliteConnectOptions =
+                url.parse().map_err(|_| "is not a valid SQLite URL".to_owned())?;
+            if options.get_filename().as_os_str().is_empty() {
+                return Err("names no file, such as sqlite://data/name.db".to_owned());
+            }
             Ok(Self::Sqlite(Box::new(options)))
         } else {
             Err("must start with postgres://, postgresql:// or sqlite:".to_owned())

@@ -105,6 +105,7 @@ pub(crate) fn states(migrator: &Migrator, applied: Vec<Applied>) -> Vec<Migratio
 
 /// Checks that the applied migrations are exactly the expected ones.
 pub(crate) fn compare(migrator: &Migrator, applied: &[Applied]) -> Result<(), StoreError> {
+    check_service(migrator, applied)?;
     if let Some(unknown) = applied.iter().find(|applied| !migrator.version_exists(applied.version))
     {
         return Err(StoreError::Newer(unknown.version));
@@ -114,6 +115,11 @@ pub(crate) fn compare(migrator: &Migrator, applied: &[Applied]) -> Result<(), St
         Some(missing) => Err(StoreError::NotMigrated(missing.version)),
         None => Ok(()),
     }
+}
+
+/// Refuses the database of another service.
+pub(crate) fn check_service(migrator: &Migrator, applied: &[Applied]) -> Result<(), StoreError> {
+    if is_of_these(migrator, applied) { Ok(()) } else { Err(StoreError::OtherService) }
 }
 
 /// Whether the applied migrations have the names of ours. This distinguishes the databases of the two

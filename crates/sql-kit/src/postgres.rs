@@ -195,6 +195,7 @@ impl Postgres {
         &self,
         migrator: &Migrator,
     ) -> Result<Vec<Migrated>, StoreError> {
+        migrate::check_service(migrator, &self.applied().await?)?;
         let connected = self.pool.connector().connect().await.map_err(sqlx::Error::from);
         let mut session = self.doubting(connected.map_err(StoreError::from))?;
         let migrated = migrate::postgres::run(&mut session.connection, migrator).await;

@@ -96,7 +96,7 @@ impl DatabaseSettings {
             source.fault(
                 &MIGRATE_ON_START,
                 "must be false with DATABASE_POOL_MODE=transaction: run the migrate subcommand with \
-                 a DATABASE_URL of Postgres itself",
+                 the URL of Postgres itself in place of the proxy's",
             );
         }
         Self { database, pool }

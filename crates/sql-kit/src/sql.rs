@@ -201,6 +201,7 @@ impl Sql {
         migrations: &Migrations,
     ) -> Result<Vec<MigrationState>, StoreError> {
         let (ours, applied) = self.applied(migrations).await?;
+        migrate::check_service(ours, &applied)?;
         Ok(migrate::states(ours, applied))
     }
 
@@ -344,8 +345,10 @@ enum Inner {
 }
 
 impl Unit {
-    /// Makes the operation roll back at its end, although it succeeds.
+    /// Makes a transaction roll back at its end, although it succeeds. A single statement was committed
+    /// already.
     pub const fn abandon(&mut self) {
+        debug_assert!(matches!(self.kind, Kind::Transaction), "only a transaction can roll back");
         self.is_abandoned = true;
     }
 

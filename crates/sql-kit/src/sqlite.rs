@@ -118,7 +118,8 @@ impl Sqlite {
             *self.distrusted.lock().unwrap_or_else(PoisonError::into_inner) = now;
         }
         if error::is_of_file(error) {
-            self.report(&error::said_by_sqlite(error));
+            let said = error::said_by_sqlite(error);
+            self.report(&self.unwritable().unwrap_or(said));
         }
     }
 
@@ -130,6 +131,12 @@ impl Sqlite {
             let place = self.place();
             tracing::warn!(event = "database.unreachable", "SQLite at {place}: {why}");
         }
+    }
+
+    /// Why the database cannot be written, with the file to mend, or `None` if it can.
+    fn unwritable(&self) -> Option<String> {
+        let path = unwritable(self.file.as_deref()?)?;
+        Some(format!("{} cannot be written; {}", path.display(), error::LET_WRITE))
     }
 
     fn place(&self) -> Cow<'_, str> {
@@ -181,8 +188,11 @@ impl Sqlite {
         migrator: &Migrator,
     ) -> Result<Vec<Migrated>, StoreError> {
         // If nothing is missing, nothing is written.
-        if migrate::compare(migrator, &self.applied().await?).is_ok() {
-            return Ok(Vec::new());
+        match migrate::compare(migrator, &self.applied().await?) {
+            Ok(()) => return Ok(Vec::new()),
+            Err(error @ StoreError::OtherService) => return Err(error),
+            // The migrator looks again, under the lock.
+            Err(_) => {}
         }
         // sqlx's migrator takes no lock on SQLite, so two processes would collide.
         let mut transaction = loop {
@@ -229,11 +239,12 @@ impl Sqlite {
             Ok(())
         })
         .await?;
-        if self.file.as_deref().is_none_or(is_writable) {
-            Ok(())
-        } else {
-            self.report(&format!("it cannot be written to; {}", error::LET_WRITE));
-            Err(StoreError::ReadOnly)
+        match self.unwritable() {
+            None => Ok(()),
+            Some(why) => {
+                self.report(&why);
+                Err(StoreError::ReadOnly)
+            }
         }
     }
 
@@ -250,23 +261,29 @@ impl Sqlite {
     }
 }
 
-/// Whether this process may write to the file and create the log next to it. This asks the system, because
-/// opening and closing the file would drop SQLite's locks on it in this process.
-fn is_writable(file: &Path) -> bool {
+/// The file or folder that this process may not write, although the database needs it: the file itself,
+/// the log and its index beside it or, where they do not exist, their folder. SQLite gives the files
+/// beside it the mode of the file, so they may stay read-only when the file no longer is. This asks the
+/// system, because opening and closing the file would drop SQLite's locks on it in this process.
+fn unwritable(file: &Path) -> Option<PathBuf> {
     use rustix::{
         fs::{Access, AtFlags, CWD, accessat},
         io::Errno,
     };
 
-    let may_write = |path: &Path| {
+    let is_refused = |path: &PathBuf| {
         let answer = accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS);
         // If an old system cannot answer, assume that it is writable.
-        !matches!(answer, Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT))
+        matches!(answer, Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT))
     };
-    let mut log = file.as_os_str().to_owned();
-    log.push("-wal");
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    may_write(file) && (Path::new(&log).exists() || may_write(folder.unwrap_or(Path::new("."))))
+    let folder = folder.unwrap_or(Path::new(".")).to_path_buf();
+    let beside = |suffix: &str| {
+        let mut path = file.as_os_str().to_owned();
+        path.push(suffix);
+        Some(PathBuf::from(path)).filter(|path| path.exists()).unwrap_or_else(|| folder.clone())
+    };
+    [file.to_path_buf(), beside("-wal"), beside("-shm")].into_iter().find(is_refused)
 }
 
 /// Whether the database is in memory.
@@ -293,6 +310,9 @@ pub(crate) fn create_private(file: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
 
     create_private_folder(file)?;
+    if file.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),

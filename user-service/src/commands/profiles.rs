@@ -4,7 +4,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
-use service_kit::{metrics::Metrics, runtime::Missing};
+use service_kit::{print_line, runtime::Missing};
 use sql_kit::DatabaseSettings;
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use super::Failure;
 use crate::{
     Error,
     domain::{Audience, Profile, UserId, Visibility},
-    open_store,
+    existing_store,
     service::{Service, StoredData},
     store::{Origin, StoreError},
 };
@@ -50,10 +50,8 @@ pub(super) fn command() -> Command {
 /// # Errors
 ///
 /// If the database is unavailable or not migrated, or if nothing is stored about the account.
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
 pub(super) async fn run(settings: &DatabaseSettings, flags: &ArgMatches) -> Result<(), Failure> {
-    let store = open_store(settings, &Metrics::default())?;
-    store.check_migrated().await?;
+    let store = existing_store(settings).await?;
     // The ping sets the clock. A database that only accepts reads is enough for `show`.
     match store.ping().await {
         Ok(()) | Err(StoreError::ReadOnly) => {}
@@ -73,14 +71,14 @@ pub(super) async fn run(settings: &DatabaseSettings, flags: &ArgMatches) -> Resu
             let request_id = format!("command-{}", Uuid::new_v4());
             let origin = Origin { request_id, traceparent: String::new() };
             service.remove(id, &origin).await.map_err(failure)?;
-            println!("the profile of {id} is deleted; its account follows");
+            print_line!("the profile of {id} is deleted; its account follows");
         }
-        "export" => println!("{:#}", export(&service.held(id).await.map_err(failure)?)),
+        "export" => print_line!("{:#}", export(&service.held(id).await.map_err(failure)?)),
         _ => {
             let held = service.held(id).await.map_err(failure)?;
             let profile = held.profile.ok_or(Error::UserNotFound).map_err(failure)?;
             if flags.get_flag("json") {
-                println!("{}", as_json(&profile));
+                print_line!("{}", as_json(&profile));
             } else {
                 for (name, value) in [
                     ("id", profile.id.to_string()),
@@ -90,7 +88,7 @@ pub(super) async fn run(settings: &DatabaseSettings, flags: &ArgMatches) -> Resu
                     ("created", time(profile.created_at)),
                     ("changed", time(profile.updated_at)),
                 ] {
-                    println!("{}", format!("{name:<8} {value}").trim_end());
+                    print_line!("{}", format!("{name:<8} {value}").trim_end());
                 }
             }
         }

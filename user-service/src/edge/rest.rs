@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
-    extract::{Path, RawQuery, Request, State, rejection::PathRejection},
+    extract::{Path, Request, State, rejection::PathRejection},
     middleware::Next,
     response::{IntoResponse, Response},
     routing::{any, get},
 };
 use chrono::{DateTime, SecondsFormat, Utc};
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde::Serialize;
 use service_kit::{
     api_docs, context::RequestContext, edge::Edge, error::ApiError, health::Health, json,
@@ -180,26 +180,35 @@ struct ListBody<'a> {
 }
 
 /// The query parameters that a path accepts.
-fn known_parameters(path: &str) -> &'static [&'static str] {
-    if path == "/users" { &["page_size", "page_token"] } else { &[] }
+const LIST_PARAMETERS: [&str; 2] = ["page_size", "page_token"];
+
+/// The query parameters that a path accepts. Those of the list are checked together with their values.
+fn known_parameters(path: &str) -> Option<&'static [&'static str]> {
+    if path == "/users" { None } else { Some(&[]) }
 }
 
 async fn list(
     State(service): Api,
     Extension(visit): By,
-    RawQuery(query): RawQuery,
+    uri: Uri,
     extensions: Extensions,
 ) -> Result<Response, ApiError> {
     let (mut page_size, mut page_token) = ("0".to_owned(), String::new());
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+    for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
         match name.as_ref() {
             "page_size" => page_size = value.into_owned(),
             "page_token" => page_token = value.into_owned(),
             _ => {}
         }
     }
-    let size = PageSize::parse(&page_size)
-        .map_err(|broken| Error::Invalid(vec![fault("/page_size", broken)]))?;
+    let mut faults = rest::unknown_parameters(&uri, &LIST_PARAMETERS);
+    let size = PageSize::parse(&page_size);
+    if let Err(broken) = size {
+        faults.push(fault("/page_size", broken));
+    }
+    let (Ok(size), true) = (size, faults.is_empty()) else {
+        return Err(Error::Invalid(faults).into());
+    };
     let reservation = AnswerMemory::of(&extensions).reserve(page_bytes(size)).await?;
     let Page { profiles, next_page_token } = service.list(&visit, size, &page_token).await?;
     let body = ListBody {

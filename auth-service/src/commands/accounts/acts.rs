@@ -9,6 +9,7 @@ use outbox::Origin;
 use serde_json::{Value, json};
 use service_kit::{
     error::ApiError,
+    print_line,
     runtime::{Incomplete, Missing},
     settings::Source,
 };
@@ -243,10 +244,9 @@ pub(super) fn failure(error: Error) -> Failure {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
 fn print(members: Option<&Value>, words: &str) {
     match members {
-        Some(members) => println!("{members}"),
-        None => println!("{words}"),
+        Some(members) => print_line!("{members}"),
+        None => print_line!("{words}"),
     }
 }

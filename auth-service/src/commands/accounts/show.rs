@@ -3,7 +3,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
-use service_kit::settings::Source;
+use service_kit::{print_line, settings::Source};
 
 use super::acts::{account_argument, account_json, failure, json_switch, key, text, time};
 use crate::{
@@ -70,7 +70,6 @@ pub(super) async fn run(
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
 async fn list(service: &Service, flags: &ArgMatches) -> Result<(), Failure> {
     let (all, json) = (flags.get_flag("all"), flags.get_flag("json"));
     let asked = flags.get_one::<u32>("page-size").copied();
@@ -84,20 +83,20 @@ async fn list(service: &Service, flags: &ArgMatches) -> Result<(), Failure> {
         token = page.next_page_token;
         if json && !all {
             let accounts: Vec<_> = page.accounts.iter().map(account_json).collect();
-            println!("{}", json!({"accounts": accounts, "next_page_token": token}));
+            print_line!("{}", json!({"accounts": accounts, "next_page_token": token}));
             return Ok(());
         }
         for account in &page.accounts {
             match json {
-                true => println!("{}", account_json(account)),
-                false => println!("{}", line(account)),
+                true => print_line!("{}", account_json(account)),
+                false => print_line!("{}", line(account)),
             }
         }
         if token.is_empty() {
             return Ok(());
         }
         if !all {
-            println!("there are more: --page-token {token}");
+            print_line!("there are more: --page-token {token}");
             return Ok(());
         }
     }
@@ -126,10 +125,9 @@ fn states(account: &AccountRecord) -> Vec<&'static str> {
     .collect()
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
 fn show(details: &AccountDetails, json: bool) {
     if json {
-        println!("{}", details_json(details));
+        print_line!("{}", details_json(details));
         return;
     }
     let AccountDetails { account, sessions, networks, failures } = details;
@@ -143,18 +141,22 @@ fn show(details: &AccountDetails, json: bool) {
         ("disabled", yes(account.disabled).to_owned()),
         ("password", password),
     ] {
-        println!("{name:<9} {value}");
+        print_line!("{name:<9} {value}");
     }
     for session in sessions {
         let (id, used) = (session.id, time(session.last_used_at));
         let (network, agent) = (&session.network, &session.user_agent);
-        println!("session   {id}  last used {used}  from {network}  {agent}");
+        print_line!("session   {id}  last used {used}  from {network}  {agent}");
     }
     for network in networks {
-        println!("network   {}  a login has succeeded {}", network.network, time(network.seen_at));
+        print_line!(
+            "network   {}  a login has succeeded {}",
+            network.network,
+            time(network.seen_at)
+        );
     }
     let Some(failures) = failures else {
-        println!("failures  not known without KEY_ENCRYPTION_KEY");
+        print_line!("failures  not known without KEY_ENCRYPTION_KEY");
         return;
     };
     for failed in failures {
@@ -162,7 +164,7 @@ fn show(details: &AccountDetails, json: bool) {
         let until = time(failed.until);
         let locked = if failed.are_too_many() { ", logins are refused" } else { "" };
         let count = failed.failures;
-        println!("failures  {count} from {from} until {until}{locked}");
+        print_line!("failures  {count} from {from} until {until}{locked}");
     }
 }
 

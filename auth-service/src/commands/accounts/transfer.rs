@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use indicatif::{ProgressBar, ProgressStyle};
 use outbox::Origin;
-use service_kit::{runtime::Incomplete, settings::Source};
+use service_kit::{print_line, runtime::Incomplete, settings::Source};
 use sql_kit::{DatabaseSettings, read, transaction};
 
 use crate::{
@@ -176,6 +176,7 @@ async fn import(
     print(&summary, flags.get_flag("json"))?;
     match summary.refused {
         0 => Ok(()),
+        1 => Err(Incomplete("1 line was refused".to_owned()).into()),
         refused => Err(Incomplete(format!("{refused} lines were refused")).into()),
     }
 }
@@ -195,18 +196,19 @@ fn digest(path: &str) -> io::Result<Vec<u8>> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
 fn print(summary: &Summary, json: bool) -> Result<(), Failure> {
     if json {
-        println!("{}", serde_json::to_string(summary)?);
+        print_line!("{}", serde_json::to_string(summary)?);
         return Ok(());
     }
     if summary.resumed_after > 0 {
-        println!("went on after line {}", summary.resumed_after);
+        print_line!("went on after line {}", summary.resumed_after);
     }
     let Summary { imported, skipped, refused, .. } = summary;
     let would = if summary.dry_run { "would be " } else { "" };
-    println!("{imported} {would}imported, {skipped} {would}passed over, {refused} {would}refused");
+    print_line!(
+        "{imported} {would}imported, {skipped} {would}passed over, {refused} {would}refused"
+    );
     Ok(())
 }
 
@@ -248,7 +250,6 @@ impl Report {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
 async fn export(store: &Store, flags: &ArgMatches) -> Result<(), Failure> {
     let (path, json) = (text(flags, "file"), flags.get_flag("json"));
     if json && path == "-" {
@@ -281,7 +282,7 @@ async fn export(store: &Store, flags: &ArgMatches) -> Result<(), Failure> {
     let cause = Cause { actor: Actor::Operator, network: None, origin: &origin };
     transaction!(store, |unit| store.record(unit, &event, None, &cause).await).await?;
     if json {
-        println!("{}", serde_json::json!({ "exported": exported }));
+        print_line!("{}", serde_json::json!({ "exported": exported }));
     }
     Ok(())
 }

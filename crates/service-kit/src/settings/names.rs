@@ -21,7 +21,13 @@ impl Names {
         self.0.get(setting.var).cloned().unwrap_or_else(|| vec![setting.var.to_owned()])
     }
 
-    /// Replaces the variables in a text by their names here.
+    /// The name of a setting for messages. It is the last one, which counts for all services.
+    #[must_use]
+    pub fn shown(&self, setting: &Setting) -> String {
+        self.of(setting).pop().unwrap_or_default()
+    }
+
+    /// Replaces the variables in a text by their names for messages.
     #[must_use]
     pub fn translate(&self, text: &str) -> String {
         let is_word = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
@@ -39,7 +45,7 @@ impl Names {
     }
 
     fn word(&self, word: &str) -> String {
-        let name = |var: &str| self.0.get(var).and_then(|names| names.first());
+        let name = |var: &str| self.0.get(var).and_then(|names| names.last());
         match (name(word), word.strip_suffix("_FILE").and_then(name)) {
             (Some(name), _) => name.clone(),
             (None, Some(name)) => format!("{name}_FILE"),

@@ -101,7 +101,12 @@ impl Source {
 
     /// Sets a value, replacing a given one.
     pub fn set(&mut self, setting: &Setting, value: impl Into<String>) {
-        let name = self.names.of(setting).swap_remove(0);
+        let name = self.names.shown(setting);
+        self.set_from(setting, name, value);
+    }
+
+    /// Sets a value, replacing a given one. `name` says in messages where it is from, for example a file.
+    pub fn set_from(&mut self, setting: &Setting, name: String, value: impl Into<String>) {
         self.values.insert(setting.var, Given { name, value: Secret::new(value.into()) });
     }
 
@@ -122,7 +127,7 @@ impl Source {
     #[must_use]
     pub fn name(&self, setting: &Setting) -> String {
         let given = self.values.get(setting.var).map(|given| given.name.clone());
-        given.unwrap_or_else(|| self.names.of(setting).swap_remove(0))
+        given.unwrap_or_else(|| self.names.shown(setting))
     }
 
     /// Records a fault of `setting`.
@@ -242,7 +247,7 @@ pub fn note_unknown(known: &BTreeSet<String>, elsewhere: &BTreeMap<String, Strin
     let lines = dotenv::read().unwrap_or_default().into_keys();
     let given: BTreeSet<String> = variables.chain(lines).collect();
     for (name, instead) in elsewhere.iter().filter(|(name, _)| given.contains(*name)) {
-        tracing::warn!(event = "setting.unknown", name, "{name} is not read here, but {instead}");
+        tracing::warn!(event = "setting.unknown", name, "{name} is ignored here: set {instead}");
     }
     let others = given.iter().filter(|name| !elsewhere.contains_key(*name));
     for (name, nearest) in unknown::lookalikes(others.map(String::as_str), known) {
@@ -310,10 +315,7 @@ mod tests {
         source.fault(&KEY, "must be given with PORT");
         source.fault(&PORT, "is missing");
         let told = source.finish().unwrap_err().to_string();
-        assert_eq!(
-            told,
-            "invalid settings:\n  KEY: must be given with A_PORT\n  A_PORT: is missing"
-        );
+        assert_eq!(told, "invalid settings:\n  KEY: must be given with PORT\n  PORT: is missing");
         let flags = with_flags(Command::new("test"), GROUPS).get_matches_from(["test", "--port=x"]);
         let mut source = Source::by_names(GROUPS, names, &flags);
         source.value(&PORT, integer(1, 9));

@@ -239,7 +239,8 @@ impl Connector {
             }
             None if !reported.is_empty() => {
                 reported.clear();
-                tracing::info!(event = "database.reached", "connected to the database");
+                let server = self.servers.get(self.present()).map(describe).unwrap_or_default();
+                tracing::info!(event = "database.reached", "connected to {server}");
             }
             None => {}
         }

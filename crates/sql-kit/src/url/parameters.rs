@@ -145,11 +145,10 @@ fn servers(given: &Given) -> Result<Servers, String> {
         let port = ports.get(place).or_else(|| ports.first().filter(|_| ports.len() == 1));
         let port = match port.copied() {
             None | Some("") => 5432,
-            Some(port) => port
-                .parse()
-                .ok()
-                .filter(|port: &u16| *port > 0)
-                .ok_or("has a port that is not a number from 1 to 65535")?,
+            Some(port) => port.parse().ok().filter(|port: &u16| *port > 0).ok_or(
+                "has a port that is not a number from 1 to 65535; a / or : in the user or the \
+                     password is written as %2F or %3A",
+            )?,
         };
         let address = addresses.get(place).copied().filter(|address| !address.is_empty());
         if address.is_some_and(|address| address.parse::<IpAddr>().is_err()) {
