@@ -94,6 +94,9 @@ impl Reads {
     async fn serve(self) {
         let _permit = QueryPermit(&self);
         loop {
+            // Requests that have already arrived join the queue first. A task that has just been spawned
+            // would otherwise run before all others, for a single read.
+            tokio::task::yield_now().await;
             let mut batch = {
                 let mut queue = self.lock();
                 let rest = queue.waiting.len().min(MAX_BATCH);

@@ -15,6 +15,9 @@ use std::{
 const CAPACITY: usize = 1024 * 1024;
 /// A larger buffer is not kept.
 const KEPT_BUFFER: usize = 64 * 1024;
+/// How long the thread lets lines gather after the first one. To wake it for each line would cost a
+/// busy service a system call and a change of threads for every request.
+const GATHER: Duration = Duration::from_millis(2);
 /// How long the thread waits if a non-blocking output accepts nothing at present.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -88,8 +91,9 @@ impl Queue {
         let (mut batch, mut told) = (Vec::new(), 0);
         loop {
             let idle = |state: &mut State| state.waiting.is_empty();
-            let waited = self.0.filled.wait_while(self.state(), idle);
-            let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+            drop(self.0.filled.wait_while(self.state(), idle));
+            thread::sleep(GATHER);
+            let mut state = self.state();
             std::mem::swap(&mut state.waiting, &mut batch);
             state.is_writing = true;
             drop(state);
