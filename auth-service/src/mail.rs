@@ -4,6 +4,7 @@ mod links;
 mod message;
 pub mod outbox;
 mod server;
+mod smtp;
 mod templates;
 mod transport;
 

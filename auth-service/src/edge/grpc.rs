@@ -29,9 +29,8 @@ use service_kit::{
 use subtle::{Choice, ConstantTimeEq as _};
 use tonic::{Request, Response, Status};
 
-use self::{admin::Operators, sessions::Callers};
+use self::{admin::Operators, credentials::without_nul, sessions::Callers};
 use crate::{
-    code,
     domain::{AccountId, Registration},
     edge,
     error::Error,
@@ -207,10 +206,7 @@ impl AuthService for Api {
         let agent = edge::user_agent(request.metadata().as_ref());
         let LoginRequest { email, password, offline_access } = request.into_inner();
         // A NUL in a JSON string makes REST refuse the whole body, so gRPC refuses the message as well.
-        if email.contains('\0') || password.contains('\0') {
-            let text = "a string contains a NUL character";
-            return Err(ApiError::new(code::MALFORMED_REQUEST, text).into());
-        }
+        without_nul(&[&email, &password])?;
         if let Some(fault) = edge::offline_access_fault(&self.service, offline_access) {
             return Err(refused(Error::Invalid(vec![fault])));
         }

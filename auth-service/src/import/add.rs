@@ -10,11 +10,16 @@ use uuid::Uuid;
 use super::{Lines, Refusal, Row, RowRules};
 use crate::{
     events::{Actor, Cause, Event},
-    store::{Store, StoreError, imports},
+    store::{Store, StoreError, deletions, imports},
 };
 
 /// The number of lines per transaction (the batch size).
 const BATCH: usize = 500;
+
+/// How many deletions one query reads.
+const DELETIONS_PAGE: u32 = 10_000;
+const DELETED: &str = "id is that of a deleted account, which other services refuse for good: leave it out, \
+                       and a new one is made";
 
 /// The options of an import.
 #[derive(Debug, Clone, Default)]
@@ -85,6 +90,7 @@ pub async fn run<R: BufRead>(
     }
     .unwrap_or_default();
     summary.dry_run = options.dry_run;
+    let deleted = deleted_accounts(store).await?;
     let mut seen = Seen::default();
     loop {
         let mut batch = Vec::with_capacity(BATCH);
@@ -94,7 +100,13 @@ pub async fn run<R: BufRead>(
             && let Some((number, members)) = lines.next()?
         {
             last = number;
-            let row = members.and_then(|members| rules.read(members, now));
+            let row =
+                members.and_then(|members| rules.read(members, now)).and_then(|row| match deleted
+                    .contains(&row.id.0)
+                {
+                    true => Err(Refusal(DELETED.to_owned())),
+                    false => Ok(row),
+                });
             if number > summary.resumed_after {
                 batch.push((number, row));
             }
@@ -220,4 +232,17 @@ async fn add(
 
 fn id_exists() -> Outcome {
     Outcome::Refused(Refusal("id is that of another account".to_owned()))
+}
+
+/// The accounts that were deleted. Other services refuse them for good, so their ids cannot be used
+/// again.
+async fn deleted_accounts(store: &Store) -> Result<HashSet<Uuid>, StoreError> {
+    let (mut ids, mut position) = (HashSet::new(), 0);
+    loop {
+        let page = read!(store, |unit| deletions::after(unit, position, DELETIONS_PAGE).await);
+        let page = page.await?;
+        let Some(last) = page.last() else { return Ok(ids) };
+        position = last.position;
+        ids.extend(page.iter().map(|deletion| deletion.account.0));
+    }
 }

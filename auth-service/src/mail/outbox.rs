@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use super::{
     message::{Kind, Message, Rendered},
+    smtp::DELIVERY_TIMEOUT,
     templates::Templates,
-    transport::{DELIVERY_TIMEOUT, Sender},
+    transport::Sender,
 };
 use crate::{error::Error, keys::Sealer};
 

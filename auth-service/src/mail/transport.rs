@@ -6,32 +6,24 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    time::Duration,
+    sync::Arc,
 };
 
 use chrono::{DateTime, Utc};
 use lettre::{
-    Address, AsyncSmtpTransport, AsyncTransport as _, Message as Mail, Tokio1Executor,
+    Address, Message as Mail,
     message::{
         Body, Mailbox, MultiPart, SinglePart,
         header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
     },
-    transport::smtp::{
-        authentication::Credentials,
-        client::{Certificate, CertificateStore, Tls, TlsParameters, TlsVersion},
-    },
 };
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use uuid::Uuid;
 
 use super::{
     message::{Kind, Rendered},
-    server::{Security, SmtpServer},
+    server::SmtpServer,
+    smtp::SmtpClient,
 };
-
-/// The time limits for one step of the SMTP dialogue, and for a whole mail.
-const STEP_TIMEOUT: Duration = Duration::from_secs(15);
-pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// The longest line, without its line break (RFC 5322, section 2.1.1).
 const MAX_LINE: usize = 998;
@@ -73,7 +65,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(kind: FailureKind, what: impl Into<String>) -> Self {
+    pub(super) fn new(kind: FailureKind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into() }
     }
 }
@@ -100,7 +92,7 @@ impl From<lettre::transport::smtp::Error> for Failure {
 #[derive(Clone)]
 pub enum Transport {
     /// To a mail server.
-    Smtp(Box<AsyncSmtpTransport<Tokio1Executor>>),
+    Smtp(Arc<SmtpClient>),
     /// Into a directory, one file per mail. For development.
     Folder(PathBuf),
 }
@@ -122,30 +114,12 @@ impl Transport {
     ///
     /// If the authorities are not certificates in PEM.
     pub fn smtp(server: SmtpServer, authorities: Option<&[u8]>) -> Result<Self, String> {
-        let SmtpServer { host, port, security, credentials } = server;
-        let tls = match security {
-            Security::None => Tls::None,
-            Security::Tls => Tls::Wrapper(tls(&host, authorities)?),
-            Security::StartTls => Tls::Required(tls(&host, authorities)?),
-        };
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
-            .port(port)
-            .tls(tls)
-            .timeout(Some(STEP_TIMEOUT));
-        if let Some((user, password)) = credentials {
-            builder = builder.credentials(Credentials::new(user, password.expose().to_owned()));
-        }
-        Ok(Self::Smtp(Box::new(builder.build())))
+        Ok(Self::Smtp(Arc::new(SmtpClient::new(server, authorities)?)))
     }
 
     async fn deliver(&self, mail: Mail, name: &str, link: Option<&str>) -> Result<(), Failure> {
         match self {
-            Self::Smtp(server) => {
-                let sent = tokio::time::timeout(DELIVERY_TIMEOUT, server.send(mail)).await;
-                let timeout =
-                    || Failure::new(FailureKind::Timeout, "the mail server took too long");
-                sent.map_err(|_| timeout())?.map(|_| ()).map_err(Failure::from)
-            }
+            Self::Smtp(server) => server.send(&mail).await,
             Self::Folder(folder) => {
                 let path = folder.join(name);
                 write(folder, &path, &mail.formatted()).map_err(|error| {
@@ -166,22 +140,6 @@ impl Transport {
         }
     }
 }
-
-fn tls(host: &str, authorities: Option<&[u8]>) -> Result<TlsParameters, String> {
-    let mut builder =
-        TlsParameters::builder(host.to_owned()).set_min_tls_version(TlsVersion::Tlsv12);
-    if let Some(pem) = authorities {
-        if CertificateDer::pem_slice_iter(pem).next().is_none() {
-            return Err(NO_CERTIFICATE.to_owned());
-        }
-        let certificate = Certificate::from_pem(pem).map_err(|_| NO_CERTIFICATE)?;
-        builder =
-            builder.certificate_store(CertificateStore::None).add_root_certificate(certificate);
-    }
-    builder.build_rustls().map_err(|_| NO_CERTIFICATE.to_owned())
-}
-
-const NO_CERTIFICATE: &str = "holds no certificate of an authority in PEM";
 
 /// Creates the file atomically, readable only by its owner.
 fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -15,7 +15,7 @@ use crate::{
     events::{Actor, Event},
     mail::{Kind, Message, Outgoing, Page},
     store::{
-        AccountRecord, accounts,
+        AccountRecord, accounts, attempts,
         links::{self, LinkRecord, Purpose},
         registrations,
     },
@@ -125,6 +125,8 @@ impl Service {
             |to| self.notice(&Message::new(Kind::EmailChanged, to, now).change(&link.email, new));
         let notices = [told(&link.email)?, told(new)?];
         let ended_until = self.revoked_until();
+        let subjects =
+            (self.throttle.subject(link.email.as_str())?, self.throttle.subject(new.as_str())?);
         let used = transaction!(self.store, |unit| {
             if take(unit, link, id).await?.is_none() {
                 return Ok(Used::Dead);
@@ -138,6 +140,7 @@ impl Service {
                 return Ok(Used::TakenMeanwhile);
             }
             registrations::remove_all(unit, new).await?;
+            attempts::move_networks(unit, &subjects.0, &subjects.1).await?;
             for notice in &notices {
                 self.add_notice(unit, notice.as_ref(), by).await?;
             }

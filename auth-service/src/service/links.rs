@@ -220,6 +220,8 @@ impl Service {
         let account = accounts::by_email(unit, email).await?;
         let registration = registrations::newest(unit, email, now).await?;
         let change = links::change_to(unit, email, now).await?;
+        let lifetime = self.mail.as_ref().map(|mail| mail.verification_ttl).unwrap_or_default();
+        let lifetime = TimeDelta::from_std(lifetime).unwrap_or_default();
         // A disabled account cannot be used, so it gets no links.
         if account.as_ref().is_some_and(|account| account.disabled) {
             return Ok(None);
@@ -248,24 +250,29 @@ impl Service {
                 (self.registration.verification != Verification::Off && !account.email_verified)
                     .then(|| of_account(account, Kind::EmailVerification, Purpose::VerifyEmail))
             }
-            // A pending change to this address takes precedence over registrations for it. Whoever
-            // registered can do so again, and the mails explain which is which.
+            // Of a pending change to this address and a registration for it, the newest attempt counts.
             (Wanted::Verification, None, registration) => match (change, registration) {
-                (Some(change), _) => Some(Target {
-                    purpose: change.purpose,
-                    email: change.email,
-                    generation: change.generation,
-                    kind: Kind::EmailChange,
-                    time: now,
-                }),
-                (None, Some(registration)) => Some(Target {
+                (Some(change), registration)
+                    if registration.as_ref().is_none_or(|registration| {
+                        registration.created_at < change.expires_at - lifetime
+                    }) =>
+                {
+                    Some(Target {
+                        purpose: change.purpose,
+                        email: change.email,
+                        generation: change.generation,
+                        kind: Kind::EmailChange,
+                        time: now,
+                    })
+                }
+                (_, Some(registration)) => Some(Target {
                     purpose: Purpose::VerifyRegistration(registration.id),
                     email: registration.email,
                     generation: 0,
                     kind: Kind::EmailVerification,
                     time: registration.created_at,
                 }),
-                (None, None) => None,
+                (_, None) => None,
             },
         })
     }

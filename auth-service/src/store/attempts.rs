@@ -161,6 +161,26 @@ pub async fn forget(unit: &mut Unit, subject: &Subject) -> Result<(), sqlx::Erro
     Ok(())
 }
 
+/// Gives the known networks of a subject to another one, whose own are removed: an account has another
+/// address now, and whoever gets its old one must not inherit them.
+///
+/// # Errors
+///
+/// The errors of the database.
+pub async fn move_networks(
+    unit: &mut Unit,
+    from: &Subject,
+    to: &Subject,
+) -> Result<(), sqlx::Error> {
+    unit.execute("DELETE FROM login_networks WHERE subject = $1", values![&to.0[..]]).await?;
+    unit.execute(
+        "UPDATE login_networks SET subject = $2 WHERE subject = $1",
+        values![&from.0[..], &to.0[..]],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Removes the failed attempts on a subject, from all networks. Pending attempts are settled as if
 /// they had started now.
 ///

@@ -11,7 +11,7 @@ crate::codes! {
         "Correct the body; `detail` says where it breaks.";
     VALIDATION_FAILED = "validation_failed", BAD_REQUEST, InvalidArgument,
         "Validation failed",
-        "Well-formed input breaks rules. `errors` (`BadRequest` on gRPC) lists all of them, each with a JSON pointer (RFC 6901), a code and a text.",
+        "Well-formed input breaks rules. `errors` (`BadRequest` on gRPC) lists them, each with a JSON pointer (RFC 6901), a code and a text; of very many only the first 4 KiB.",
         "Correct the members that `errors` names.";
     INVALID_PAGE_TOKEN = "invalid_page_token", BAD_REQUEST, InvalidArgument,
         "Invalid page token",

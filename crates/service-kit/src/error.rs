@@ -1,6 +1,6 @@
 //! The error response of both edges: a code, a text, and optional headers and faults.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::HashSet, time::Duration};
 
 use axum::{
     body::Body,
@@ -16,6 +16,20 @@ use crate::{
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "latchkey";
+
+/// The most that the faults of one answer may take, in bytes. They quote names from the request, and a
+/// client that sends thousands of unknown names must not get an answer that is many times as long. On
+/// gRPC they are header fields, of which clients accept 8 KiB by default.
+pub const FAULTS_BYTES: usize = 4096;
+/// The most characters of a pointer. A name in it can be as long as the request.
+const POINTER_CHARS: usize = 256;
+
+fn shorten(pointer: &mut String) {
+    if let Some((end, _)) = pointer.char_indices().nth(POINTER_CHARS) {
+        pointer.truncate(end);
+        pointer.push('…');
+    }
+}
 
 /// One fault of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,11 +68,23 @@ impl ApiError {
         }
     }
 
-    /// A validation error with all faults of the input.
+    /// A validation error with the faults of the input, each once. Only as many are listed as fit into
+    /// [`FAULTS_BYTES`].
     #[must_use]
     pub fn validation(faults: Vec<Fault>) -> Self {
         let mut error = Self::new(code::VALIDATION_FAILED, "the input breaks one or more rules");
-        error.faults = faults;
+        let (mut seen, mut bytes) = (HashSet::new(), 0);
+        for mut fault in faults {
+            shorten(&mut fault.pointer);
+            if !seen.insert((fault.pointer.clone(), fault.code.code, fault.detail.clone())) {
+                continue;
+            }
+            bytes += fault.pointer.len() + fault.code.code.len() + fault.detail.len();
+            if bytes > FAULTS_BYTES && !error.faults.is_empty() {
+                break;
+            }
+            error.faults.push(fault);
+        }
         error
     }
 
@@ -165,5 +191,26 @@ impl From<ApiError> for tonic::Status {
             }
         }
         status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field_code;
+
+    fn fault(pointer: String) -> Fault {
+        Fault { pointer, code: field_code::REQUIRED, detail: "must be given".into() }
+    }
+
+    #[test]
+    fn the_faults_of_an_answer_take_a_bounded_space_and_are_listed_once() {
+        let many = ApiError::validation((0..7000).map(|n| fault(format!("/{n}"))).collect());
+        assert!((20..200).contains(&many.faults().len()), "{}", many.faults().len());
+        let same = ApiError::validation((0..7000).map(|_| fault("/a".to_owned())).collect());
+        assert_eq!(same.faults().len(), 1);
+        let long = ApiError::validation(vec![fault("é".repeat(60_000)), fault("/a".to_owned())]);
+        assert_eq!(long.faults().len(), 2);
+        assert_eq!(long.faults()[0].pointer.chars().count(), POINTER_CHARS + 1);
     }
 }

@@ -49,6 +49,12 @@ pub async fn read(request: Request, accepted: &[&str]) -> Result<Fields, ApiErro
 }
 
 fn is_accepted(headers: &HeaderMap, accepted: &[&str]) -> bool {
+    // Several lines contradict each other or make no sense (RFC 9110, section 5.3), and other programs may
+    // use another one.
+    if [CONTENT_TYPE, CONTENT_ENCODING].iter().any(|name| headers.get_all(name).iter().count() > 1)
+    {
+        return false;
+    }
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let mut parts = text(CONTENT_TYPE).unwrap_or_default().split(';').map(str::trim);
     let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();

@@ -124,10 +124,15 @@ impl Profile {
         Self { version: self.version + 1, updated_at, ..self.clone() }
     }
 
-    /// The entity tag. It is strong and differs after every change (RFC 9110, section 8.8.3).
+    /// The entity tag. It is strong (RFC 9110, section 8.8.1): it differs after every change, between
+    /// profiles, because `/users/me` is another one for each caller, and between a view with the email
+    /// and one without.
     #[must_use]
     pub fn etag(&self) -> String {
-        format!("\"v{}\"", self.version)
+        let [.., a, b, c, d] = *self.id.0.as_bytes();
+        let id = u32::from_be_bytes([a, b, c, d]);
+        let view = if self.email.is_some() { "e" } else { "" };
+        format!("\"v{}-{id:08x}{view}\"", self.version)
     }
 }
 
@@ -157,6 +162,17 @@ mod tests {
         let second = first.next(now - TimeDelta::seconds(1));
         assert!(second.updated_at > first.updated_at);
         assert_ne!(second.etag(), first.etag());
+    }
+
+    #[test]
+    fn an_entity_tag_tells_profiles_and_views_apart() {
+        let of = |id, email: Option<&str>| {
+            let caller = Caller::new(Uuid::from_u128(id), email.map(str::to_owned), 0);
+            Profile::first(&caller, machine_time()).etag()
+        };
+        assert_eq!(of(7, None), "\"v1-00000007\"");
+        assert_eq!(of(7, Some("a@example.com")), "\"v1-00000007e\"");
+        assert_ne!(of(7, None), of(8, None));
     }
 
     #[test]

@@ -109,7 +109,7 @@ async fn all_faults_of_a_body_are_told_at_once(engine: Engine) {
         assert_eq!(faults(&answer), *expected, "{body}");
     }
     let profile = service.get(&person, person.id).await;
-    assert_eq!(profile.header("etag"), r#""v1""#, "nothing has changed");
+    assert!(profile.header("etag").starts_with(r#""v1-"#), "nothing has changed");
 }
 
 async fn read_only_members_may_only_be_as_they_are(engine: Engine) {

@@ -14,7 +14,7 @@ use service_kit::{error::ApiError, grpc::Admit};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Api, refused, seconds};
+use super::{Api, credentials::without_nul, refused, seconds};
 use crate::{
     edge,
     error::Error,
@@ -59,6 +59,7 @@ impl SessionService for Api {
     ) -> Result<Response<RefreshResponse>, Status> {
         let by = edge::requester(request.extensions());
         let token = request.into_inner().refresh_token;
+        without_nul(&[&token])?;
         let issued = self.service.refresh(&token, &by).await.map_err(refused)?;
         let (refresh_token, refresh_token_expires_in) =
             issued.refresh.map(|refresh| (refresh.token, refresh.expires_in)).unzip();
@@ -77,6 +78,7 @@ impl SessionService for Api {
     ) -> Result<Response<LogoutResponse>, Status> {
         let by = edge::requester(request.extensions());
         let token = request.into_inner().refresh_token;
+        without_nul(&[&token])?;
         self.service.logout(&token, &by).await.map_err(refused)?;
         Ok(Response::new(LogoutResponse {}))
     }

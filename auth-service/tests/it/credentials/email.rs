@@ -146,3 +146,29 @@ async fn a_stranger_is_sent_so_many_links_by_changes_and_no_more() {
         assert_eq!(service.verify(&links[1]).await.status, 204);
     }
 }
+
+/// Whoever asks for the link again wants that of the last attempt, not that of a stranger before it.
+#[tokio::test]
+async fn of_a_change_and_a_registration_a_resend_serves_the_newest() {
+    for engine in ENGINES {
+        let service = Service::start(engine, &[(config::EMAIL_VERIFICATION, "required")]).await;
+        service.register("a@b.com", PASSWORD).await;
+        let link = service.mailbox.next("email_verification", "a@b.com").await.token();
+        assert_eq!(service.verify(&link).await.status, 204);
+        let token = service.running.login("a@b.com").await;
+        service.change_email(&token, "new@b.com", PASSWORD).await;
+        service.mailbox.next("email_change", "new@b.com").await;
+
+        service.register("new@b.com", OTHER_PASSWORD).await;
+        service.mailbox.next("email_verification", "new@b.com").await;
+        service.resend("new@b.com").await;
+        service.mailbox.next("email_verification", "new@b.com").await;
+
+        service.change_email(&token, "new@b.com", PASSWORD).await;
+        service.mailbox.next("email_change", "new@b.com").await;
+        service.resend("new@b.com").await;
+        let link = service.mailbox.next("email_change", "new@b.com").await.token();
+        assert_eq!(service.verify(&link).await.status, 204);
+        assert_eq!(service.login("new@b.com", PASSWORD).await.status, 200);
+    }
+}

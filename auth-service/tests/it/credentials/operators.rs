@@ -448,3 +448,38 @@ async fn every_command_of_the_guide_can_be_run() {
         assert!([0, 3, 4].contains(&status), "{command}: {status} {told}");
     }
 }
+
+/// Whoever gets an address after somebody else must not inherit the networks that were known for it.
+#[tokio::test]
+async fn known_networks_follow_the_account_to_its_new_address() {
+    for engine in ENGINES {
+        let service = start(engine, &[]).await;
+        service.register(EMAIL, PASSWORD).await;
+        let token = service.running.login(EMAIL).await;
+        service.change_email(&token, "new@b.com", PASSWORD).await;
+        let link = service.mailbox.next("email_change", "new@b.com").await.token();
+        assert_eq!(service.verify(&link).await.status, 204);
+        service.register(EMAIL, OTHER_PASSWORD).await;
+        assert_eq!(service.does(&["show", EMAIL])["networks"], json!([]), "{engine:?}");
+        let kept = service.does(&["show", "new@b.com"]);
+        assert_eq!(kept["networks"][0]["network"], "127.0.0.1", "{engine:?}");
+    }
+}
+
+/// Other services refuse a deleted account for good, so its id cannot come back.
+#[tokio::test]
+async fn the_id_of_a_deleted_account_is_not_imported() {
+    for engine in ENGINES {
+        let service = start(engine, &[]).await;
+        let line = json!({"email": EMAIL, "id": ID}).to_string();
+        std::fs::write(service.running.database.folder().join("in.jsonl"), line).unwrap();
+        assert_eq!(service.does(&["import", "in.jsonl"])["imported"], 1, "{engine:?}");
+        service.does(&["delete", EMAIL]);
+        for arguments in [["import", "in.jsonl"].as_slice(), &["import", "in.jsonl", "--dry-run"]] {
+            let (status, _, told) = service.accounts(arguments);
+            assert_eq!(status, 3, "{told}");
+            assert!(told.contains("line 1: id is that of a deleted account"), "{told}");
+        }
+        service.refuses(&["show", EMAIL], 4, "account_not_found");
+    }
+}
