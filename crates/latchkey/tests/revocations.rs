@@ -71,10 +71,19 @@ async fn a_logout_reaches_the_user_service_without_http() {
     let own = send(auth.request(Method::GET, path).bearer_auth(token)).await;
     assert_eq!(own.code(), "token_revoked");
     for service in ["auth-service", "user-service"] {
-        let lines = lines(&process);
-        let line =
-            lines.iter().find(|line| line["code"] == "token_revoked" && line["service"] == service);
-        assert_eq!(line.unwrap()["account"], id, "{service}");
+        // A line may be written a moment after its response.
+        let begin = Instant::now();
+        let line = loop {
+            let found = lines(&process)
+                .into_iter()
+                .find(|line| line["code"] == "token_revoked" && line["service"] == service);
+            if let Some(line) = found {
+                break line;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(5), "{}", process.output());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(line["account"], id, "{service}");
     }
     let requests =
         |endpoint: &str| lines(&process).iter().filter(|line| line["endpoint"] == endpoint).count();

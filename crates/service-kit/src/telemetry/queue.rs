@@ -8,15 +8,16 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The most bytes that wait to be written. The writing thread may hold as much again.
 const CAPACITY: usize = 1024 * 1024;
 /// A larger buffer is not kept.
 const KEPT_BUFFER: usize = 64 * 1024;
-/// How long the thread lets lines gather after the first one. To wake it for each line would cost a
-/// busy service a system call and a change of threads for every request.
+/// How long the thread lets lines gather after it has written. To wake it for each line would cost a
+/// busy service a system call and a change of threads for every request. A line after a pause is
+/// written at once.
 const GATHER: Duration = Duration::from_millis(2);
 /// How long the thread waits if a non-blocking output accepts nothing at present.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -88,11 +89,14 @@ impl Queue {
 
     /// The loop of the thread.
     fn write_all(&self, mut output: impl Write) {
-        let (mut batch, mut told) = (Vec::new(), 0);
+        let (mut batch, mut told, mut written_at) = (Vec::new(), 0, None);
         loop {
             let idle = |state: &mut State| state.waiting.is_empty();
             drop(self.0.filled.wait_while(self.state(), idle));
-            thread::sleep(GATHER);
+            if let Some(rest) = written_at.and_then(|at: Instant| GATHER.checked_sub(at.elapsed()))
+            {
+                thread::sleep(rest);
+            }
             let mut state = self.state();
             std::mem::swap(&mut state.waiting, &mut batch);
             state.is_writing = true;
@@ -103,6 +107,7 @@ impl Queue {
             self.0.dropped.fetch_add(lost, Relaxed);
             batch.clear();
             batch.shrink_to(KEPT_BUFFER);
+            written_at = Some(Instant::now());
             self.state().is_writing = false;
             self.0.written.notify_all();
 
@@ -140,7 +145,7 @@ fn write_patiently(output: &mut impl Write, batch: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc, time::Instant};
+    use std::sync::mpsc;
 
     use super::*;
 
