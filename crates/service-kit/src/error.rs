@@ -1,6 +1,6 @@
 //! The error response of both edges: a code, a text, and optional headers and faults.
 
-use std::{borrow::Cow, collections::HashSet, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     body::Body,
@@ -25,7 +25,10 @@ pub const FAULTS_BYTES: usize = 4096;
 const POINTER_CHARS: usize = 256;
 
 fn shorten(pointer: &mut String) {
-    if let Some((end, _)) = pointer.char_indices().nth(POINTER_CHARS) {
+    // A pointer has no more characters than bytes.
+    if pointer.len() > POINTER_CHARS
+        && let Some((end, _)) = pointer.char_indices().nth(POINTER_CHARS)
+    {
         pointer.truncate(end);
         pointer.push('…');
     }
@@ -73,10 +76,11 @@ impl ApiError {
     #[must_use]
     pub fn validation(faults: Vec<Fault>) -> Self {
         let mut error = Self::new(code::VALIDATION_FAILED, "the input breaks one or more rules");
-        let (mut seen, mut bytes) = (HashSet::new(), 0);
+        let mut bytes = 0;
         for mut fault in faults {
             shorten(&mut fault.pointer);
-            if !seen.insert((fault.pointer.clone(), fault.code.code, fault.detail.clone())) {
+            // The list is short, because its length is bounded.
+            if error.faults.contains(&fault) {
                 continue;
             }
             bytes += fault.pointer.len() + fault.code.code.len() + fault.detail.len();
