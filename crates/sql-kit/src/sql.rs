@@ -345,8 +345,7 @@ enum Inner {
 }
 
 impl Unit {
-    /// Makes a transaction roll back at its end, although it succeeds. A single statement was committed
-    /// already.
+    /// Makes a transaction roll back at its end, although it succeeds.
     pub const fn abandon(&mut self) {
         debug_assert!(matches!(self.kind, Kind::Transaction), "only a transaction can roll back");
         self.is_abandoned = true;
