@@ -100,13 +100,9 @@ pub async fn run<R: BufRead>(
             && let Some((number, members)) = lines.next()?
         {
             last = number;
-            let row =
-                members.and_then(|members| rules.read(members, now)).and_then(|row| match deleted
-                    .contains(&row.id.0)
-                {
-                    true => Err(Refusal(DELETED.to_owned())),
-                    false => Ok(row),
-                });
+            let row = members.and_then(|members| rules.read(members, now));
+            let is_deleted = row.as_ref().is_ok_and(|row| deleted.contains(&row.id.0));
+            let row = if is_deleted { Err(Refusal(DELETED.to_owned())) } else { row };
             if number > summary.resumed_after {
                 batch.push((number, row));
             }

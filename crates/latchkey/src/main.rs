@@ -98,7 +98,7 @@ async fn run(matches: &ArgMatches) -> Result<(), Failure> {
                 DataDir::open(folder)?
             };
             start_log(matches, LogOutput::Stdout)?;
-            Box::pin(serve(&Stack::new(matches, &data), &data)).await
+            Box::pin(serve(&Stack::new(matches, &data))).await
         }
         Some((move_command::NAME, matches)) => Box::pin(move_command::run(matches)).await,
         Some(("auth", matches)) => Box::pin(one(AUTH, subcommand(matches), folder)).await,
@@ -161,9 +161,9 @@ async fn one(
     result.map_err(|error| runtime::reworded(&*error, stack.explain(service, &error.to_string())))
 }
 
-async fn serve(stack: &Stack<'_>, data: &DataDir) -> Result<(), Failure> {
+async fn serve(stack: &Stack<'_>) -> Result<(), Failure> {
     let (auth, grace) = stack.read()?;
-    let temporary = data.temporary();
+    let temporary = stack.temporary_folder();
     // A process that ends at once drops nothing, so it deletes the folder itself.
     let shutdown = shutdown::on_signal_with(grace, || {
         temporary.map(std::fs::remove_dir_all);

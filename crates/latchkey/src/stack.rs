@@ -141,6 +141,11 @@ impl<'a> Stack<'a> {
         self.data.path("mail")
     }
 
+    /// The data directory, if it is deleted at the end.
+    pub(crate) fn temporary_folder(&self) -> Option<PathBuf> {
+        self.data.temporary()
+    }
+
     /// The folder into which mail is written, if there is no mail server.
     pub(crate) fn mail_folder(&self) -> Result<Option<PathBuf>, Failure> {
         let has_server = self.auth()?.is_set(&auth_service::config::SMTP_URL);
