@@ -214,9 +214,15 @@ postgres_start() {
   postgres_die 'the server did not start'
 }
 
-# Stops the server that postgres_start started, if any, and deletes its files.
+# Stops the server that postgres_start started, if any, and deletes its files. Says why if the server has
+# ended before, for example because the disk is full.
 postgres_stop() {
   [[ -n $POSTGRES_DIR ]] || return 0
+  if [[ -n $POSTGRES_URL ]] && ! postgres_run "$POSTGRES_BIN/pg_ctl" status \
+    --pgdata="$POSTGRES_DIR/data" >/dev/null 2>&1; then
+    printf 'postgres: the server ended by itself; its last lines:\n' >&2
+    tail -n 30 "$POSTGRES_DIR/log" >&2 || true
+  fi
   if [[ -e $POSTGRES_DIR/data/postmaster.pid ]]; then
     # Stop at once and without a checkpoint, because nobody reads these files again.
     postgres_run "$POSTGRES_BIN/pg_ctl" stop --silent --mode=immediate \

@@ -7,7 +7,7 @@ use latchkey_contracts::auth::v1::{
     DeleteAccountRequest, account_service_client::AccountServiceClient,
 };
 use service_kit::settings::{Setting, Source};
-use test_kit::{Client, Engine, TestDatabase, channel};
+use test_kit::{Client, Engine, TestDatabase, channel, runtime::ServiceRuntime};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,7 @@ pub(crate) struct Running {
     clock: service_kit::clock::Clock,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), auth_service::BuildError>>,
+    _runtime: ServiceRuntime,
 }
 
 /// The settings of a test: cheap hashes, free ports.
@@ -64,14 +65,26 @@ impl Running {
     pub(crate) async fn start_on(database: TestDatabase, overrides: &[(Setting, &str)]) -> Self {
         let settings = Settings::read(&mut settings(&database.url, overrides)).unwrap();
         let shutdown = CancellationToken::new();
-        let app = App::build(settings, shutdown.clone()).await.unwrap();
+        let runtime = ServiceRuntime::start();
+        let app = runtime.spawn(App::build(settings, shutdown.clone())).await.unwrap().unwrap();
         let (http, grpc) = (app.server().http_address(), app.server().grpc_address());
         let rest = Client::new(http);
         let (clock, service) = (app.clock().clone(), Arc::clone(app.service()));
         let (health, admin) = (app.server().health().clone(), app.server().admin_address());
-        let task = tokio::spawn(app.run());
+        let task = runtime.spawn(app.run());
         health.ready().await;
-        Self { rest, http, grpc, admin, database, service, clock, shutdown, task }
+        Self {
+            rest,
+            http,
+            grpc,
+            admin,
+            database,
+            service,
+            clock,
+            shutdown,
+            task,
+            _runtime: runtime,
+        }
     }
 
     /// Moves the clock that the service goes by.
@@ -81,7 +94,7 @@ impl Running {
 
     /// Starts a second service on the same database.
     pub(crate) async fn start_beside(other: &Self, overrides: &[(Setting, &str)]) -> Self {
-        Self::start_on(other.database.share(), overrides).await
+        Self::start_on(other.database.clone(), overrides).await
     }
 
     /// Deletes an account as the user service does.

@@ -102,7 +102,7 @@ async fn who_was_deleted_stays_deleted(engine: Engine, name: &str) {
         }
     };
     let place = folder.path().to_owned();
-    let shared = Databases { auth: databases.auth.share(), user: databases.user.share() };
+    let shared = Databases { auth: databases.auth.clone(), user: databases.user.clone() };
     let backing_up = async {
         let commands = move || must_run(&place, &shared, &backup);
         tokio::task::spawn_blocking(commands).await.unwrap();

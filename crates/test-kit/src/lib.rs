@@ -6,6 +6,7 @@ pub mod migrations;
 pub mod openapi;
 pub mod pki;
 pub mod process;
+pub mod runtime;
 
 use std::sync::Arc;
 
@@ -28,61 +29,88 @@ pub enum Engine {
 pub const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
 
 /// An empty database for one test.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TestDatabase {
     /// Its `DATABASE_URL`.
     pub url: String,
-    /// The directory, which is removed when the last owner is dropped.
-    folder: Arc<TempDir>,
+    /// What is removed when the last owner is dropped.
+    files: Arc<Files>,
+}
+
+#[derive(Debug)]
+struct Files {
+    folder: TempDir,
+    /// On Postgres, the server and the name of the database.
+    postgres: Option<(String, String)>,
 }
 
 impl TestDatabase {
-    /// Creates a database. On Postgres it is not removed, because the server only lives as long as
-    /// the tests.
+    /// Creates a database.
     ///
     /// # Panics
     ///
     /// If there is no Postgres server, because a silently skipped test would prove nothing.
     pub async fn create(engine: Engine) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = match engine {
-            Engine::Sqlite => format!("sqlite://{}", folder.path().join("test.db").display()),
-            Engine::Postgres => create_postgres().await,
+        let (url, postgres) = match engine {
+            Engine::Sqlite => {
+                (format!("sqlite://{}", folder.path().join("test.db").display()), None)
+            }
+            Engine::Postgres => {
+                let (url, server, name) = create_postgres().await;
+                (url, Some((server, name)))
+            }
         };
-        Self { url, folder: Arc::new(folder) }
-    }
-
-    /// The same database again, for a second service that uses it.
-    #[must_use]
-    pub fn share(&self) -> Self {
-        Self { url: self.url.clone(), folder: Arc::clone(&self.folder) }
+        Self { url, files: Arc::new(Files { folder, postgres }) }
     }
 
     /// A directory that lives as long as the database.
     #[must_use]
     pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
+        self.files.folder.path()
     }
 }
 
-async fn create_postgres() -> String {
+/// Drops the database on Postgres, because the hundreds of a test run take 8 MB each.
+impl Drop for Files {
+    fn drop(&mut self) {
+        let Some((server, name)) = self.postgres.take() else { return };
+        // Nobody waits for the thread. Postgres answers only when each connection that is being made is
+        // there or has failed, and those of this test need its runtime, which would wait here.
+        drop(std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            // The service of the test may still have connections.
+            let statement = format!("DROP DATABASE {name} WITH (FORCE)");
+            runtime
+                .expect("a runtime")
+                .block_on(execute(&server, statement))
+                .expect("the database of a test is dropped");
+        }));
+    }
+}
+
+async fn execute(server: &str, statement: String) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect(server).await?;
+    sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
+    connection.close().await
+}
+
+/// Returns the URL of the new database, that of the server and the name.
+async fn create_postgres() -> (String, String, String) {
     #[expect(clippy::disallowed_methods, reason = "tests have no settings")]
     let Ok(server) = std::env::var("TEST_POSTGRES_URL") else {
         panic!("TEST_POSTGRES_URL is not set: run scripts/test, which starts a Postgres server");
     };
     let name = format!("test_{}", Uuid::new_v4().simple());
-    let mut connection = PgConnection::connect(&server)
+    execute(&server, format!("CREATE DATABASE {name}"))
         .await
-        .expect("a connection to the server of TEST_POSTGRES_URL");
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-        .execute(&mut connection)
-        .await
-        .expect("a new database");
+        .expect("a new database on the server of TEST_POSTGRES_URL");
     let (address, parameters) = server.split_once('?').unwrap_or((&server, ""));
     // postgres://user@host:port/database: replace the part after the third slash.
     let end = address.match_indices('/').nth(2).map_or(address.len(), |(at, _)| at);
     let separator = if parameters.is_empty() { "" } else { "?" };
-    format!("{}/{name}{separator}{parameters}", &address[..end])
+    let url = format!("{}/{name}{separator}{parameters}", &address[..end]);
+    (url, server, name)
 }
 
 /// The connection pool options for tests.

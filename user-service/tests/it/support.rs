@@ -14,7 +14,7 @@ use service_kit::{
     settings::{Setting, Source},
 };
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
-use test_kit::{Answer, Client, Engine, TestDatabase, send};
+use test_kit::{Answer, Client, Engine, TestDatabase, runtime::ServiceRuntime, send};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -66,6 +66,7 @@ pub(crate) struct Running {
     pub(crate) grpc: std::net::SocketAddr,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), BuildError>>,
+    _runtime: ServiceRuntime,
 }
 
 impl Running {
@@ -85,10 +86,11 @@ impl Running {
     /// Starts one that may not become ready.
     pub(crate) async fn start_unready(settings: Settings) -> Self {
         let shutdown = CancellationToken::new();
-        let app = App::build(settings, shutdown.clone()).await.unwrap();
+        let runtime = ServiceRuntime::start();
+        let app = runtime.spawn(App::build(settings, shutdown.clone())).await.unwrap().unwrap();
         let (http, grpc) = (app.server().http_address(), app.server().grpc_address());
-        let task = tokio::spawn(app.run());
-        Self { rest: Client::new(http), grpc, shutdown, task }
+        let task = runtime.spawn(app.run());
+        Self { rest: Client::new(http), grpc, shutdown, task, _runtime: runtime }
     }
 
     pub(crate) async fn ready(&self, patience: Duration) {

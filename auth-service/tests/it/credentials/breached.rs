@@ -252,7 +252,7 @@ async fn a_file_is_searched_and_a_newer_one_counts_at_once() {
     write(&[BREACHED]);
     let text = path.display().to_string();
     let service =
-        Service::start_on(database.share(), &[(config::PASSWORD_BREACH_FILE, &text)]).await;
+        Service::start_on(database.clone(), &[(config::PASSWORD_BREACH_FILE, &text)]).await;
     let refused = service.register("a@b.com", BREACHED).await;
     assert_eq!(refused.json["errors"][0]["code"], "password_breached", "{}", refused.text);
     assert_eq!(service.register("a@b.com", OTHER_PASSWORD).await.status, 201);

@@ -159,7 +159,7 @@ async fn no_login_that_is_under_way_outlives_the_disabling_of_its_account() {
         let logins = futures_util::future::join_all(
             (0..24).map(|_| service.running.rest.post("/auth/login", &body)),
         );
-        let (database, disabled) = (service.running.database.share(), async {
+        let (database, disabled) = (service.running.database.clone(), async {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         });
         let disable = async {

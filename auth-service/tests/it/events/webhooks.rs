@@ -280,19 +280,22 @@ async fn a_receiver_that_does_not_take_it_slows_nobody_and_gets_it_later() {
         let before = receiver.told().len();
         let service = Running::start_on(database, &receiver.settings()).await;
         service.advance_clock(TimeDelta::seconds(700));
-        for _ in 0..400 {
-            if attempts(&service, "delivered").await == 20 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        assert_eq!(attempts(&service, "delivered").await, 20, "{engine:?}");
         let ids = |told: &[Told]| {
             let mut ids: Vec<_> = told.iter().map(|told| told.id.clone()).collect();
             ids.sort();
             ids.dedup();
             ids
         };
+        // The jump of the clock ends the leases of what is being sent, which is then sent once more.
+        for _ in 0..400 {
+            if attempts(&service, "delivered").await >= 20
+                && ids(&receiver.told()[before..]).len() == 20
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        assert!(attempts(&service, "delivered").await >= 20, "{engine:?}");
         let told = receiver.told();
         let later = ids(&told[before..]);
         assert_eq!(later.len(), 20, "{engine:?}");
