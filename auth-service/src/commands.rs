@@ -63,7 +63,12 @@ fn keys() -> Command {
         .subcommand(
             Command::new("revoke")
                 .about("Remove a key at once, as one that was stolen: its tokens end")
-                .arg(Arg::new("kid").value_name("KID").required(true).help("Its id")),
+                .arg(
+                    Arg::new("kid")
+                        .value_name("KID")
+                        .required(true)
+                        .help("Its id; after -- if it begins with a hyphen"),
+                ),
         )
         .subcommand(
             Command::new("rewrap")

@@ -167,7 +167,7 @@ def run(binary, folder):
         check("the events of the account are the webhooks", status == 0 and
               [event["id"] for event in events] == [headers["webhook-id"] for headers, _ in came[:4]], told)
         check("from a cursor on", service.command(
-            "accounts", "events", "--json", "--after", events[1]["cursor"])[1].splitlines()
+            "accounts", "events", "--json", "--after=" + events[1]["cursor"])[1].splitlines()
             == listed.splitlines()[2:])
         everything = service.log.read_text() + listed + "".join(body.decode() for _, body in came)
         check("no secret, password, token or email is told or logged",

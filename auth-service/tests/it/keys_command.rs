@@ -67,7 +67,9 @@ async fn a_stolen_key_is_revoked_under_a_running_service() {
         let token = service.login("a@b.com").await;
         let signed_by = jsonwebtoken::decode_header(&token).unwrap().kid.unwrap();
         assert!(jwks().await.text.contains(&signed_by) && signed_by != kid, "{engine:?}");
-        let (done, told) = keys(folder, url, Some(ENCRYPTION_KEY), &["revoke", &kid]);
-        assert!(!done && told.contains("there is no key"), "{told}");
+        for unknown in [&kid, "-kid"] {
+            let (done, told) = keys(folder, url, Some(ENCRYPTION_KEY), &["revoke", "--", unknown]);
+            assert!(!done && told.contains("there is no key"), "{told}");
+        }
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn command() -> Command {
         .about("List what happened, the oldest first")
         .after_help(
             "Lists what happened to an account or, without one, all that happened. Every event has a \
-             cursor: --after goes on from there, and passes over none. With --json each event is an \
+             cursor: --after=CURSOR goes on from there, and passes over none. With --json each event is an \
              object on a line of its own, which makes an export.",
         )
         .arg(account_argument().required(false).help("Its id or its email; all where none is given"))
@@ -45,7 +45,7 @@ pub(super) fn command() -> Command {
                 .value_name("CURSOR")
                 .default_value("")
                 .hide_default_value(true)
-                .help("Only what comes after this place"),
+                .help("Only what comes after this place, as --after=CURSOR: it may begin with a hyphen"),
         )
         .arg(
             Arg::new("limit")
@@ -112,7 +112,7 @@ async fn list(
         }
     }
     if !json {
-        tracing::info!(cursor, "--after this cursor goes on here");
+        tracing::info!(cursor, "the next events are those after this cursor (--after=CURSOR)");
     }
     Ok(())
 }

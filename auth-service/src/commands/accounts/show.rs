@@ -34,7 +34,11 @@ pub(super) fn commands() -> [Command; 2] {
                 ))
                 .value_parser(clap::value_parser!(u32)),
         )
-        .arg(option("page-token", "TOKEN", "Where to go on: what the page before has told"))
+        .arg(option(
+            "page-token",
+            "TOKEN",
+            "Where to go on, as the page before has told: --page-token=TOKEN",
+        ))
         .arg(
             option("email-prefix", "TEXT", "Only those whose email begins so, in its order")
                 .conflicts_with("disabled"),
@@ -96,7 +100,7 @@ async fn list(service: &Service, flags: &ArgMatches) -> Result<(), Failure> {
             return Ok(());
         }
         if !all {
-            print_line!("there are more: --page-token {token}");
+            print_line!("there are more: --page-token={token}");
             return Ok(());
         }
     }

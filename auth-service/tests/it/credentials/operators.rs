@@ -385,7 +385,8 @@ async fn accounts_are_listed_page_by_page() {
         let walk = |arguments: &[&str]| {
             let (mut emails, mut token) = (Vec::new(), String::new());
             loop {
-                let page = ["list", "--page-size", "3", "--page-token", &token];
+                let place = format!("--page-token={token}");
+                let page = ["list", "--page-size", "3", &place];
                 let page = service.does(&[page.as_slice(), arguments].concat());
                 let accounts = page["accounts"].as_array().unwrap().clone();
                 assert!(accounts.len() <= 3);
@@ -403,13 +404,22 @@ async fn accounts_are_listed_page_by_page() {
         let found = walk(&["--email-prefix", "X"]);
         assert_eq!(found, expected.map(|name| format!("{name}@example.com")), "{engine:?}");
         assert_eq!(walk(&["--email-prefix", "x2@"]), ["x2@example.com"]);
-        assert!(walk(&["--email-prefix", "z"]).is_empty());
+        for none in ["--email-prefix=z", "--email-prefix=-z"] {
+            assert!(walk(&[none]).is_empty());
+        }
 
         // A token is good for its own list only.
         let token = service.does(&["list", "--page-size", "1"])["next_page_token"].clone();
         let token = token.as_str().unwrap();
-        service.refuses(&["list", "--disabled", "--page-token", token], 1, "invalid_page_token");
-        service.refuses(&["list", "--page-token", &token[1..]], 1, "invalid_page_token");
+        service.refuses(
+            &["list", "--disabled", &format!("--page-token={token}")],
+            1,
+            "invalid_page_token",
+        );
+        for wrong in [&token[1..], "-token"] {
+            let wrong = format!("--page-token={wrong}");
+            service.refuses(&["list", &wrong], 1, "invalid_page_token");
+        }
         let (status, printed, _) = service.accounts(&["list", "--all", "--json"]);
         assert_eq!((status, printed.lines().count()), (0, 7));
         // It needs the database and no other setting.
@@ -439,11 +449,8 @@ async fn every_command_of_the_guide_can_be_run() {
     for command in commands {
         let (command, _) = command.split_once(" > ").unwrap_or((command, ""));
         let token = service.does(&["list"])["next_page_token"].as_str().unwrap().to_owned();
-        let words: Vec<_> = command
-            .split_whitespace()
-            .skip(1)
-            .map(|word| if word == "TOKEN" { token.as_str() } else { word })
-            .collect();
+        let command = command.replace("--page-token=TOKEN", &format!("--page-token={token}"));
+        let words: Vec<_> = command.split_whitespace().skip(1).collect();
         let (status, _, told) = service.accounts(&words);
         assert!([0, 3, 4].contains(&status), "{command}: {status} {told}");
     }

@@ -71,10 +71,10 @@ async fn events_are_listed_for_an_account_by_id_or_email_and_from_a_cursor_on() 
         let (_, printed, _) = run(&database, &["--json", "--limit", "1"]);
         assert_eq!(lines(&printed), all[..1]);
         let after = all[0]["cursor"].as_str().unwrap();
-        let (_, printed, _) = run(&database, &["--json", "--after", after]);
+        let (_, printed, _) = run(&database, &["--json", &format!("--after={after}")]);
         assert_eq!(lines(&printed), all[1..]);
         let last = all[2]["cursor"].as_str().unwrap();
-        assert_eq!(run(&database, &["--json", "--after", last]).1, "");
+        assert_eq!(run(&database, &["--json", &format!("--after={last}")]).1, "");
 
         let (status, printed, _) = run(&database, &[&id]);
         assert_eq!(status, 0);
@@ -84,6 +84,7 @@ async fn events_are_listed_for_an_account_by_id_or_email_and_from_a_cursor_on() 
             (vec!["nobody@b.com"], 4, "there is no account with this id or email"),
             (vec!["nonsense"], 2, "must be an email, or a UUID"),
             (vec!["--after", "nonsense"], 1, "does not know the cursor"),
+            (vec!["--after=-nonsense"], 1, "does not know the cursor"),
         ] {
             let (status, printed, told) = run(&database, &arguments);
             assert_eq!((status, printed.as_str()), (wanted, ""), "{told}");
