@@ -1,7 +1,7 @@
 //! The pool of hashing threads and its queue. A hash takes a core for a quarter of a second by design,
 //! so hashing never runs on the threads that serve requests, and the queue accepts only as much as can
-//! be done in time. If more jobs wait than there are threads, a thread computes several hashes at once
-//! ([`crate::lanes`]).
+//! be done in time. As soon as a job waits and no thread is idle, a thread computes several hashes
+//! at once ([`crate::lanes`]).
 
 mod queue_slot;
 mod worker;

@@ -135,7 +135,7 @@ uses at most 8 connections for the calls under way; compare the two edges by the
 
 def logins(data: dict) -> tuple[str, list[str]]:
     text = """`POST /auth/login`, SQLite, one account, as many hashing threads as cores. With `bcrypt-lanes` a thread
-computes up to four hashes at once while more wait than there are threads."""
+computes up to four hashes at once as soon as one waits and no thread is idle."""
     cores = data["alone"][0]["cores"]
     single = {
         cell["group"]: rates(cell) for cell in reversed(data["cells"]) if cell["connections"] == 1

@@ -42,8 +42,8 @@ service_kit::settings! {
         /// The threads that hash passwords, 1 to 256. Unset: the cores that the process may use; for
         /// argon2id no more than fit into half of its memory.
         workers: Option<usize> = optional HASH_WORKERS(number(1, 256));
-        /// Whether a thread computes up to four bcrypt hashes at once while more wait than there are
-        /// threads: true, or false for one after the other with the bcrypt crate.
+        /// Whether a thread computes up to four bcrypt hashes at once as soon as one waits and no thread
+        /// is idle: true, or false for one after the other with the bcrypt crate.
         interleave: bool = value BCRYPT_INTERLEAVE("true", boolean);
         /// How long a password may wait to be hashed, in seconds, 1 to 60; past it: 503.
         queue_timeout: Duration = value HASH_QUEUE_TIMEOUT("5", seconds(1, 60));

@@ -1,6 +1,10 @@
 //! The loop of a hashing thread.
 
-use std::{sync::atomic::Ordering::Relaxed, thread, time::Duration};
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    thread,
+    time::{Duration, Instant},
+};
 
 use crossbeam_channel::Receiver;
 
@@ -15,13 +19,47 @@ const NICE: i32 = 3;
 /// How long unused memory is kept before it is returned to the operating system.
 const MEMORY_KEPT: Duration = Duration::from_secs(5);
 
+/// How long a thread works before it pauses, and for how long. The kernel adds some 50 µs to the pause.
+const WORK: Duration = Duration::from_micros(2_500);
+const PAUSE: Duration = Duration::from_micros(50);
+
+/// Lets others use the core between two pieces of work.
+struct Pacing {
+    /// When the thread has slept for the last time.
+    slept: Instant,
+}
+
+impl Pacing {
+    fn new() -> Self {
+        Self { slept: Instant::now() }
+    }
+
+    /// A thread keeps its core until its time slice of some milliseconds ends, whatever its priority. Yielding
+    /// spares the threads that wait in the same scheduling group. It does not help other groups, such as the
+    /// database or a service in its own session: Linux can let them wait for 100 ms behind a group that never
+    /// sleeps. A core whose thread sleeps goes to whoever waits.
+    fn make_way(&mut self) {
+        if self.slept.elapsed() < WORK {
+            thread::yield_now();
+        } else {
+            thread::sleep(PAUSE);
+            *self = Self::new();
+        }
+    }
+}
+
 /// Runs jobs until the queue is closed.
 pub(super) fn work(jobs: &Receiver<Job>, state: &State, mut slots: JobSlots, memory: &Memory) {
+    let mut pacing = Pacing::new();
     loop {
         let next = if slots.busy() == 0 {
+            let sleeps = jobs.is_empty();
             state.idle.fetch_add(1, Relaxed);
             let next = wait(jobs, memory, MEMORY_KEPT);
             state.idle.fetch_sub(1, Relaxed);
+            if sleeps {
+                pacing = Pacing::new();
+            }
             match next {
                 Some(job) => Some(job),
                 None => return,
@@ -38,17 +76,13 @@ pub(super) fn work(jobs: &Receiver<Job>, state: &State, mut slots: JobSlots, mem
                 // The job was withdrawn, so it no longer counts as pending.
                 None => continue,
             },
-            None => {
-                // A thread keeps its core until its time slice of some milliseconds ends, whatever its
-                // priority. Yielding here spares requests that wait.
-                thread::yield_now();
-                slots.advance()
-            }
+            None => slots.advance(),
         };
         if let Some(took) = ended {
             state.record(took);
             state.pending.fetch_sub(1, Relaxed);
         }
+        pacing.make_way();
     }
 }
 
