@@ -7,6 +7,7 @@ pub mod command;
 mod error;
 mod migrate;
 mod observe;
+mod operation;
 mod postgres;
 pub mod settings;
 mod sql;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use crate::settings::{PoolMode, PoolSettings};
 pub use error::StoreError;
 pub use migrate::{Migrated, MigrationSource, MigrationState, migrator};
+pub use operation::Kind;
 use postgres::{Lease, Postgres};
 use service_kit::{
     clock::Clock,
@@ -28,7 +30,7 @@ use service_kit::{
     metrics::{Durations, Metrics, Unit as MetricUnit},
 };
 pub use settings::DatabaseSettings;
-pub use sql::{Kind, Migrations, Sql, Statement, Unit};
+pub use sql::{Migrations, Sql, Statement, Unit};
 use sqlite::Sqlite;
 pub use sqlx::Error as SqlError;
 use sqlx::sqlite::SqliteConnectOptions;

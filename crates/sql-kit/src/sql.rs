@@ -7,7 +7,7 @@ use service_kit::{clock::Clock, health::Successes};
 use sqlx::{Sqlite as SqliteEngine, Transaction, migrate::Migrator, pool::PoolConnection};
 
 use crate::{
-    Connections, Database, Lease, Migrated, MigrationState, PoolOptions, Postgres, Sqlite,
+    Connections, Database, Kind, Lease, Migrated, MigrationState, PoolOptions, Postgres, Sqlite,
     StoreError,
     clock::Readings,
     error,
@@ -268,65 +268,6 @@ pub struct Migrations {
     pub postgres: Migrator,
     /// Those of SQLite.
     pub sqlite: Migrator,
-}
-
-/// The kind of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// It only reads. Several statements need not see the same snapshot.
-    Read,
-    /// It writes with a single statement.
-    WriteOne,
-    /// It is a transaction (READ COMMITTED on Postgres).
-    Transaction,
-}
-
-/// Runs a read-only operation: `read!(sql, |unit| { … })`. The block is asynchronous, can use the
-/// [`Unit`] by the given name, and must return a `Result<T, sqlx::Error>`. The macro returns a future of
-/// `Result<T, StoreError>`. See [`Sql::run`].
-#[macro_export]
-macro_rules! read {
-    ($sql:expr, |$unit:ident| $body:expr) => {
-        $crate::operation!($sql, $crate::Kind::Read, |$unit| $body)
-    };
-}
-
-/// Runs an operation that is a single writing statement; see [`read`].
-#[macro_export]
-macro_rules! write_one {
-    ($sql:expr, |$unit:ident| $body:expr) => {
-        $crate::operation!($sql, $crate::Kind::WriteOne, |$unit| $body)
-    };
-}
-
-/// Runs an operation of several statements in one transaction; see [`read`]. It is durable when the
-/// future completes. An error or [`Unit::abandon`] rolls it back. After a conflict it is retried, so the
-/// block may run more than once.
-#[macro_export]
-macro_rules! transaction {
-    ($sql:expr, |$unit:ident| $body:expr) => {
-        $crate::operation!($sql, $crate::Kind::Transaction, |$unit| $body)
-    };
-}
-
-/// A macro is needed because a closure that takes a unit does not work: the compiler cannot prove that
-/// the future of such an async closure is `Send`.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! operation {
-    ($sql:expr, $kind:expr, |$unit:ident| $body:expr) => {
-        $sql.run(|| async {
-            let mut unit = $sql.begin($kind).await?;
-            let result: Result<_, $crate::SqlError> = async {
-                let $unit = &mut unit;
-                $body
-            }
-            .await;
-            let result = unit.outcome(result)?;
-            unit.end().await?;
-            Ok(result)
-        })
-    };
 }
 
 /// The connection of one operation.
