@@ -3,6 +3,8 @@
 pub mod grpc;
 pub mod rest;
 
+use std::sync::Arc;
+
 use http::{Extensions, HeaderMap, header};
 use outbox::Origin;
 use service_kit::{client_address::network, context::RequestContext, error::Fault, json::fault};
@@ -16,10 +18,10 @@ use crate::{
 
 /// Where a request comes from.
 fn requester(extensions: &Extensions) -> Requester {
-    let context = extensions.get::<RequestContext>();
+    let context = extensions.get::<Arc<RequestContext>>();
     let origin = Origin {
         request_id: context.map(|context| context.request_id.clone()).unwrap_or_default(),
-        traceparent: context.map(RequestContext::traceparent).unwrap_or_default(),
+        traceparent: context.map(|context| context.traceparent()).unwrap_or_default(),
     };
     Requester { network: network(extensions), origin }
 }

@@ -14,7 +14,14 @@ use axum::{
 };
 use http::StatusCode;
 use serde::Serialize;
-use service_kit::{api_docs, edge::Edge, error::ApiError, health::Health, json, rest};
+use service_kit::{
+    api_docs,
+    edge::Edge,
+    error::ApiError,
+    health::Health,
+    json::{self, Fields},
+    rest,
+};
 
 use crate::{
     code::CATALOGUE,
@@ -26,6 +33,13 @@ use crate::{
 };
 
 type Api = State<Arc<Service>>;
+
+/// Reads the members of a body. No path under `/auth` has query parameters; handlers without a body
+/// check that themselves. Either comes after authentication.
+async fn members(request: Request) -> Result<Fields, ApiError> {
+    rest::no_parameters(request.uri())?;
+    json::read(request, &["application/json"]).await
+}
 
 /// The routes of the auth service.
 pub fn router(shared: &Edge, service: Arc<Service>, health: &Health) -> Router {
@@ -44,8 +58,6 @@ pub fn router(shared: &Edge, service: Arc<Service>, health: &Health) -> Router {
         .with_state(Arc::clone(&service))
         .merge(health.routes())
         .merge(api_docs::routes(include_str!("../../openapi.json"), api_docs::Page::default()));
-    // No path under /auth has query parameters.
-    let routes = rest::known_parameters(routes, |_| Some(&[]));
     // Without mail no links are sent, so their pages are not served.
     let others = match service.mail() {
         Ok(_) => others.merge(pages::routes()),
@@ -64,7 +76,7 @@ struct Account {
 async fn register(State(service): Api, request: Request) -> Result<Response, ApiError> {
     service.may_register()?;
     let by = edge::requester(request.extensions());
-    let mut fields = json::read(request, &["application/json"]).await?;
+    let mut fields = members(request).await?;
     let mut faults = Vec::new();
     let email = fields.required_string("email", &mut faults);
     let password = fields.required_string("password", &mut faults);
@@ -113,7 +125,7 @@ impl From<Issued> for Token {
 async fn login(State(service): Api, request: Request) -> Result<Response, ApiError> {
     let by = edge::requester(request.extensions());
     let agent = edge::user_agent(request.headers());
-    let mut fields = json::read(request, &["application/json"]).await?;
+    let mut fields = members(request).await?;
     let mut faults = Vec::new();
     let email = fields.required_string("email", &mut faults);
     let password = fields.required_string("password", &mut faults);

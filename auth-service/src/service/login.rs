@@ -2,10 +2,8 @@
 
 use std::sync::{Arc, PoisonError};
 
-use service_kit::{access, trace};
+use service_kit::access;
 use sql_kit::{read, write_one};
-use tracing::Instrument as _;
-
 use uuid::Uuid;
 
 use super::{Requester, Service, Verification};
@@ -200,7 +198,7 @@ impl Service {
         let (ticket, checked) = slot.submit(work.check(password, stored));
         let store = self.store.clone();
         let settled = async move { settle(&store, permit, account, checked.await??).await };
-        let settled = tokio::spawn(trace::in_present_context(settled).in_current_span());
+        let settled = tokio::spawn(access::in_present_request(settled));
         let account = settled.await.map_err(|error| {
             tracing::error!(%error, "the check of a password failed");
             Error::Internal

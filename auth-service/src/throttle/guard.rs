@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use service_kit::client_address::Network;
+use service_kit::{access, client_address::Network};
 use sql_kit::{Unit, read, transaction};
 
 use super::{Counters, Decision, Exhausted, FailureLimits, Outcome, Refusals, Subject, SubjectKey};
@@ -75,10 +75,10 @@ impl Throttle {
     ) -> Result<(Permit, S), Error> {
         let network = by.network;
         let permit =
-            |is_open| Permit { throttle: Arc::clone(self), subject, by: by.clone(), is_open };
+            || Permit { throttle: Arc::clone(self), subject, by: by.clone(), is_open: false };
         if self.limits.are_off() {
             let slot = slot()?;
-            return Ok((permit(false), slot));
+            return Ok((permit(), slot));
         }
         let (started, mut pause) = (Instant::now(), BUSY_INTERVAL);
         loop {
@@ -87,8 +87,13 @@ impl Throttle {
                 Decision::Busy => {}
                 Decision::Admitted => {
                     let slot = slot()?;
-                    match self.count(&subject, network).await? {
-                        Decision::Admitted => return Ok((permit(true), slot)),
+                    // A task of its own: if the client leaves while the database commits, the permit exists
+                    // nevertheless, and takes the attempt back when it is dropped.
+                    let counting = tokio::spawn(access::in_present_request(permit().count()));
+                    // The panic hook has logged why a task failed.
+                    let (decision, permit) = counting.await.map_err(|_| Error::Internal)??;
+                    match decision {
+                        Decision::Admitted => return Ok((permit, slot)),
                         Decision::Refused(exhausted) => {
                             return Err(self.refuse(exhausted, network));
                         }
@@ -250,6 +255,13 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// Counts the attempt as pending if it is admitted.
+    async fn count(mut self) -> Result<(Decision, Self), StoreError> {
+        let decision = self.throttle.count(&self.subject, self.by.network).await?;
+        self.is_open = decision == Decision::Admitted;
+        Ok((decision, self))
+    }
+
     /// Settles the attempt: either the password belongs to the named account, or it is wrong. If a
     /// wrong password cannot be recorded, this is an error, because otherwise the attacker would have
     /// a free guess.

@@ -13,7 +13,9 @@ async fn the_document_describes_exactly_this_service() {
     let database = TestDatabase::create(Engine::Sqlite).await;
     let settings = auth_service::config::Settings::read(&mut settings(&database.url, &[])).unwrap();
     let app = App::build(settings, CancellationToken::new()).await.unwrap();
-    let document = openapi::check(&app, auth_service::code::CATALOGUE, &service.rest, "").await;
+    service.register("a@example.com").await;
+    let token = service.login("a@example.com").await;
+    let document = openapi::check(&app, auth_service::code::CATALOGUE, &service.rest, &token).await;
     assert_eq!(document["info"]["version"], auth_service::VERSION);
     openapi::check_page(&service.rest).await;
 }

@@ -408,3 +408,30 @@ async fn nothing_under_auth_has_a_query_parameter() {
     }
     assert_eq!(service.rest.get("/.well-known/revocations?x=1").await.status, 200);
 }
+
+#[tokio::test]
+async fn the_token_is_judged_before_the_rest_of_a_request() {
+    let service = started(Engine::Sqlite).await;
+    for (method, path) in [
+        (Method::GET, "/auth/sessions"),
+        (Method::DELETE, "/auth/sessions"),
+        (Method::DELETE, "/auth/sessions/x"),
+        (Method::PUT, "/auth/password"),
+        (Method::PUT, "/auth/email"),
+        (Method::POST, "/auth/account/delete"),
+    ] {
+        for query in ["", "?x=1", "?x=1&x=1"] {
+            let request = service.rest.request(method.clone(), &format!("{path}{query}"));
+            let answer = send(request.body("no JSON")).await;
+            assert_eq!(answer.status, 401, "{method} {path}{query}: {}", answer.text);
+        }
+    }
+    // Whether there is mail comes before the shape of a request, too.
+    let forgot = service.rest.request(Method::POST, "/auth/password/forgot?x=1");
+    let token = service.login(EMAIL).await;
+    let change = service.rest.request(Method::PUT, "/auth/email?x=1").bearer_auth(&token);
+    for request in [forgot, change] {
+        let answer = send(request.body("no JSON")).await;
+        assert_eq!((answer.status.as_u16(), &answer.json["code"]), (404, &json!("mail_disabled")));
+    }
+}

@@ -2,19 +2,21 @@
 //! the client's network (`network`) and, for a refused request, the reason (`code`).
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use http::StatusCode;
-use opentelemetry::KeyValue;
-use tracing::{Level, Span};
+use opentelemetry::{KeyValue, trace::FutureExt as _};
+use tracing::Level;
 
 use crate::{
     catalogue::grpc_name,
     client_address::Network,
+    code,
     context::RequestContext,
-    metrics::Metrics,
+    edge::Edge,
     trace::{RequestSpan, SpanEnd},
 };
 
@@ -22,9 +24,16 @@ tokio::task_local! {
     static NOTES: Notes;
 }
 
-/// What is learnt about a request while it is processed. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Notes(Arc<Mutex<Noted>>);
+/// What is known about a request while it is processed. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Notes(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    service: &'static str,
+    context: Arc<RequestContext>,
+    noted: Mutex<Noted>,
+}
 
 #[derive(Debug, Default)]
 struct Noted {
@@ -34,40 +43,65 @@ struct Noted {
 }
 
 impl Notes {
+    pub(crate) fn new(service: &'static str, context: &Arc<RequestContext>) -> Self {
+        let (context, noted) = (Arc::clone(context), Mutex::default());
+        Self(Arc::new(Known { service, context, noted }))
+    }
+
     /// Processes a request to which these notes belong.
     pub(crate) async fn during<T>(self, answer: impl Future<Output = T>) -> T {
         NOTES.scope(self, answer).await
     }
 
     pub(crate) fn code(&self, code: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).code = Some(code);
+        self.noted().code = Some(code);
     }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.0.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes the log lines, notes and spans of a future belong to the present request, even if it outlives the
+/// request or runs in another task.
+pub fn in_present_request<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let notes = NOTES.try_with(Notes::clone).ok();
+    let future = async move {
+        match notes {
+            Some(notes) => notes.during(future).await,
+            None => future.await,
+        }
+    };
+    future.with_context(opentelemetry::Context::current())
+}
+
+/// Calls `each` with the names and values that every log line of the present request has. They are kept
+/// here and not in a span of `tracing`, which would cost every request some allocations and locks.
+pub(crate) fn for_fields_of_request(mut each: impl FnMut(&'static str, &str)) {
+    let _ = NOTES.try_with(|Notes(known)| {
+        each("service", known.service);
+        each("request_id", &known.context.request_id);
+        each("trace_id", &known.context.trace_id);
+    });
 }
 
 /// Records the account that the present request comes from, or tries to log in to, for its access
 /// line.
 pub fn note_account(id: impl std::fmt::Display) {
-    let _ = NOTES.try_with(|notes| {
-        let mut noted = notes.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.account = Some(id.to_string());
-    });
+    let _ = NOTES.try_with(|notes| notes.noted().account = Some(id.to_string()));
 }
 
 /// Records that the present request is one that other services repeat every few seconds. Its access
 /// line has the level DEBUG, as that of a probe has, unless it is refused for another reason than that
 /// the service is unavailable, which its health checks log.
 pub fn note_poll() {
-    let _ = NOTES.try_with(|notes| {
-        notes.0.lock().unwrap_or_else(PoisonError::into_inner).is_poll = true;
-    });
+    let _ = NOTES.try_with(|notes| notes.noted().is_poll = true);
 }
 
 /// The recorded account, for other log lines of the same request.
 #[must_use]
 pub fn noted_account() -> Option<String> {
-    let noted = NOTES
-        .try_with(|notes| notes.0.lock().unwrap_or_else(PoisonError::into_inner).account.clone());
-    noted.ok().flatten()
+    NOTES.try_with(|notes| notes.noted().account.clone()).ok().flatten()
 }
 
 /// Records the error code of a gRPC response.
@@ -78,7 +112,7 @@ pub(crate) fn note_code(code: &'static str) {
 /// A request in progress.
 #[derive(Debug)]
 pub(crate) struct Access {
-    metrics: Metrics,
+    edge: Arc<Edge>,
     started: Instant,
     endpoint: String,
     method: &'static str,
@@ -156,14 +190,16 @@ impl Ending {
 
 impl Access {
     pub(crate) fn start(
-        metrics: Metrics,
+        edge: &Arc<Edge>,
+        context: &Arc<RequestContext>,
         endpoint: String,
         method: &'static str,
         network: Network,
         span: RequestSpan,
     ) -> Self {
-        let (started, notes) = (Instant::now(), Notes::default());
-        Self { metrics, started, endpoint, method, network, notes, span: Some(span) }
+        let (started, notes) = (Instant::now(), Notes::new(edge.service, context));
+        let edge = Arc::clone(edge);
+        Self { edge, started, endpoint, method, network, notes, span: Some(span) }
     }
 
     /// What is learnt about the request.
@@ -182,10 +218,11 @@ impl Access {
         };
         let took = self.started.elapsed();
         let (endpoint, method) = (self.endpoint.as_str(), self.method);
+        let metrics = &self.edge.metrics;
         match ending {
-            Ending::Http(status) => self.metrics.http(method, endpoint, status.as_u16(), took),
-            Ending::Grpc(status) => self.metrics.rpc(endpoint, grpc_name(status), took),
-            Ending::Cancelled => self.metrics.http(method, endpoint, CLIENT_CLOSED_REQUEST, took),
+            Ending::Http(status) => metrics.http(method, endpoint, status.as_u16(), took),
+            Ending::Grpc(status) => metrics.rpc(endpoint, grpc_name(status), took),
+            Ending::Cancelled => metrics.http(method, endpoint, CLIENT_CLOSED_REQUEST, took),
         }
         let (status, grpc_status) = match ending {
             Ending::Http(status) => (i32::from(status.as_u16()), None),
@@ -194,8 +231,7 @@ impl Access {
         };
         span.end(|| ending.attributes(endpoint), ending.is_fault());
         let latency_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
-        let noted =
-            std::mem::take(&mut *self.notes.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let noted = std::mem::take(&mut *self.notes.noted());
         let (account, code) = (noted.account, noted.code.filter(|_| ending.is_refusal()));
         let network = tracing::field::display(self.network);
         // The macro needs a constant level, hence the branches.
@@ -207,11 +243,11 @@ impl Access {
                 )
             };
         }
-        match level(endpoint, noted.is_poll, ending) {
+        NOTES.sync_scope(self.notes.clone(), || match level(endpoint, noted.is_poll, ending) {
             Level::DEBUG => line!(Level::DEBUG),
             Level::WARN => line!(Level::WARN),
             _ => line!(Level::INFO),
-        }
+        });
     }
 
     /// Replaces the name of a method that does not exist. Clients can make up any number of such
@@ -222,8 +258,26 @@ impl Access {
     }
 }
 
+/// Writes the access line of a request that cannot be parsed. Not more is known about it than the peer
+/// that has sent it.
+pub(crate) fn line_of_unparsed(
+    service: &'static str,
+    context: &Arc<RequestContext>,
+    status: StatusCode,
+    peer: IpAddr,
+) {
+    let (status, network) =
+        (i32::from(status.as_u16()), tracing::field::display(Network::of(peer)));
+    let (endpoint, method, code) = (UNMATCHED, OTHER, code::MALFORMED_REQUEST.as_str());
+    NOTES.sync_scope(Notes::new(service, context), || {
+        tracing::info!(target: "access", endpoint, method, status, code, network, "request");
+    });
+}
+
 /// The status that proxies log if a client disconnects. No registered status means this.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
+/// The method of requests whose own is unknown (OpenTelemetry's semantic conventions).
+pub(crate) const OTHER: &str = "_OTHER";
 /// The method of all gRPC calls.
 pub(crate) const GRPC: &str = "GRPC";
 /// The endpoint of a request that no route matches.
@@ -260,17 +314,6 @@ impl Drop for Access {
         let is_grpc = self.method == GRPC;
         self.write(if is_grpc { Ending::Grpc(tonic::Code::Cancelled) } else { Ending::Cancelled });
     }
-}
-
-/// The span that adds `service`, `request_id` and `trace_id` to every log line of a request. It has
-/// the highest level, so that the filter never removes it.
-pub(crate) fn span(service: &'static str, context: &RequestContext) -> Span {
-    tracing::error_span!(
-        "request",
-        service,
-        request_id = context.request_id,
-        trace_id = context.trace_id,
-    )
 }
 
 #[cfg(test)]

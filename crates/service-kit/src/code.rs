@@ -3,7 +3,7 @@
 crate::codes! {
     MALFORMED_REQUEST = "malformed_request", BAD_REQUEST, InvalidArgument,
         "Malformed request",
-        "The request breaks a rule of its protocol: a parameter given twice, two Authorization fields, a message that cannot be decoded.",
+        "The request breaks a rule of its protocol: a parameter given twice, two Authorization fields, a message that cannot be decoded. Too many or too large headers get it with status 431 (RFC 6585, section 5).",
         "Correct the request; sending it again unchanged fails again.";
     MALFORMED_JSON = "malformed_json", BAD_REQUEST, InvalidArgument,
         "Malformed JSON",

@@ -8,7 +8,7 @@ mod messages;
 mod protocol;
 mod reflection;
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Router,
@@ -22,7 +22,6 @@ use http::HeaderMap;
 use opentelemetry::{KeyValue, context::FutureExt as _};
 use tokio::time::Instant;
 use tonic::{Code as GrpcCode, Status};
-use tracing::Instrument as _;
 
 pub use self::{
     admission::{Admit, Admitted},
@@ -34,7 +33,7 @@ use self::{
     messages::Messages,
 };
 use crate::{
-    access::{self, Access, Ending, GRPC, UNMATCHED},
+    access::{Access, Ending, GRPC, UNMATCHED},
     code,
     context::{RequestContext, X_REQUEST_ID},
     edge::Edge,
@@ -53,21 +52,20 @@ pub fn finish(shared: &Edge, routes: tonic::service::Routes) -> Router {
     routes
         .prepare()
         .into_axum_router()
-        .layer(axum::middleware::from_fn_with_state(shared.clone(), edge))
+        .layer(axum::middleware::from_fn_with_state(Arc::new(shared.clone()), edge))
 }
 
-async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> Response {
-    let Edge { service, metrics, traces, trusted_proxies, draining, .. } = shared;
+async fn edge(State(shared): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
     let mut context = RequestContext::from_headers(request.headers());
     let path = request.uri().path().to_owned();
     // Whether the method exists is only known at the end. Until then the path may be anything.
-    let trace = traces.begin(&mut context, request.headers(), || SpanStart {
+    let trace = shared.traces.begin(&mut context, request.headers(), || SpanStart {
         name: UNMATCHED.to_owned(),
         attributes: vec![KeyValue::new("rpc.system.name", "grpc")],
     });
-    let present = trace.context();
-    let network = trusted_proxies.client(request.headers(), request.extensions());
-    let access = Access::start(metrics, path.clone(), GRPC, network, trace);
+    let (context, present) = (Arc::new(context), trace.context());
+    let network = shared.trusted_proxies.client(request.headers(), request.extensions());
+    let access = Access::start(&shared, &context, path.clone(), GRPC, network, trace);
     let notes = access.notes();
     let streaming = is_streaming(&path);
     let deadline = deadline(request.headers(), path == WATCH);
@@ -75,9 +73,8 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         Ok(Some(deadline)) => Instant::now().checked_add(deadline),
         _ => None,
     };
-    request.extensions_mut().insert(context.clone());
+    request.extensions_mut().insert(Arc::clone(&context));
     request.extensions_mut().insert(network);
-    let span = access::span(service, &context);
 
     let answer = async {
         let refusal = Overloaded::refusal(request.extensions())
@@ -121,13 +118,11 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         let body = AnswerBody {
             inner: body,
             access: Some(access),
-            span: span.clone(),
-            stop: streaming.then(|| Box::pin(end(draining, end_at)) as Stop),
+            stop: streaming.then(|| Box::pin(end(shared.draining.clone(), end_at)) as Stop),
             ended: false,
         };
         Response::from_parts(parts, Body::new(body))
-    }
-    .instrument(span.clone());
+    };
     let answer = notes.during(answer);
     match present {
         Some(present) => answer.with_context(present).await,

@@ -97,6 +97,7 @@ impl Limits {
 /// A bound socket that does not accept connections yet.
 #[derive(Debug)]
 pub struct Listener {
+    service: &'static str,
     socket: TcpListener,
     address: SocketAddr,
     protocol: Protocol,
@@ -105,15 +106,20 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `address`. Port 0 selects a free port.
+    /// Binds `address` for a service, whose name is in the log. Port 0 selects a free port.
     ///
     /// # Errors
     ///
     /// The errors of the operating system, for example if the address is in use.
-    pub async fn bind(address: SocketAddr, protocol: Protocol, limits: Limits) -> io::Result<Self> {
+    pub async fn bind(
+        service: &'static str,
+        address: SocketAddr,
+        protocol: Protocol,
+        limits: Limits,
+    ) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address, protocol, tls: None, limits })
+        Ok(Self { service, socket, address, protocol, tls: None, limits })
     }
 
     /// Enables TLS, if it is configured.
@@ -142,6 +148,7 @@ impl Listener {
             let connection = Connection {
                 builder: builder.clone(),
                 router: router.clone(),
+                service: self.service,
                 peer,
                 usage,
                 slot,

@@ -1,7 +1,7 @@
 //! What all REST responses have in common: the request id, the problem document of errors, the security
 //! headers, the access line, and the handling of panics.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe};
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Router,
@@ -14,10 +14,9 @@ use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use opentelemetry::{KeyValue, context::FutureExt as _};
 use serde::Serialize;
-use tracing::Instrument as _;
 
 use crate::{
-    access::{self, Access, Ending, Notes, UNMATCHED},
+    access::{Access, Ending, Notes, OTHER, UNMATCHED},
     body,
     catalogue::Catalogue,
     code,
@@ -52,10 +51,10 @@ pub(crate) fn with_answers(shared: &Edge, routes: Router) -> Router {
     if !shared.allowed_origins.is_empty() {
         routes = routes.layer(shared.cors());
     }
-    routes.layer(axum::middleware::from_fn_with_state(shared.clone(), edge))
+    routes.layer(axum::middleware::from_fn_with_state(Arc::new(shared.clone()), edge))
 }
 
-async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> Response {
+async fn edge(State(shared): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
     let mut context = RequestContext::from_headers(request.headers());
     // The route and not the raw path, because a path can be anything and the number of names must stay
     // small.
@@ -63,9 +62,8 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| UNMATCHED.to_owned(), |path| path.as_str().to_owned());
-    let Edge { service, metrics, traces, .. } = shared;
     let method = method_name(request.method());
-    let span = traces.begin(&mut context, request.headers(), || SpanStart {
+    let span = shared.traces.begin(&mut context, request.headers(), || SpanStart {
         name: format!("{method} {endpoint}"),
         attributes: vec![
             KeyValue::new("http.request.method", method),
@@ -73,11 +71,11 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
             KeyValue::new("url.scheme", if shared.tls { "https" } else { "http" }),
         ],
     });
-    let present = span.context();
+    let (context, present) = (Arc::new(context), span.context());
     let network = shared.trusted_proxies.client(request.headers(), request.extensions());
-    let access = Access::start(metrics, endpoint, method, network, span);
+    let access = Access::start(&shared, &context, endpoint, method, network, span);
     let notes = access.notes();
-    request.extensions_mut().insert(context.clone());
+    request.extensions_mut().insert(Arc::clone(&context));
     request.extensions_mut().insert(network);
     let is_http1 = request.version() < Version::HTTP_2;
 
@@ -117,8 +115,7 @@ async fn edge(State(shared): State<Edge>, mut request: Request, next: Next) -> R
         }
         access.end(Ending::Http(status));
         response
-    }
-    .instrument(access::span(service, &context));
+    };
     let answer = notes.during(answer);
     match present {
         Some(present) => answer.with_context(present).await,
@@ -135,40 +132,37 @@ fn method_name(method: &Method) -> &'static str {
         Method::PATCH => "PATCH",
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
-        _ => "_OTHER",
+        _ => OTHER,
     }
 }
 
 /// Refuses requests with a repeated query parameter.
 pub fn single_parameters(routes: Router) -> Router {
     routes.layer(axum::middleware::from_fn(async |request: Request, next: Next| {
-        match repeated_parameter(request.uri()) {
+        match refused_parameters(request.uri(), None) {
             Some(error) => error.into_response(),
             None => next.run(request).await,
         }
     }))
 }
 
-/// Refuses requests with a repeated query parameter, or with one that `known` does not list for the path.
-/// Where `known` is `None`, the handler calls [`unknown_parameters`] itself.
-pub fn known_parameters(
-    routes: Router,
-    known: fn(path: &str) -> Option<&'static [&'static str]>,
-) -> Router {
-    routes.layer(axum::middleware::from_fn(move |request: Request, next: Next| {
-        let uri = request.uri();
-        let refused = repeated_parameter(uri);
-        let refused = refused.or_else(|| {
-            let faults = unknown_parameters(uri, known(uri.path())?);
-            (!faults.is_empty()).then(|| ApiError::validation(faults))
-        });
-        async move {
-            match refused {
-                Some(error) => error.into_response(),
-                None => next.run(request).await,
-            }
-        }
-    }))
+/// Refuses a URI with any query parameter.
+///
+/// # Errors
+///
+/// As [`refused_parameters`].
+pub fn no_parameters(uri: &Uri) -> Result<(), ApiError> {
+    refused_parameters(uri, Some(&[])).map_or(Ok(()), Err)
+}
+
+/// The error for a URI with a repeated query parameter, or with one that is not `known`. If `known` is `None`,
+/// any name is accepted here; the handler may call [`unknown_parameters`] itself.
+#[must_use]
+pub fn refused_parameters(uri: &Uri, known: Option<&[&str]>) -> Option<ApiError> {
+    repeated_parameter(uri).or_else(|| {
+        let faults = unknown_parameters(uri, known?);
+        (!faults.is_empty()).then(|| ApiError::validation(faults))
+    })
 }
 
 /// The faults of query parameters that are not `known`.

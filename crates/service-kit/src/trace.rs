@@ -204,9 +204,3 @@ impl Drop for Child {
         }
     }
 }
-
-/// Makes the spans of a future belong to the present context, even if it outlives its request or runs
-/// in another task.
-pub fn in_present_context<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    opentelemetry::trace::FutureExt::with_context(future, Context::current())
-}

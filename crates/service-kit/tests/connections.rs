@@ -44,8 +44,8 @@ fn edge(metrics: &Metrics) -> Edge {
 }
 
 async fn serve(protocol: Protocol, router: Router) -> SocketAddr {
-    let listener =
-        Listener::bind("127.0.0.1:0".parse().unwrap(), protocol, Limits::admin()).await.unwrap();
+    let address = "127.0.0.1:0".parse().unwrap();
+    let listener = Listener::bind("test", address, protocol, Limits::admin()).await.unwrap();
     let address = listener.address();
     tokio::spawn(listener.serve(router, CancellationToken::new()));
     address

@@ -119,7 +119,7 @@ impl UserService for Api {
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
         let visit: &Arc<Visit> = extension(&request)?;
-        let origin = origin(extension::<RequestContext, _>(&request)?);
+        let origin = origin(extension::<Arc<RequestContext>, _>(&request)?);
         let DeleteUserRequest { id, etag } = request.get_ref();
         let target = checked("/id", Target::parse(id))?;
         let preconditions = Preconditions::exactly(etag);

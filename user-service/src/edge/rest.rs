@@ -51,23 +51,38 @@ pub fn router(
         .nest("/users", Router::new().fallback(nothing))
         .with_state(Arc::clone(&service));
     // Only authenticated callers learn that a path does not exist.
-    let visited = rest::known_parameters(users, known_parameters)
-        .layer(axum::middleware::from_fn_with_state((service, verifier), visit));
+    let visited = users.layer(axum::middleware::from_fn_with_state(
+        Arc::new(VisitState { service, verifier }),
+        visit,
+    ));
     let docs = api_docs::routes(include_str!("../../openapi.json"), page);
     let others = health.routes().merge(docs);
     rest::finish(shared, CATALOGUE, visited.merge(rest::single_parameters(others)))
 }
 
+/// What [`visit`] needs.
+struct VisitState {
+    service: Arc<Service>,
+    verifier: Verifier,
+}
+
 /// Authenticates the caller before anything else is checked, and counts every request as a visit.
 async fn visit(
-    State((service, verifier)): State<(Arc<Service>, Verifier)>,
+    State(state): State<Arc<VisitState>>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let caller = authenticate(&service, &verifier, request.headers()).await?;
+    let VisitState { service, verifier } = &*state;
+    let caller = authenticate(service, verifier, request.headers()).await?;
     let visit = Arc::new(Visit::new(caller));
-    request.extensions_mut().insert(Arc::clone(&visit));
-    let response = next.run(request).await;
+    let uri = request.uri();
+    let response = match rest::refused_parameters(uri, known_parameters(uri.path())) {
+        Some(error) => error.into_response(),
+        None => {
+            request.extensions_mut().insert(Arc::clone(&visit));
+            next.run(request).await
+        }
+    };
     service.conclude(&visit).await?;
     Ok(response)
 }
@@ -113,8 +128,8 @@ async fn read(
         return Err(Error::PreconditionFailed.into());
     }
     if preconditions.excludes(&etag) {
-        let fields = (rest::no_store(), etag_field(&etag));
-        return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
+        let etag: HeaderMap = etag_field(&etag).into_iter().collect();
+        return Ok((StatusCode::NOT_MODIFIED, rest::no_store(), etag).into_response());
     }
     Ok(answer(&profile))
 }
@@ -164,7 +179,7 @@ async fn change(
 async fn delete(
     State(service): Api,
     Extension(visit): By,
-    Extension(context): Extension<RequestContext>,
+    Extension(context): Extension<Arc<RequestContext>>,
     id: Id,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
@@ -263,13 +278,15 @@ impl<'a> From<&'a Profile> for ProfileBody<'a> {
 }
 
 fn answer(profile: &Profile) -> Response {
-    let body = Json(ProfileBody::from(profile));
-    (rest::no_store(), etag_field(&profile.etag()), body).into_response()
+    let mut response = Json(ProfileBody::from(profile)).into_response();
+    let headers = response.headers_mut();
+    headers.extend(rest::no_store());
+    headers.extend(etag_field(&profile.etag()));
+    response
 }
 
-fn etag_field(etag: &str) -> HeaderMap {
-    let field = HeaderValue::from_str(etag).map(|value| (header::ETAG, value));
-    field.into_iter().collect()
+fn etag_field(etag: &str) -> Option<(HeaderName, HeaderValue)> {
+    HeaderValue::from_str(etag).ok().map(|value| (header::ETAG, value))
 }
 
 /// Formats a time by RFC 3339 in UTC, to the microsecond.

@@ -2,7 +2,8 @@
 
 use reqwest::Method;
 use serde_json::json;
-use test_kit::{ENGINES, TestDatabase, process::Process, send};
+use test_kit::{ENGINES, Engine, TestDatabase, process::Process, send};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{Person, SECRET, SERVICE_TOKEN};
 
@@ -52,4 +53,36 @@ async fn nothing_secret_is_logged() {
             assert!(!logged.contains(secret), "{engine:?}: {secret} was logged");
         }
     }
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_parsed_has_its_line() {
+    let database = TestDatabase::create(Engine::Sqlite).await;
+    let settings = [
+        ("DATABASE_URL", database.url.as_str()),
+        ("JWT_SECRET", SECRET),
+        ("SERVICE_TOKEN", SERVICE_TOKEN),
+    ];
+    let binary = env!("CARGO_BIN_EXE_user-service");
+    let service = Process::start(binary, database.folder(), &settings);
+    let listening = service.find(|line| line["message"] == "listening").await;
+    let address = listening["http"].as_str().unwrap();
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    socket.write_all(b"GARBAGE\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+    let line = service.find(|line| line["request_id"] == problem["request_id"]).await;
+    assert_eq!(
+        (&line["target"], &line["service"], &line["status"], &line["code"], &line["network"]),
+        (
+            &json!("access"),
+            &json!("user-service"),
+            &json!(400),
+            &json!("malformed_request"),
+            &json!("127.0.0.1")
+        ),
+        "{line}"
+    );
 }

@@ -11,11 +11,11 @@ use axum::{
 use http::StatusCode;
 use service_kit::{
     error::{ApiError, Fault},
-    json::{self, Fields, fault},
+    json::{Fields, fault},
     rest,
 };
 
-use super::{Api, Token};
+use super::{Api, Token, members};
 use crate::{domain::Email, edge, error::Error, service::Service};
 
 /// The routes.
@@ -38,7 +38,7 @@ struct Body {
 
 impl Body {
     async fn read(request: Request) -> Result<Self, ApiError> {
-        let fields = json::read(request, &["application/json"]).await?;
+        let fields = members(request).await?;
         Ok(Self { fields, faults: Vec::new() })
     }
 

@@ -5,16 +5,16 @@ use axum::{
     extract::{Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
-use service_kit::{error::ApiError, json, rest};
+use service_kit::{error::ApiError, rest};
 
-use super::{Api, Token};
+use super::{Api, Token, members};
 use crate::{domain::timestamp, edge, error::Error};
 
 /// Reads the body of a refresh or a logout.
 async fn refresh_token(request: Request) -> Result<String, ApiError> {
-    let mut fields = json::read(request, &["application/json"]).await?;
+    let mut fields = members(request).await?;
     let mut faults = Vec::new();
     let token = fields.required_string("refresh_token", &mut faults);
     fields.finish(&mut faults);
@@ -51,8 +51,9 @@ struct Session {
     current: bool,
 }
 
-pub(super) async fn list(State(service): Api, headers: HeaderMap) -> Result<Response, ApiError> {
-    let caller = service.authenticate(&headers).await?;
+pub(super) async fn list(State(service): Api, request: Request) -> Result<Response, ApiError> {
+    let caller = service.authenticate(request.headers()).await?;
+    rest::no_parameters(request.uri())?;
     let sessions = service.list_sessions(&caller).await?;
     let sessions = sessions.into_iter().map(|session| Session {
         current: caller.session == Some(session.id),
@@ -72,6 +73,7 @@ pub(super) async fn end(
     request: Request,
 ) -> Result<Response, ApiError> {
     let caller = service.authenticate(request.headers()).await?;
+    rest::no_parameters(request.uri())?;
     // A path segment that cannot be decoded is not a UUID, so it gets the same error.
     let id = edge::id(&id.map(|Path(id)| id).unwrap_or_default())?;
     service.end_session(&caller, id, &edge::requester(request.extensions())).await?;
@@ -80,6 +82,7 @@ pub(super) async fn end(
 
 pub(super) async fn end_all(State(service): Api, request: Request) -> Result<Response, ApiError> {
     let caller = service.authenticate(request.headers()).await?;
+    rest::no_parameters(request.uri())?;
     service.end_all_sessions(&caller, &edge::requester(request.extensions())).await?;
     Ok((StatusCode::NO_CONTENT, rest::no_store()).into_response())
 }

@@ -14,7 +14,6 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Code as GrpcCode;
-use tracing::Span;
 
 use super::{GRPC_STATUS, status_of};
 use crate::access::Access;
@@ -26,7 +25,6 @@ const LAST_WORD: Duration = Duration::from_millis(100);
 pub(super) struct AnswerBody {
     pub(super) inner: Body,
     pub(super) access: Option<Access>,
-    pub(super) span: Span,
     pub(super) stop: Option<Stop>,
     /// Whether the status has been logged.
     pub(super) ended: bool,
@@ -60,7 +58,7 @@ pub(super) async fn end(
 impl AnswerBody {
     fn finish(&mut self, status: GrpcCode) {
         if let Some(access) = self.access.take() {
-            self.span.in_scope(|| super::log(access, status));
+            super::log(access, status);
         }
     }
 }

@@ -43,6 +43,8 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use axum::body::Body;
     use http::StatusCode;
 
@@ -55,8 +57,8 @@ mod tests {
             request = request.header("content-type", *value);
         }
         let request = request.body(Body::empty()).unwrap();
-        let context = RequestContext::from_headers(request.headers());
-        refusal(&request, &context, &Notes::default()).map(|response| response.status())
+        let context = Arc::new(RequestContext::from_headers(request.headers()));
+        refusal(&request, &context, &Notes::new("test", &context)).map(|response| response.status())
     }
 
     #[test]

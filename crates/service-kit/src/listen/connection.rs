@@ -1,8 +1,15 @@
 //! One accepted connection, from the TLS handshake to its end.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -20,6 +27,7 @@ use super::{
     HEADER_TIMEOUT, Peer, Protocol,
     answers::{AnswerMemory, Overloaded},
     bodies::{AnswerBody, RequestBody},
+    refusals::Origin,
     slots::Slot,
     timed_stream::{OPENING_AT_STOP, TimedStream},
     usage::{CloseReason, ConnectionUsage, RequestUsage, Reservation},
@@ -29,10 +37,19 @@ use crate::tls::{ClientCertificate, ServerTls};
 /// The time limit of a graceful close when a connection is ended.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// Why a connection is ended that could go on.
+enum End {
+    /// The service stops.
+    Stopping,
+    /// It is idle, or its slot is needed; or it does not read its responses.
+    Reason(CloseReason),
+}
+
 /// An accepted connection and its context.
 pub(super) struct Connection {
     pub(super) builder: auto::Builder<TokioExecutor>,
     pub(super) router: Router,
+    pub(super) service: &'static str,
     pub(super) peer: SocketAddr,
     pub(super) usage: Arc<ConnectionUsage>,
     pub(super) slot: Slot,
@@ -69,16 +86,29 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { builder, router, peer, usage, slot, stopping, closing } = self;
+        let Self { builder, router, service, peer, usage, slot, stopping, closing } = self;
         let requests = Requests { router, peer, certificate, usage: Arc::clone(&usage) };
+        let origin = Origin { service, peer };
         let service = hyper::service::service_fn(move |request| requests.clone().answer(request));
-        let stream = TimedStream::new(stream, HEADER_TIMEOUT, stopping, Arc::clone(&usage));
+        let stream = TimedStream::new(stream, HEADER_TIMEOUT, stopping, Arc::clone(&usage), origin);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
+        // Each request wakes this task several times. A set polls only those of its futures that were
+        // woken themselves.
+        let ends: [Pin<Box<dyn Future<Output = End> + Send>>; 3] = [
+            Box::pin(closing.cancelled().map(|()| End::Stopping)),
+            Box::pin(slot.evicted.cancelled().map(|()| End::Reason(CloseReason::Idle))),
+            Box::pin(usage.excess().map(End::Reason)),
+        ];
+        let mut ends = FuturesUnordered::from_iter(ends);
         // A broken connection is normal and needs no log line.
-        tokio::select! {
+        let end = tokio::select! {
+            biased;
             _ = &mut connection => return,
-            () = closing.cancelled() => {
+            Some(end) = ends.next() => end,
+        };
+        match end {
+            End::Stopping => {
                 connection.as_mut().graceful_shutdown();
                 // There is no timeout here: the grace period of the service limits it.
                 tokio::select! {
@@ -87,14 +117,11 @@ impl Connection {
                 }
                 return;
             }
-            () = slot.evicted.cancelled() => {}
-            excess = usage.excess() => match excess {
-                CloseReason::Idle => {}
-                CloseReason::Unread => {
-                    tracing::debug!(%peer, "ended: it does not read its answers");
-                    return;
-                }
+            End::Reason(CloseReason::Unread) => {
+                tracing::debug!(%peer, "ended: it does not read its answers");
+                return;
             }
+            End::Reason(CloseReason::Idle) => {}
         }
         // A request that arrives at this moment is still answered: HTTP/2 tells the client which
         // request was the last.

@@ -1,19 +1,27 @@
 //! The responses that hyper sends itself to requests that it cannot parse. They have a status but no
 //! body and never reach the service, so the problem document is inserted when they are written.
 
-use std::io::IoSlice;
+use std::{io::IoSlice, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::{context::RequestContext, rest};
+use crate::{access, context::RequestContext, rest};
 
 /// hyper's own responses are shorter than this, in bytes.
 const MAX_LENGTH: usize = 256;
 
+/// What is known about a request that cannot be parsed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) service: &'static str,
+    pub(super) peer: SocketAddr,
+}
+
 /// The response with a problem document to write instead of `slices`, if these are a response of
-/// hyper itself. Only call it while no request is in progress on the connection.
-pub(super) fn with_problem(slices: &[IoSlice<'_>]) -> Option<Bytes> {
+/// hyper itself; its access line is written. Only call it while no request is in progress on the
+/// connection.
+pub(super) fn with_problem(slices: &[IoSlice<'_>], origin: Origin) -> Option<Bytes> {
     if slices.iter().map(|slice| slice.len()).sum::<usize>() > MAX_LENGTH {
         return None;
     }
@@ -30,6 +38,8 @@ pub(super) fn with_problem(slices: &[IoSlice<'_>]) -> Option<Bytes> {
     }
     let context = RequestContext::from_headers(&http::HeaderMap::new());
     let document = rest::problem_of_framework(status, &context);
+    let context = Arc::new(context);
+    access::line_of_unparsed(origin.service, &context, status, origin.peer.ip());
     let head = head.replace("\r\ncontent-length: 0", "");
     let request_id = &context.request_id;
     let answer = format!(
@@ -45,7 +55,8 @@ mod tests {
     use super::*;
 
     fn replaced(text: &str) -> Option<String> {
-        let answer = with_problem(&[IoSlice::new(text.as_bytes())])?;
+        let origin = Origin { service: "test", peer: "127.0.0.1:1".parse().unwrap() };
+        let answer = with_problem(&[IoSlice::new(text.as_bytes())], origin)?;
         Some(String::from_utf8(answer.to_vec()).unwrap())
     }
 

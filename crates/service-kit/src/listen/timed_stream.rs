@@ -33,6 +33,7 @@ pub(super) struct TimedStream<S> {
     /// The timeout of a waiting write.
     stuck: Option<Pin<Box<Sleep>>>,
     usage: Arc<ConnectionUsage>,
+    origin: refusals::Origin,
     /// What is written instead of hyper's own response.
     refusal: Option<Bytes>,
     /// How many bytes of the HTTP/2 preface have arrived.
@@ -47,6 +48,7 @@ impl<S> TimedStream<S> {
         limit: Duration,
         stopping: CancellationToken,
         usage: Arc<ConnectionUsage>,
+        origin: refusals::Origin,
     ) -> Self {
         let stopped = async move {
             stopping.cancelled().await;
@@ -58,7 +60,8 @@ impl<S> TimedStream<S> {
                 () = stopped => {}
             }
         };
-        Self { inner, stuck: None, usage, refusal: None, matched: 0, limit: Some(Box::pin(limit)) }
+        let limit: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(limit);
+        Self { inner, stuck: None, usage, origin, refusal: None, matched: 0, limit: Some(limit) }
     }
 
     /// Does a write, which fails if it waits for too long.
@@ -90,7 +93,7 @@ impl<S> TimedStream<S> {
         S: AsyncWrite + Unpin,
     {
         if self.refusal.is_none() && self.usage.idle_since().is_some() {
-            self.refusal = refusals::with_problem(slices);
+            self.refusal = refusals::with_problem(slices, self.origin);
         }
         let mut rest = self.refusal.take()?;
         while !rest.is_empty() {
@@ -194,10 +197,14 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(28);
 
+    fn origin() -> refusals::Origin {
+        refusals::Origin { service: "test", peer: "127.0.0.1:1".parse().unwrap() }
+    }
+
     async fn read_after(said: &[u8], stopping: CancellationToken) -> io::Result<usize> {
         let (mut client, server) = tokio::io::duplex(64);
         client.write_all(said).await.unwrap();
-        let mut opening = TimedStream::new(server, LIMIT, stopping, Arc::default());
+        let mut opening = TimedStream::new(server, LIMIT, stopping, Arc::default(), origin());
         let mut buffer = [0; 64];
         if !said.is_empty() {
             assert_eq!(opening.read(&mut buffer).await.unwrap(), said.len());
@@ -227,7 +234,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_does_not_read_the_answer_is_given_up() {
         let (_client, server) = tokio::io::duplex(64);
-        let mut stream = TimedStream::new(server, LIMIT, CancellationToken::new(), Arc::default());
+        let mut stream =
+            TimedStream::new(server, LIMIT, CancellationToken::new(), Arc::default(), origin());
         let started = tokio::time::Instant::now();
         let written = stream.write_all(&[0; 65]).await;
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);

@@ -46,7 +46,7 @@ impl Listeners {
     ) -> Result<Self, String> {
         let public = Limits::public(network, Arc::default());
         let bind = async |name: &str, address, protocol, limits| {
-            Listener::bind(address, protocol, limits)
+            Listener::bind(service, address, protocol, limits)
                 .await
                 .map_err(|error| format!("{name}: cannot listen on {address}: {error}"))
         };

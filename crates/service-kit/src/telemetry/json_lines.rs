@@ -4,7 +4,7 @@
 use std::{cell::RefCell, fmt};
 
 use chrono::SecondsFormat;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
@@ -14,10 +14,10 @@ use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 use super::Lines;
 
-use crate::clock::machine_time;
+use crate::{access, clock::machine_time};
 
-/// Formats each event as a line: time, level, target, the fields of the surrounding spans and its
-/// own fields. Their names must be distinct.
+/// Formats each event as a line: time, level, target, the fields of the present request, those of the
+/// surrounding spans and its own fields. Their names must be distinct.
 pub(super) struct JsonLines<W>(pub(super) W);
 
 /// The fields of a span, as JSON members with a leading comma each.
@@ -75,6 +75,7 @@ impl<W: Lines> JsonLines<W> {
         value(line, &machine_time().to_rfc3339_opts(SecondsFormat::Micros, true));
         member(line, "level", metadata.level().as_str());
         member(line, "target", metadata.target());
+        access::for_fields_of_request(|name, text| member(line, name, text));
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(SpanMembers(members)) = span.extensions().get() {
                 line.extend_from_slice(members);
@@ -93,7 +94,7 @@ struct Members<'a>(&'a mut Vec<u8>);
 
 impl Visit for Members<'_> {
     fn record_debug(&mut self, field: &Field, debug: &dyn fmt::Debug) {
-        member(self.0, field.name(), &format!("{debug:?}"));
+        member(self.0, field.name(), &Debugged(debug));
     }
 
     fn record_str(&mut self, field: &Field, text: &str) {
@@ -117,6 +118,15 @@ impl Visit for Members<'_> {
     }
 }
 
+/// Serialises what a value prints as, without a copy of it.
+struct Debugged<'a>(&'a dyn fmt::Debug);
+
+impl Serialize for Debugged<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:?}", self.0))
+    }
+}
+
 fn member<T: Serialize + ?Sized>(line: &mut Vec<u8>, name: &str, of: &T) {
     line.push(b',');
     value(line, name);
@@ -131,11 +141,15 @@ fn value<T: Serialize + ?Sized>(line: &mut Vec<u8>, of: &T) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt as _;
+    use http::HeaderMap;
     use serde_json::{Value, json};
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
-    use crate::telemetry::tests::Memory;
+    use crate::{access::Notes, context::RequestContext, telemetry::tests::Memory};
 
     fn logged(work: impl FnOnce()) -> Vec<Value> {
         let memory = Memory::default();
@@ -178,6 +192,28 @@ mod tests {
                     "message": "alone", "odd": null, "debug": "Some(\"\\u{1}é\")"}),
             ]
         );
+    }
+
+    #[test]
+    fn a_line_of_a_request_tells_which_one_it_is() {
+        let context = Arc::new(RequestContext::from_headers(&HeaderMap::new()));
+        let lines = logged(|| {
+            let mut moved = None;
+            let request = Notes::new("user-service", &context).during(async {
+                tracing::info!("inside");
+                let other = async { tracing::info!("in another task") };
+                moved = Some(access::in_present_request(other));
+            });
+            request.now_or_never().unwrap();
+            moved.unwrap().now_or_never().unwrap();
+            tracing::info!("outside");
+        });
+        for line in &lines[..2] {
+            assert_eq!(line["service"], "user-service");
+            assert_eq!(line["request_id"], context.request_id);
+            assert_eq!(line["trace_id"], context.trace_id);
+        }
+        assert_eq!(lines[2].get("request_id"), None);
     }
 
     #[test]

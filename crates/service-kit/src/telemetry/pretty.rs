@@ -11,7 +11,7 @@ use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 use super::Lines;
 
-use crate::clock::machine_time;
+use crate::{access, clock::machine_time};
 
 /// Formats each event as a row.
 pub(super) struct Pretty<W> {
@@ -49,6 +49,7 @@ where
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        access::for_fields_of_request(|name, text| fields.push(name, text.to_owned()));
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(SpanFields(around)) = span.extensions().get() {
                 fields.0.extend(around.0.iter().cloned());
@@ -135,20 +136,20 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.push(field, format!("{value:?}"));
+        self.push(field.name(), format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.push(field, value.to_owned());
+        self.push(field.name(), value.to_owned());
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.push(field, value.to_string());
+        self.push(field.name(), value.to_string());
     }
 }
 
 impl Fields {
-    fn push(&mut self, field: &Field, value: String) {
+    fn push(&mut self, name: &'static str, value: String) {
         let value = if value.contains(char::is_control) {
             value.chars().fold(String::new(), |mut clean, c| {
                 if c.is_control() {
@@ -161,7 +162,7 @@ impl Fields {
         } else {
             value
         };
-        self.0.push((field.name(), value));
+        self.0.push((name, value));
     }
 }
 

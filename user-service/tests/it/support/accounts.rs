@@ -47,7 +47,8 @@ impl Accounts {
 
     /// Serves until the guard is dropped.
     pub(crate) async fn serve(&self, address: SocketAddr) -> (SocketAddr, DropGuard) {
-        let listener = Listener::bind(address, Protocol::Grpc, Limits::admin()).await.unwrap();
+        let listener =
+            Listener::bind("accounts", address, Protocol::Grpc, Limits::admin()).await.unwrap();
         let address = listener.address();
         let mut routes = tonic::service::Routes::builder();
         routes.add_service(AccountServiceServer::new(self.clone()));
