@@ -14,6 +14,11 @@ use user_service::{
     config::GROUPS,
 };
 
+// A request of this service allocates some eighty times, and often another thread frees the memory. For that
+// glibc's allocator takes a lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn command() -> Command {
     let command = Command::new(NAME)
         .version(VERSION)

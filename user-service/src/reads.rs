@@ -94,9 +94,7 @@ impl Reads {
     async fn serve(self) {
         let _permit = QueryPermit(&self);
         loop {
-            // Requests that have already arrived join the queue first. A task that has just been spawned
-            // would otherwise run before all others, for a single read.
-            tokio::task::yield_now().await;
+            self.gather().await;
             let mut batch = {
                 let mut queue = self.lock();
                 let rest = queue.waiting.len().min(MAX_BATCH);
@@ -116,6 +114,20 @@ impl Reads {
                 // The receiver is gone if the request was cancelled.
                 let _ = answer.send(picked);
             }
+        }
+    }
+
+    /// Lets requests that have already arrived join the queue, for as long as more of them do. A task that
+    /// has just been spawned would otherwise run before all others, for a single read.
+    async fn gather(&self) {
+        let mut waiting = self.lock().waiting.len();
+        loop {
+            tokio::task::yield_now().await;
+            let more = self.lock().waiting.len();
+            if more <= waiting || more >= MAX_BATCH {
+                return;
+            }
+            waiting = more;
         }
     }
 

@@ -27,6 +27,11 @@ use crate::{
     stack::{Failure, Stack},
 };
 
+// A request of the user service allocates some eighty times, and often another thread frees the memory. For that
+// glibc's allocator takes a lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 service_kit::settings! {
     "Both services"
     /// What is decided here, and not by the services.
