@@ -172,9 +172,12 @@ impl Service {
             if caller.email == own.email {
                 // Stores only the `iat`, without a new version of the profile, so that an older token cannot
                 // change the email back.
-                self.store.confirm_email(own.id, caller.issued_at).await?;
-                own.email_iat = Some(caller.issued_at);
-                return Ok(own);
+                if self.store.confirm_email(&own, caller.issued_at).await? {
+                    own.email_iat = Some(caller.issued_at);
+                    return Ok(own);
+                }
+                own = self.own_again(caller).await?;
+                continue;
             }
             let mut next = own.next(self.store.clock().now());
             next.email.clone_from(&caller.email);
@@ -183,16 +186,22 @@ impl Service {
                 tracing::info!(event = "profile.email_changed", account = %caller.id, "email changed");
                 return Ok(next);
             }
-            own = match self.reads.pair(caller.id, caller.id).await? {
-                (Some(own), _) => own,
-                (None, _) => return Err(Error::AccountDeleted),
-            };
+            own = self.own_again(caller).await?;
         }
         Ok(own)
     }
+
+    async fn own_again(&self, caller: &Caller) -> Result<Profile, Error> {
+        self.reads.pair(caller.id, caller.id).await?.0.ok_or(Error::AccountDeleted)
+    }
 }
 
-/// Whether the caller's token has an email that is newer than the stored one.
+/// Whether the caller's token has an email that is newer than the stored one. `iat` has whole seconds: of
+/// two tokens of the same second with different emails, the one that is presented counts, because the
+/// auth service revokes the older one when an email changes.
 fn is_news(caller: &Caller, own: &Profile) -> bool {
-    caller.email.is_some() && own.email_iat.is_none_or(|known| known < caller.issued_at)
+    caller.email.is_some()
+        && own.email_iat.is_none_or(|known| {
+            known < caller.issued_at || known == caller.issued_at && caller.email != own.email
+        })
 }

@@ -107,7 +107,7 @@ impl Store {
         let changed = write_one!(self.sql, |unit| {
             unit.execute(
                 "UPDATE profiles SET email = $3, email_iat = $4, version = $2, updated_at = $5
-                 WHERE id = $1 AND version = $2 - 1 AND (email_iat IS NULL OR email_iat < $4)",
+                 WHERE id = $1 AND version = $2 - 1 AND (email_iat IS NULL OR email_iat <= $4)",
                 values![
                     next.id.0,
                     next.version,
@@ -121,22 +121,22 @@ impl Store {
         Ok(changed.await? == 1)
     }
 
-    /// Records that a token with this `iat` has the email of the profile, unless a newer token did.
+    /// Records that a token with this `iat` has the email of the profile, unless the profile has changed
+    /// or a newer token did. Returns whether it was recorded.
     ///
     /// # Errors
     ///
     /// The errors of the database.
-    pub async fn confirm_email(&self, id: UserId, iat: i64) -> Result<(), StoreError> {
-        write_one!(self.sql, |unit| {
+    pub async fn confirm_email(&self, profile: &Profile, iat: i64) -> Result<bool, StoreError> {
+        let confirmed = write_one!(self.sql, |unit| {
             unit.execute(
                 "UPDATE profiles SET email_iat = $2
-                 WHERE id = $1 AND (email_iat IS NULL OR email_iat < $2)",
-                values![id.0, iat],
+                 WHERE id = $1 AND version = $3 AND (email_iat IS NULL OR email_iat < $2)",
+                values![profile.id.0, iat, profile.version],
             )
             .await
-        })
-        .await
-        .map(drop)
+        });
+        Ok(confirmed.await? == 1)
     }
 
     /// The first `limit` profiles after a position, by creation time, then id.

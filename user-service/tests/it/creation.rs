@@ -6,13 +6,14 @@ use test_kit::{Engine, send};
 use user_service::config;
 use uuid::Uuid;
 
-use crate::support::{Person, Running, count, on_both_engines, outcome};
+use crate::support::{Person, Running, count, on_both_engines, outcome, unix_now};
 
 on_both_engines!(
     a_hundred_first_requests_make_one_profile,
     any_request_makes_the_profile,
     no_request_without_a_valid_token_makes_one,
     a_newer_token_changes_the_email_and_an_older_one_does_not,
+    an_email_that_changes_within_a_second_is_taken_over,
     a_newer_token_that_says_the_same_counts_too,
     a_parameter_given_twice_is_refused_after_the_token,
     a_token_without_an_email_is_fine,
@@ -107,6 +108,18 @@ async fn a_newer_token_changes_the_email_and_an_older_one_does_not(engine: Engin
     assert_eq!(changed.json["created_at"], first.json["created_at"]);
     for person in [&middle, &silent, &newer] {
         assert_eq!(service.get(person, id).await.text, changed.text);
+    }
+}
+
+async fn an_email_that_changes_within_a_second_is_taken_over(engine: Engine) {
+    let (service, _database) = Running::start(engine).await;
+    let (id, now) = (Uuid::now_v7(), unix_now());
+    for email in ["before@example.com", "after@example.com"] {
+        let claims = json!({ "sub": id, "email": email, "iat": now, "exp": now + 3600 });
+        let person = Person::of(&claims);
+        let versions = [service.get(&person, id).await, service.get(&person, id).await];
+        assert!(versions.iter().all(|answer| answer.json["email"] == email), "{versions:?}");
+        assert_eq!(versions[0].header("etag"), versions[1].header("etag"));
     }
 }
 

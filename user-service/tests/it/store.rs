@@ -108,6 +108,8 @@ async fn of_two_updates_of_one_version_one_is_done(engine: Engine) {
     let mut older = renamed.next(store.clock().now());
     (older.email, older.email_iat) = (Some("a@example.com".to_owned()), Some(1_755_000_000));
     assert!(!store.change_email(&older).await.unwrap());
+    // Nor is an email confirmed that is not stored any more.
+    assert!(!store.confirm_email(&next, 1_770_000_000).await.unwrap());
     let unknown = someone().next(store.clock().now());
     assert!(!store.change_texts(&unknown).await.unwrap());
 }
@@ -119,7 +121,7 @@ async fn a_change_of_the_texts_leaves_the_email_alone(engine: Engine) {
     // A PUT has read the profile and waits for its body; meanwhile a newer token comes by.
     let mut next = profile.next(store.clock().now());
     next.name = "name".to_owned();
-    store.confirm_email(profile.id, 1_760_000_000).await.unwrap();
+    assert!(store.confirm_email(&profile, 1_760_000_000).await.unwrap());
     assert!(store.change_texts(&next).await.unwrap());
     let found = find(&store, profile.id).await.unwrap();
     assert_eq!((found.name.as_str(), found.email_iat), ("name", Some(1_760_000_000)));
