@@ -12,6 +12,7 @@ import time
 from .load import Load, Wrk
 from .processes import BINARIES, Bench, Server, fill_profiles
 from .sections import (
+    CHEAP_HASHES,
     LOGIN_SECONDS,
     NO_FAILURES,
     NO_LIMITS,
@@ -30,7 +31,7 @@ SOAK_SECONDS = int(os.environ.get("SOAK_SECONDS", "600"))
 
 def soak() -> dict:
     with Bench() as bench:
-        auth = auth_service(bench, bench.database("Postgres"), **NO_FAILURES)
+        auth = auth_service(bench, bench.database("Postgres"), **NO_FAILURES, **CHEAP_HASHES)
         database = bench.database("Postgres")
         jwks = f"{auth.url()}/.well-known/jwks.json"
         user = bench.service("user-service", DATABASE_URL=database, JWKS_URL=jwks)

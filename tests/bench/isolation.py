@@ -8,6 +8,7 @@ import time
 from .load import Load, Paced, Wrk
 from .processes import Bench, fill_profiles, profile_id
 from .sections import (
+    CHEAP_HASHES,
     ENGINES,
     NO_FAILURES,
     NO_LIMITS,
@@ -82,8 +83,7 @@ def tail_of_reads(
     with Bench() as bench:
         bench.own_sessions = sessions == "own sessions"
         # Nothing is refused: the machine stays saturated.
-        more = {"BCRYPT_COST": "10", "HASH_QUEUE_TIMEOUT": "60"}
-        auth, user = start_services(bench, processes, engine, **more)
+        auth, user = start_services(bench, processes, engine, **CHEAP_HASHES)
         token = log_in(auth)
         fixed = bench.fixed()
         path = f"/users/{profile_id(1)}"
