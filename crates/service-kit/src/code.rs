@@ -79,6 +79,6 @@ crate::codes! {
         "Try again, with a longer deadline if it was short.";
     UNIMPLEMENTED = "unimplemented", NOT_IMPLEMENTED, Unimplemented,
         "Unimplemented",
-        "The service has no such method.",
-        "Check the name against server reflection or `proto/`.";
+        "The service has no such method, or it does not accept messages with this compression.",
+        "Check the name against server reflection or `proto/`; send messages without compression.";
 }

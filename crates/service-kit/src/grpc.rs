@@ -18,7 +18,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt as _;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use opentelemetry::{KeyValue, context::FutureExt as _};
 use tokio::time::Instant;
 use tonic::{Code as GrpcCode, Status};
@@ -46,6 +46,7 @@ use crate::{
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_DETAILS: &str = "grpc-status-details-bin";
+const GRPC_ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// Completes the gRPC routes of a service. Its streams end with UNAVAILABLE when the service stops.
 pub fn finish(shared: &Edge, routes: tonic::service::Routes) -> Router {
@@ -172,9 +173,19 @@ fn correct(response: Response) -> Response {
         Some(GrpcCode::Internal) => {
             refuse(ApiError::new(code::MALFORMED_REQUEST, "the message cannot be decoded"))
         }
-        Some(GrpcCode::Unimplemented) if !headers.contains_key("grpc-message") => {
-            refuse(ApiError::new(code::UNIMPLEMENTED, "the service has no such method"))
-        }
+        Some(GrpcCode::Unimplemented) => refuse(unimplemented(headers)),
         _ => response,
+    }
+}
+
+/// The error of a call that tonic does not implement: its method, or its compression (gRPC over HTTP/2,
+/// Message-Encoding), where the response names the encodings that are accepted.
+fn unimplemented(headers: &HeaderMap) -> ApiError {
+    match headers.get(GRPC_ACCEPT_ENCODING) {
+        Some(accepted) => {
+            ApiError::new(code::UNIMPLEMENTED, "messages with this compression are not accepted")
+                .header(HeaderName::from_static(GRPC_ACCEPT_ENCODING), accepted.clone())
+        }
+        None => ApiError::new(code::UNIMPLEMENTED, "the service has no such method"),
     }
 }

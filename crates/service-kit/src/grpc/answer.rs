@@ -9,14 +9,14 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::Code as GrpcCode;
+use tonic::{Code as GrpcCode, Status};
 
-use super::{GRPC_STATUS, status_of};
-use crate::access::Access;
+use super::status_of;
+use crate::{access::Access, code, error::ApiError};
 
 /// How long streams continue after the service has begun to stop.
 const LAST_WORD: Duration = Duration::from_millis(100);
@@ -30,15 +30,12 @@ pub(super) struct AnswerBody {
     pub(super) ended: bool,
 }
 
-/// Completes when a stream has to end, with the status.
-pub(super) type Stop = Pin<Box<dyn Future<Output = (GrpcCode, &'static str)> + Send>>;
+/// Completes when a stream has to end, with the error that says why.
+pub(super) type Stop = Pin<Box<dyn Future<Output = ApiError> + Send>>;
 
 /// The end of a stream: its deadline, if it has one; or the service's stop, after a short delay in
 /// which a `Watch` can send NOT_SERVING.
-pub(super) async fn end(
-    draining: CancellationToken,
-    at: Option<Instant>,
-) -> (GrpcCode, &'static str) {
+pub(super) async fn end(draining: CancellationToken, at: Option<Instant>) -> ApiError {
     let stopping = async {
         draining.cancelled().await;
         tokio::time::sleep(LAST_WORD).await;
@@ -50,8 +47,8 @@ pub(super) async fn end(
         }
     };
     tokio::select! {
-        () = stopping => (GrpcCode::Unavailable, "the service is stopping"),
-        () = deadline => (GrpcCode::DeadlineExceeded, "the deadline has passed"),
+        () = stopping => ApiError::new(code::SERVICE_UNAVAILABLE, "the service is stopping"),
+        () = deadline => ApiError::new(code::DEADLINE_EXCEEDED, "the deadline has passed"),
     }
 }
 
@@ -89,14 +86,13 @@ impl http_body::Body for AnswerBody {
         let Some(stop) = &mut self.stop else {
             return Poll::Pending;
         };
-        let (status, text) = ready!(stop.as_mut().poll(context));
+        let status = Status::from(ready!(stop.as_mut().poll(context)));
         self.stop = None;
         self.ended = true;
-        self.finish(status);
+        self.finish(status.code());
         let mut trailers = HeaderMap::new();
-        trailers.insert(GRPC_STATUS, HeaderValue::from(status as i32));
-        trailers.insert("grpc-message", HeaderValue::from_static(text));
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+        let added = status.add_header(&mut trailers).map_err(axum::Error::new);
+        Poll::Ready(Some(added.map(|()| Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {

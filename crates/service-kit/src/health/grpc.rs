@@ -9,6 +9,7 @@ use tonic_health::pb::{
 };
 
 use super::{Health, Status};
+use crate::{code, error::ApiError};
 
 impl Health {
     /// The gRPC health service (`grpc.health.v1.Health`). It reports the same state for `""` and
@@ -51,7 +52,7 @@ impl tonic_health::pb::health_server::Health for HealthApi {
         request: tonic::Request<HealthCheckRequest>,
     ) -> Result<tonic::Response<HealthCheckResponse>, tonic::Status> {
         if !self.knows(&request.get_ref().service) {
-            return Err(tonic::Status::not_found("unknown service"));
+            return Err(ApiError::new(code::NOT_FOUND, "unknown service").into());
         }
         Ok(tonic::Response::new(serving(self.health.current().await.status)))
     }
