@@ -2,10 +2,12 @@
 
 mod add;
 mod lines;
+mod report;
 mod row;
 
 pub use self::{
     add::{ImportError, Options, Summary, run},
     lines::{Format, Lines},
+    report::{Report, ReportFile},
     row::{Refusal, Row, RowRules},
 };

@@ -1,13 +1,17 @@
 //! Adds the accounts of an import in batches. Each transaction also stores the progress, so that an
 //! interrupted import continues where it stopped.
 
-use std::{collections::HashSet, io::BufRead};
+use std::{
+    collections::HashSet,
+    io::{self, BufRead},
+    sync::{Mutex, PoisonError},
+};
 
 use outbox::Origin;
 use sql_kit::{read, transaction};
 use uuid::Uuid;
 
-use super::{Lines, Refusal, Row, RowRules};
+use super::{Lines, Refusal, Report, Row, RowRules};
 use crate::{
     events::{Actor, Cause, Event},
     store::{Store, StoreError, deletions, imports},
@@ -56,7 +60,10 @@ pub struct Summary {
 pub enum ImportError {
     /// The file cannot be read.
     #[error("cannot read the accounts: {0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
+    /// The refused lines cannot be reported.
+    #[error("cannot write the report: {0}")]
+    Report(io::Error),
     /// The database failed.
     #[error("DATABASE_URL: {0}")]
     Store(#[from] StoreError),
@@ -69,18 +76,17 @@ enum Outcome {
     Refused(Refusal),
 }
 
-/// Adds the accounts of `lines`. Calls `refused` with the number of each line that cannot be imported
-/// and the reason, and `progress` with the number of the last line of each batch.
+/// Adds the accounts of `lines`. Calls `progress` with the number of the last line of each batch.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, or the database is unavailable.
+/// If the file cannot be read, the report cannot be written, or the database is unavailable.
 pub async fn run<R: BufRead>(
     store: &Store,
     mut lines: Lines<R>,
     rules: &mut RowRules,
     options: &Options,
-    mut refused: impl FnMut(u64, &Refusal),
+    report: &mut dyn Report,
     mut progress: impl FnMut(u64),
 ) -> Result<Summary, ImportError> {
     let digest = options.digest.as_deref().filter(|_| !options.dry_run);
@@ -90,8 +96,10 @@ pub async fn run<R: BufRead>(
     }
     .unwrap_or_default();
     summary.dry_run = options.dry_run;
+    report.go_on_after(summary.resumed_after).map_err(ImportError::Report)?;
     let deleted = deleted_accounts(store).await?;
-    let mut seen = Seen::default();
+    let mut import =
+        Import { store, options, digest, report: Mutex::new(report), seen: Seen::default() };
     loop {
         let mut batch = Vec::with_capacity(BATCH);
         let mut last = 0;
@@ -110,18 +118,10 @@ pub async fn run<R: BufRead>(
         if last == 0 && batch.is_empty() {
             break;
         }
-        let outcomes = add(store, &batch, options, digest, last, &summary, &mut seen).await?;
-        for ((number, _), outcome) in batch.iter().zip(outcomes) {
-            summary.lines += 1;
-            match outcome {
-                Outcome::Imported => summary.imported += 1,
-                Outcome::Skipped => summary.skipped += 1,
-                Outcome::Refused(reason) => {
-                    summary.refused += 1;
-                    refused(*number, &reason);
-                }
-            }
-        }
+        summary = match options.dry_run {
+            true => import.check(&batch, summary).await?,
+            false => import.add(&batch, last, summary).await?,
+        };
         progress(last);
     }
     let origin = Origin { request_id: String::new(), traceparent: String::new() };
@@ -163,21 +163,22 @@ impl Seen {
     }
 }
 
-async fn add(
-    store: &Store,
-    batch: &[(u64, Result<Row, Refusal>)],
-    options: &Options,
-    digest: Option<&[u8]>,
-    last: u64,
-    before: &Summary,
-    seen: &mut Seen,
-) -> Result<Vec<Outcome>, StoreError> {
-    let exists = || match options.skip_existing {
-        true => Outcome::Skipped,
-        false => Outcome::Refused(Refusal("email has an account already".to_owned())),
-    };
-    if options.dry_run {
-        let stored = read!(store, |unit| {
+/// Lines with their numbers.
+type Batch = [(u64, Result<Row, Refusal>)];
+
+/// An import under way.
+struct Import<'a> {
+    store: &'a Store,
+    options: &'a Options,
+    digest: Option<&'a [u8]>,
+    report: Mutex<&'a mut dyn Report>,
+    seen: Seen,
+}
+
+impl Import<'_> {
+    /// Finds out what would become of each line. Returns the summary with this batch.
+    async fn check(&mut self, batch: &Batch, summary: Summary) -> Result<Summary, ImportError> {
+        let stored = read!(self.store, |unit| {
             let mut stored = Vec::with_capacity(batch.len());
             for (_, row) in batch {
                 stored.push(match row {
@@ -187,47 +188,94 @@ async fn add(
             }
             Ok(stored)
         });
-        let outcomes = batch.iter().zip(stored.await?).map(|((_, row), conflict)| match row {
-            Err(refusal) => Outcome::Refused(refusal.clone()),
-            Ok(row) => match conflict.or_else(|| seen.conflict(row)) {
-                None => Outcome::Imported,
-                Some(imports::Conflict::Email) => exists(),
-                Some(imports::Conflict::Id) => id_exists(),
-            },
-        });
-        return Ok(outcomes.collect());
-    }
-    let added = transaction!(store, |unit| {
         let mut outcomes = Vec::with_capacity(batch.len());
-        let mut summary = *before;
-        for (_, row) in batch {
-            let outcome = match row {
+        for ((_, row), stored) in batch.iter().zip(stored.await?) {
+            outcomes.push(match row {
                 Err(refusal) => Outcome::Refused(refusal.clone()),
-                Ok(row) => match imports::insert(unit, row).await? {
-                    None => Outcome::Imported,
-                    Some(imports::Conflict::Email) => exists(),
-                    Some(imports::Conflict::Id) => id_exists(),
-                },
-            };
+                Ok(row) => {
+                    let conflict = stored.or_else(|| self.seen.conflict(row));
+                    self.outcome(conflict)
+                }
+            });
+        }
+        let summary = self.report(batch, &outcomes, summary).map_err(ImportError::Report)?;
+        self.committed().map_err(ImportError::Report)?;
+        Ok(summary)
+    }
+
+    /// Adds the accounts, and notes that the import has come to the line `last`. Returns the summary with
+    /// this batch.
+    async fn add(
+        &mut self,
+        batch: &Batch,
+        last: u64,
+        summary: Summary,
+    ) -> Result<Summary, ImportError> {
+        let this = &*self;
+        let added = transaction!(this.store, |unit| {
+            let mut outcomes = Vec::with_capacity(batch.len());
+            for (_, row) in batch {
+                outcomes.push(match row {
+                    Err(refusal) => Outcome::Refused(refusal.clone()),
+                    Ok(row) => this.outcome(imports::insert(unit, row).await?),
+                });
+            }
+            // Before the commit: after it, an interruption would lose what is refused here.
+            let reported = this.report(batch, &outcomes, summary);
+            match (&reported, this.digest) {
+                (Ok(summary), Some(digest)) => {
+                    let reached = last.max(summary.resumed_after);
+                    imports::note(unit, digest, reached, summary).await?;
+                }
+                (Ok(_), None) => {}
+                (Err(_), _) => unit.abandon(),
+            }
+            Ok(reported)
+        });
+        let summary = added.await?.map_err(ImportError::Report)?;
+        self.committed().map_err(ImportError::Report)?;
+        Ok(summary)
+    }
+
+    fn outcome(&self, conflict: Option<imports::Conflict>) -> Outcome {
+        match conflict {
+            None => Outcome::Imported,
+            Some(imports::Conflict::Email) if self.options.skip_existing => Outcome::Skipped,
+            Some(imports::Conflict::Email) => {
+                Outcome::Refused(Refusal("email has an account already".to_owned()))
+            }
+            Some(imports::Conflict::Id) => {
+                Outcome::Refused(Refusal("id is that of another account".to_owned()))
+            }
+        }
+    }
+
+    /// Reports the refused lines of a batch, and counts all.
+    fn report(
+        &self,
+        batch: &Batch,
+        outcomes: &[Outcome],
+        mut summary: Summary,
+    ) -> io::Result<Summary> {
+        let mut refused = Vec::new();
+        for ((number, _), outcome) in batch.iter().zip(outcomes) {
             summary.lines += 1;
             match outcome {
                 Outcome::Imported => summary.imported += 1,
                 Outcome::Skipped => summary.skipped += 1,
-                Outcome::Refused(_) => summary.refused += 1,
+                Outcome::Refused(reason) => {
+                    summary.refused += 1;
+                    refused.push((*number, reason));
+                }
             }
-            outcomes.push(outcome);
         }
-        if let Some(digest) = digest {
-            let reached = last.max(before.resumed_after);
-            imports::note(unit, digest, reached, &summary).await?;
-        }
-        Ok(outcomes)
-    });
-    added.await
-}
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).batch(&refused)?;
+        Ok(summary)
+    }
 
-fn id_exists() -> Outcome {
-    Outcome::Refused(Refusal("id is that of another account".to_owned()))
+    fn committed(&mut self) -> io::Result<()> {
+        self.report.get_mut().unwrap_or_else(PoisonError::into_inner).committed()
+    }
 }
 
 /// The accounts that were deleted. Other services refuse them for good, so their ids cannot be used

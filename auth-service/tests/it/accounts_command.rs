@@ -1,7 +1,7 @@
 //! `auth-service accounts import` and `export` as an operator runs them.
 
 use std::{
-    io::{self, BufReader, Read},
+    io::{self, BufReader, Read, Write as _},
     path::Path,
     process::Command,
 };
@@ -9,7 +9,7 @@ use std::{
 use auth_service::{
     config,
     domain::Email,
-    import::{self, Format, ImportError, Lines, Options, RowRules},
+    import::{self, Format, ImportError, Lines, Options, Refusal, Report, ReportFile, RowRules},
     store::{Store, accounts},
 };
 use serde_json::{Value, json};
@@ -228,35 +228,83 @@ async fn an_interrupted_import_goes_on_where_it_stopped() {
     for engine in ENGINES {
         let database = TestDatabase::create(engine).await;
         let store = store(&database).await;
-        let mut text = "not json\n".to_owned();
-        for number in 0..2000 {
-            text.push_str(&format!("{{\"email\":\"p{number}@example.com\"}}\n"));
+        let mut text = String::new();
+        for number in 1..=2000 {
+            text.push_str(&match number % 100 {
+                0 => "not json\n".to_owned(),
+                _ => format!("{{\"email\":\"p{number}@example.com\"}}\n"),
+            });
         }
         let options = Options { digest: Some(vec![7; 32]), ..Options::default() };
+        let path = database.folder().join("refused.jsonl");
+        write(database.folder(), "refused.jsonl", "what was there before is replaced\n");
+        let import = async |reader: &mut dyn io::BufRead| {
+            let lines = Lines::new(reader, Format::JsonLines).unwrap();
+            let mut report = ReportFile::open(&path).unwrap();
+            let mut rules = RowRules::new(None, []);
+            import::run(&store, lines, &mut rules, &options, &mut report, |_| {}).await
+        };
+        let reported = || -> Vec<u64> {
+            let report = std::fs::read_to_string(&path).unwrap();
+            let entries = report.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            entries.map(|entry| entry["line"].as_u64().unwrap()).collect()
+        };
         let cut = &text.as_bytes()[..text.len() / 2];
-        let lines = Lines::new(BufReader::new(Breaks(cut)), Format::JsonLines).unwrap();
-        let mut rules = RowRules::new(None, []);
-        let stopped =
-            import::run(&store, lines, &mut rules, &options, |_, _| {}, |_| {}).await.unwrap_err();
+        let stopped = import(&mut BufReader::new(Breaks(cut))).await.unwrap_err();
         assert!(matches!(stopped, ImportError::Io(_)), "{stopped}");
         let before = count(&store).await;
         assert!((400..1600).contains(&before), "{before}");
+        assert_eq!(reported(), [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]);
 
-        let mut refused = Vec::new();
-        let lines = Lines::new(text.as_bytes(), Format::JsonLines).unwrap();
-        let summary =
-            import::run(&store, lines, &mut rules, &options, |line, _| refused.push(line), |_| {})
-                .await
-                .unwrap();
-        assert_eq!((summary.imported, summary.refused, summary.lines), (2000, 1, 2001));
-        assert_eq!(summary.resumed_after, before as u64 + 1);
-        assert_eq!(refused, [0_u64; 0]);
-        assert_eq!(count(&store).await, 2000, "{engine:?}");
+        // A batch was reported whose commit was interrupted, and the report broke off in an entry.
+        let mut file = std::fs::File::options().append(true).open(&path).unwrap();
+        file.write_all(b"{\"line\":1100,\"reason\":\"x\"}\n{\"line\":1200,\"rea").unwrap();
+        let summary = import(&mut text.as_bytes()).await.unwrap();
+        assert_eq!((summary.imported, summary.refused, summary.lines), (1980, 20, 2000));
+        assert_eq!(summary.resumed_after, 1000);
+        assert_eq!(reported(), (1..=20).map(|hundreds| hundreds * 100).collect::<Vec<_>>());
+        assert_eq!(count(&store).await, 1980, "{engine:?}");
 
         // Once it is done, the same file is an import like any other.
+        assert_eq!(import(&mut text.as_bytes()).await.unwrap().refused, 2000);
+        assert_eq!(reported(), (1..=2000).collect::<Vec<_>>());
+    }
+}
+
+/// A report that cannot be written.
+struct Full;
+
+impl Report for Full {
+    fn go_on_after(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn batch(&mut self, _: &[(u64, &Refusal)]) -> io::Result<()> {
+        Err(io::Error::other("the disk is full"))
+    }
+
+    fn committed(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_imported_whose_refusals_cannot_be_reported() {
+    for engine in ENGINES {
+        let database = TestDatabase::create(engine).await;
+        let store = store(&database).await;
+        let text = "{\"email\":\"a@example.com\"}\nnot json\n";
         let lines = Lines::new(text.as_bytes(), Format::JsonLines).unwrap();
-        let again = import::run(&store, lines, &mut rules, &options, |_, _| {}, |_| {}).await;
-        assert_eq!(again.unwrap().refused, 2001);
+        let mut rules = RowRules::new(None, []);
+        let options = Options::default();
+        let ended = import::run(&store, lines, &mut rules, &options, &mut Full, |_| {}).await;
+        assert!(matches!(ended.unwrap_err(), ImportError::Report(_)));
+        assert_eq!(count(&store).await, 0, "{engine:?}");
+
+        write(database.folder(), "in.jsonl", text);
+        let (status, _, told) = run(&database, &["import", "in.jsonl", "--report", "./in.jsonl"]);
+        assert!(status == 1 && told.contains("--report names the file of the accounts"), "{told}");
+        assert_eq!(std::fs::read_to_string(database.folder().join("in.jsonl")).unwrap(), text);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     config,
     events::{Actor, Cause, Event},
     existing_store,
-    import::{self, Format, Lines, Options, RowRules, Summary},
+    import::{self, Format, Lines, Options, Refusal, Report, ReportFile, RowRules, Summary},
     password::FirebaseParameters,
     store::{AccountRecord, Store, accounts},
 };
@@ -159,20 +159,14 @@ async fn import(
         skip_existing: flags.get_flag("skip-existing"),
         digest,
     };
-    let mut report = Report::open(text(flags, "report"))?;
     let progress = ProgressBar::new_spinner();
     progress.set_style(ProgressStyle::with_template("{spinner} line {pos}, {per_sec}, {elapsed}")?);
-    let summary = import::run(
-        store,
-        lines,
-        &mut rules,
-        &options,
-        |line, reason| progress.suspend(|| report.refused(line, &reason.0)),
-        |line| progress.set_position(line),
-    )
+    let mut report = report(flags, &progress)?;
+    let summary = import::run(store, lines, &mut rules, &options, &mut *report, |line| {
+        progress.set_position(line)
+    })
     .await?;
     progress.finish_and_clear();
-    report.finish()?;
     print(&summary, flags.get_flag("json"))?;
     match summary.refused {
         0 => Ok(()),
@@ -212,42 +206,41 @@ fn print(summary: &Summary, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where refused lines are reported: a file of JSON Lines, or stderr.
-struct Report {
-    file: Option<BufWriter<File>>,
-    failed: Option<io::Error>,
-}
+/// Tells refused lines on stderr.
+struct Told(ProgressBar);
 
-impl Report {
-    fn open(path: &str) -> Result<Self, Failure> {
-        let file = match path {
-            "" => None,
-            _ => Some(BufWriter::new(
-                File::create(path).map_err(|error| format!("cannot write {path}: {error}"))?,
-            )),
-        };
-        Ok(Self { file, failed: None })
+impl Report for Told {
+    fn go_on_after(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
     }
 
     #[expect(clippy::print_stderr, reason = "the answer of a command")]
-    fn refused(&mut self, line: u64, reason: &str) {
-        match &mut self.file {
-            Some(file) => {
-                let entry = serde_json::json!({"line": line, "reason": reason});
-                if let Err(error) = writeln!(file, "{entry}") {
-                    self.failed.get_or_insert(error);
-                }
+    fn batch(&mut self, refused: &[(u64, &Refusal)]) -> io::Result<()> {
+        self.0.suspend(|| {
+            for (line, Refusal(reason)) in refused {
+                eprintln!("line {line}: {reason}");
             }
-            None => eprintln!("line {line}: {reason}"),
-        }
+        });
+        Ok(())
     }
 
-    fn finish(self) -> io::Result<()> {
-        if let Some(mut file) = self.file {
-            file.flush()?;
-        }
-        self.failed.map_or(Ok(()), Err)
+    fn committed(&mut self) -> io::Result<()> {
+        Ok(())
     }
+}
+
+/// A report to the file in `--report`, or on stderr if there is none.
+fn report(flags: &ArgMatches, progress: &ProgressBar) -> Result<Box<dyn Report>, Failure> {
+    let path = text(flags, "report");
+    if path.is_empty() {
+        return Ok(Box::new(Told(progress.clone())));
+    }
+    let absolute = |path: &str| Path::new(path).canonicalize().ok();
+    if absolute(path).is_some_and(|path| Some(path) == absolute(text(flags, "file"))) {
+        return Err("--report names the file of the accounts, which it would overwrite".into());
+    }
+    let file = ReportFile::open(Path::new(path));
+    Ok(Box::new(file.map_err(|error| format!("cannot write {path}: {error}"))?))
 }
 
 async fn export(store: &Store, flags: &ArgMatches) -> Result<(), Failure> {
