@@ -5,6 +5,7 @@ use base64::{
     alphabet::{BCRYPT, STANDARD},
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use base64ct::{Base64ShaCrypt, Encoding as _};
 
 /// The shortest digest that is accepted, in bytes. A shorter one could match a wrong password by
 /// chance.
@@ -37,6 +38,11 @@ pub(super) fn is_digest(bytes: &[u8]) -> bool {
     (LEAST_DIGEST..=MOST_DIGEST).contains(&bytes.len())
 }
 
+/// The base64 of crypt(3): another alphabet, and the least significant bits come first.
+pub(super) fn crypt_base64(text: &str) -> Option<Vec<u8>> {
+    Base64ShaCrypt::decode_vec(text).ok()
+}
+
 /// A salt in base64.
 pub(super) fn salt(text: &str) -> Option<Vec<u8>> {
     base64(text).filter(|bytes| bytes.len() <= MOST_SALT)
@@ -45,6 +51,12 @@ pub(super) fn salt(text: &str) -> Option<Vec<u8>> {
 /// A salt whose text is used as it is.
 pub(super) fn text_salt(text: &str) -> Option<Vec<u8>> {
     (text.len() <= MOST_SALT).then(|| text.as_bytes().to_vec())
+}
+
+/// A salt of crypt(3), whose text is used as it is: printable ASCII without what separates fields.
+pub(super) fn crypt_salt(text: &str) -> Option<Vec<u8>> {
+    let in_salt = |byte: &u8| byte.is_ascii_graphic() && !b"$:".contains(byte);
+    text_salt(text).filter(|salt| salt.iter().all(in_salt))
 }
 
 /// Splits `text` at the dollars, if it has exactly this many parts.

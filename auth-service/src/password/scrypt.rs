@@ -1,4 +1,4 @@
-//! scrypt (RFC 7914) in the text forms of PHC and passlib (which are the same), Django, and
+//! scrypt (RFC 7914) in the text forms of PHC and passlib (which are the same), crypt(3), Django, and
 //! Firebase.
 
 use aws_lc_rs::cipher::{AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};
@@ -7,7 +7,10 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{
-    encoding::{base64, digest, named, parameter, parts, salt, text_salt},
+    encoding::{
+        base64, crypt_base64, crypt_salt, digest, is_digest, named, parameter, parts, salt,
+        text_salt,
+    },
     scheme::Scheme,
 };
 
@@ -72,7 +75,7 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Parses `$scrypt$ln=14,r=8,p=1$…`, Django's `scrypt$16384$salt$8$1$…`, and, for Firebase,
+    /// Parses `$scrypt$ln=14,r=8,p=1$…`, `$7$` of crypt(3), Django's `scrypt$16384$salt$8$1$…`, and, for Firebase,
     /// `$fbscrypt$v=1,n=14,r=8,p=1,ss=…,sk=…$salt$hash` with the parameters of the project. `None`
     /// for any other text.
     pub(super) fn parse(text: &str) -> Option<Self> {
@@ -97,6 +100,9 @@ impl Stored {
                 comparison: Comparison::Output(digest(output)?),
             });
         }
+        if let Some(rest) = text.strip_prefix("$7$") {
+            return Self::parse_crypt(rest);
+        }
         let [parameters, salt_text, hash] = parts(text.strip_prefix(FIREBASE_PREFIX)?)?;
         let signer_key = base64(named(parameters, "sk")?)?;
         let encrypted = base64(&url_safe(hash))?;
@@ -110,6 +116,25 @@ impl Stored {
             p: parameter(parameters, "p")?,
             salt,
             comparison: Comparison::Firebase { signer_key, encrypted },
+        })
+    }
+
+    /// Parses what follows `$7$`: a character for the exponent of N, five for r and five for p, the salt, and
+    /// the output.
+    fn parse_crypt(text: &str) -> Option<Self> {
+        let [start, output] = parts(text)?;
+        let (parameters, salt_text) = start.split_at_checked(11)?;
+        // Three characters more make a multiple of four, which decodes to whole bytes.
+        let number = |digits: &str| {
+            let bytes = crypt_base64(&format!("{digits:.<8}"))?;
+            u32::try_from(u64::from_le_bytes([&bytes[..], &[0, 0]].concat().try_into().ok()?)).ok()
+        };
+        Some(Self {
+            log_n: number(parameters.get(..1)?)?,
+            r: number(parameters.get(1..6)?)?,
+            p: number(parameters.get(6..)?)?,
+            salt: crypt_salt(salt_text)?,
+            comparison: Comparison::Output(crypt_base64(output).filter(|bytes| is_digest(bytes))?),
         })
     }
 

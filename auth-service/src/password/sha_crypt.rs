@@ -1,8 +1,12 @@
 //! SHA-crypt: the schemes `$5$` and `$6$` of crypt(3).
 
-use sha_crypt::{Params, PasswordVerifier as _, ShaCrypt};
+use sha_crypt::Params;
+use subtle::ConstantTimeEq as _;
 
-use super::scheme::{Digest, Scheme};
+use super::{
+    encoding::{crypt_base64, crypt_salt},
+    scheme::{Digest, Scheme},
+};
 
 /// The number of rounds if the text does not specify it.
 const DEFAULT_ROUNDS: u32 = 5_000;
@@ -13,7 +17,9 @@ const MOST_SALT: usize = 16;
 pub(super) struct Stored {
     digest: Digest,
     rounds: u32,
-    text: String,
+    salt: Vec<u8>,
+    /// The digest, in the order in which its bytes are written.
+    output: Vec<u8>,
 }
 
 impl Stored {
@@ -31,14 +37,11 @@ impl Stored {
             }
             None => (DEFAULT_ROUNDS, rest),
         };
-        let (salt, hash) = rest.split_once('$')?;
-        let length = if digest == Digest::Sha256 { 43 } else { 86 };
-        let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'/';
-        let sound = (1..=MOST_SALT).contains(&salt.len())
-            && salt.bytes().all(in_alphabet)
-            && hash.len() == length
-            && hash.bytes().all(in_alphabet);
-        sound.then(|| Self { digest, rounds, text: text.to_owned() })
+        let (salt, output) = rest.split_once('$')?;
+        let salt = crypt_salt(salt).filter(|salt| salt.len() <= MOST_SALT)?;
+        let output = crypt_base64(output)?;
+        let length = if digest == Digest::Sha256 { 32 } else { 64 };
+        (output.len() == length).then_some(Self { digest, rounds, salt, output })
     }
 
     pub(super) const fn scheme(&self) -> Scheme {
@@ -48,8 +51,38 @@ impl Stored {
     pub(super) fn verify(&self, password: &str) -> bool {
         #[cfg(test)]
         super::computed::note(self.scheme());
-        ShaCrypt::default().verify_password(password.as_bytes(), self.text.as_str()).is_ok()
+        let Ok(rounds) = Params::new(self.rounds) else {
+            return false;
+        };
+        // The crate's own verification refuses salts that crypt(3) accepts: empty ones, and any character
+        // outside of its base64.
+        let (password, salt) = (password.as_bytes(), self.salt.as_slice());
+        let output = match self.digest {
+            Digest::Sha512 => written(&sha_crypt::sha512_crypt(password, salt, rounds)),
+            Digest::Sha1 | Digest::Sha256 => {
+                written(&sha_crypt::sha256_crypt(password, salt, rounds))
+            }
+        };
+        output.ct_eq(&self.output).into()
     }
+}
+
+/// The bytes of a digest in the order in which crypt(3) writes them: in groups of one byte from each third,
+/// which begin with another third each time, and backwards; at last the bytes that are left over.
+fn written(digest: &[u8]) -> Vec<u8> {
+    let third = digest.len() / 3;
+    let forwards = digest.len() == 64;
+    let mut bytes = Vec::with_capacity(digest.len());
+    for at in 0..third {
+        let mut group = [at, at + third, at + 2 * third];
+        match forwards {
+            true => group.rotate_left(at % 3),
+            false => group.rotate_right(at % 3),
+        }
+        bytes.extend(group.iter().rev().map(|at| digest[*at]));
+    }
+    bytes.extend(&digest[3 * third..]);
+    bytes
 }
 
 /// Does the work of this many rounds, 1,000 at least, and discards the result.

@@ -58,6 +58,7 @@ def from_libpass():
     weak = [
         ("pbkdf2_sha1", {"rounds": 1300}), ("pbkdf2_sha256", {"rounds": 1300}), ("pbkdf2_sha512", {"rounds": 1300}),
         ("scrypt", {"rounds": 10, "block_size": 8, "parallelism": 2}),
+        ("scrypt", {"rounds": 10, "block_size": 8, "parallelism": 2, "ident": "$7$"}),
         ("sha256_crypt", {"rounds": 1000}), ("sha512_crypt", {"rounds": 1500}),
         ("sha256_crypt", {"rounds": 5000}), ("sha512_crypt", {"rounds": 5000}),
         ("bcrypt_sha256", {"rounds": 4}), ("bcrypt_sha256", {"rounds": 4, "version": 1}),
@@ -94,7 +95,8 @@ def in_the_layout_of_identity():
 
 
 def from_glibc():
-    for salt in ("$6$saltstring", "$5$rounds=1234$saltstringsaltst"):
+    for salt in ("$6$saltstring", "$5$rounds=1234$saltstringsaltst", "$6$$", "$5$$", "$6$a+b=c@",
+                 "$5$rounds=1100$a-b,c"):
         row("glibc crypt", crypt.crypt(PASSWORD, salt))
 
 
