@@ -140,8 +140,11 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthError> {
         return Err(AuthError::Missing);
     }
     let token = std::str::from_utf8(token).map_err(|_| AuthError::Malformed)?.trim_matches(' ');
+    if token.is_empty() {
+        return Err(AuthError::Missing);
+    }
     let is_token_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
-    if token.is_empty() || !token.bytes().all(is_token_byte) {
+    if !token.bytes().all(is_token_byte) {
         return Err(AuthError::Malformed);
     }
     Ok(token)

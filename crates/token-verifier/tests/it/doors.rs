@@ -44,17 +44,19 @@ fn the_authorization_field_is_read_as_rfc_6750_has_it() {
         assert_eq!(bearer_token(&fields(&[field.as_bytes()])), Ok("a.b.c"), "{field}");
     }
     assert_eq!(bearer_token(&fields(&[])), Err(AuthError::Missing));
-    for field in ["", "Basic YTpi", "Bearertoken", "Bearer\ta.b.c", "Bearer:a", "\"Bearer\" a"] {
+    for field in [
+        "",
+        "Basic YTpi",
+        "Bearertoken",
+        "Bearer\ta.b.c",
+        "Bearer:a",
+        "\"Bearer\" a",
+        "Bearer",
+        "Bearer ",
+    ] {
         assert_eq!(bearer_token(&fields(&[field.as_bytes()])), Err(AuthError::Missing), "{field}");
     }
-    for field in [
-        &b"Bearer"[..],
-        b"Bearer ",
-        b"Bearer a b",
-        b"Bearer a,b",
-        b"Bearer a, Bearer b",
-        b"bearer \xff",
-    ] {
+    for field in [&b"Bearer a b"[..], b"Bearer a,b", b"Bearer a, Bearer b", b"bearer \xff"] {
         assert_eq!(bearer_token(&fields(&[field])), Err(AuthError::Malformed), "{field:?}");
     }
     for pair in [[&b"Bearer a"[..], b"Bearer a"], [b"Bearer a", b"Basic b"], [b"", b""]] {
@@ -111,7 +113,7 @@ async fn the_extractor_lets_in_or_answers_with_a_problem() {
     for (verifier, authorization, status, code, challenge) in [
         (ready(), vec![], 401, "unauthenticated", Some(PLAIN)),
         (ready(), vec!["Basic YTpi"], 401, "unauthenticated", Some(PLAIN)),
-        (ready(), vec!["Bearer"], 401, "invalid_token", Some(INVALID)),
+        (ready(), vec!["Bearer "], 401, "unauthenticated", Some(PLAIN)),
         (ready(), vec![forged.as_str()], 401, "invalid_token", Some(INVALID)),
         (ready(), vec![good.as_str(), good.as_str()], 400, "malformed_request", None),
         (not_ready(), vec![good.as_str()], 503, "signing_keys_unavailable", None),
