@@ -38,7 +38,9 @@ pub(super) fn lookalikes<'a>(
             !FOREIGN.contains(name) && !FOREIGN_PREFIXES.iter().any(|start| name.starts_with(start))
         })
         .filter_map(|name| {
-            let nearest = present(name, known).or_else(|| nearest(name, known));
+            let nearest = present(name, known)
+                .or_else(|| within(name, known))
+                .or_else(|| nearest(name, known));
             let has_our_word = name.split_once('_').is_some_and(|(word, _)| words.contains(word));
             (nearest.is_some() || has_our_word).then(|| (name.to_owned(), nearest))
         })
@@ -61,6 +63,18 @@ fn present(name: &str, known: &BTreeSet<String>) -> Option<String> {
     (prefix.is_empty() && !all.is_empty()).then(|| all.join(" or "))
 }
 
+/// The known name in a name that has a prefix for one of two services or the suffix of a secret's file, where
+/// there is none.
+fn within(name: &str, known: &BTreeSet<String>) -> Option<String> {
+    let without_prefix =
+        ["AUTH_", "USER_"].into_iter().find_map(|prefix| name.strip_prefix(prefix));
+    [without_prefix, name.strip_suffix("_FILE")]
+        .into_iter()
+        .flatten()
+        .find(|name| known.contains(*name))
+        .map(str::to_owned)
+}
+
 /// The known name with the fewest edits, if they are few in relation to its length.
 fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
     let name = name.to_ascii_uppercase().replace('-', "_");
@@ -68,7 +82,14 @@ fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
         .iter()
         .filter(|other| other.len().abs_diff(name.len()) <= 2)
         .map(|other| (edits(name.as_bytes(), other.as_bytes()), other))
-        .filter(|(edits, other)| *edits <= if other.len() < 9 { 1 } else { 2 })
+        .filter(|(edits, other)| {
+            let most = match other.len() {
+                ..9 => 1,
+                9..15 => 2,
+                _ => 3,
+            };
+            *edits <= most
+        })
         .min()
         .map(|(_, other)| other.clone())
 }
@@ -109,6 +130,7 @@ mod tests {
             "SERVICE_TOKEN",
             "SESSION_LIFETIME",
             "TLS_CERT_FILE",
+            "TRUSTED_PROXIES",
         ];
         let known = known.into_iter().map(str::to_owned).collect();
         lookalikes([given].into_iter(), &known).pop()
@@ -123,6 +145,9 @@ mod tests {
             ("HTTP_ADR", "HTTP_ADDR"),
             ("log_level", "LOG_LEVEL"),
             ("SERVICE_TOKENS", "SERVICE_TOKEN"),
+            ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
+            ("AUTH_DATABASE_URL", "DATABASE_URL"),
+            ("HTTP_ADDR_FILE", "HTTP_ADDR"),
         ] {
             assert_eq!(found(given), Some((given.to_owned(), Some(meant.to_owned()))));
         }
