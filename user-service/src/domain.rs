@@ -84,6 +84,12 @@ impl Target {
     }
 }
 
+/// The text, if it breaks no rule.
+fn unbroken(text: String, broken: [Option<Broken>; 2]) -> Result<String, Vec<Broken>> {
+    let broken: Vec<_> = broken.into_iter().flatten().collect();
+    if broken.is_empty() { Ok(text) } else { Err(broken) }
+}
+
 /// The display name. It may be empty, and is in a new profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(String);
@@ -93,15 +99,16 @@ impl Name {
     ///
     /// # Errors
     ///
-    /// The rule that it breaks.
-    pub fn parse(text: String) -> Result<Self, Broken> {
-        if text.chars().count() > NAME_MAX {
-            Err((field_code::NAME_TOO_LONG, "must be at most 200 characters"))
-        } else if text.chars().any(char::is_control) {
-            Err((field_code::CONTROL_CHARACTER, "must not contain control characters"))
-        } else {
-            Ok(Self(text))
-        }
+    /// The rules that it breaks.
+    pub fn parse(text: String) -> Result<Self, Vec<Broken>> {
+        let is_too_long = text.chars().count() > NAME_MAX;
+        let has_control = text.chars().any(char::is_control);
+        let broken = [
+            is_too_long.then_some((field_code::NAME_TOO_LONG, "must be at most 200 characters")),
+            has_control
+                .then_some((field_code::CONTROL_CHARACTER, "must not contain control characters")),
+        ];
+        unbroken(text, broken).map(Self)
     }
 
     /// The text.
@@ -120,18 +127,18 @@ impl Bio {
     ///
     /// # Errors
     ///
-    /// The rule that it breaks.
-    pub fn parse(text: String) -> Result<Self, Broken> {
-        if text.chars().count() > BIO_MAX {
-            Err((field_code::BIO_TOO_LONG, "must be at most 4,000 characters"))
-        } else if text.chars().any(|c| c.is_control() && !['\n', '\t'].contains(&c)) {
-            Err((
+    /// The rules that it breaks.
+    pub fn parse(text: String) -> Result<Self, Vec<Broken>> {
+        let is_too_long = text.chars().count() > BIO_MAX;
+        let has_control = text.chars().any(|c| c.is_control() && !['\n', '\t'].contains(&c));
+        let broken = [
+            is_too_long.then_some((field_code::BIO_TOO_LONG, "must be at most 4,000 characters")),
+            has_control.then_some((
                 field_code::CONTROL_CHARACTER,
                 "must not contain control characters other than line feed and tab",
-            ))
-        } else {
-            Ok(Self(text))
-        }
+            )),
+        ];
+        unbroken(text, broken).map(Self)
     }
 
     /// The empty bio.
@@ -237,6 +244,7 @@ mod tests {
         for text in ["é".repeat(201).as_str(), "a\nb", "\t", "\u{7f}", "\u{85}", "\u{9f}"] {
             assert!(Name::parse(text.to_owned()).is_err(), "{text:?}");
         }
+        assert_eq!(Name::parse("\u{1}".repeat(201)).unwrap_err().len(), 2);
     }
 
     #[test]
@@ -247,6 +255,7 @@ mod tests {
         for text in ["é".repeat(4_001).as_str(), "a\r\nb", "\u{1b}[0m", "\u{80}"] {
             assert!(Bio::parse(text.to_owned()).is_err(), "{text:?}");
         }
+        assert_eq!(Bio::parse("\u{1}".repeat(4_001)).unwrap_err().len(), 2);
     }
 
     #[test]

@@ -70,6 +70,8 @@ fn refused_path(path: &str) -> Broken {
     }
 }
 
-fn checked<T>(pointer: &str, value: Result<T, Broken>, faults: &mut Vec<Fault>) -> Option<T> {
-    value.map_err(|broken| faults.push(fault(pointer, broken))).ok()
+fn checked<T>(pointer: &str, value: Result<T, Vec<Broken>>, faults: &mut Vec<Fault>) -> Option<T> {
+    let told =
+        |broken: Vec<Broken>| faults.extend(broken.into_iter().map(|rule| fault(pointer, rule)));
+    value.map_err(told).ok()
 }

@@ -111,8 +111,11 @@ fn string(name: &str, value: Value, faults: &mut Vec<Fault>) -> Option<String> {
     }
 }
 
-fn checked<T>(name: &str, value: Result<T, Broken>, faults: &mut Vec<Fault>) -> Option<T> {
-    value.map_err(|(code, detail)| faults.push(fault(name, code, detail))).ok()
+fn checked<T>(name: &str, value: Result<T, Vec<Broken>>, faults: &mut Vec<Fault>) -> Option<T> {
+    let told = |broken: Vec<Broken>| {
+        faults.extend(broken.into_iter().map(|(code, detail)| fault(name, code, detail)));
+    };
+    value.map_err(told).ok()
 }
 
 #[cfg(test)]
