@@ -106,24 +106,27 @@ enum BearerToken<'a> {
     /// A secret. It may contain characters that cannot be in an access token, because the settings allow
     /// them in service tokens.
     Secret(&'a str),
-    /// There is more than one header, or its bytes cannot be a secret.
+    /// Its bytes cannot be a secret.
     Unusable,
 }
 
 impl<'a> BearerToken<'a> {
-    fn of(headers: &'a HeaderMap) -> Self {
+    /// Fails if there is more than one header.
+    fn of(headers: &'a HeaderMap) -> Result<Self, ApiError> {
         let mut fields = headers.get_all(AUTHORIZATION).iter();
-        match (fields.next().map(HeaderValue::to_str), fields.next()) {
+        Ok(match (fields.next().map(HeaderValue::to_str), fields.next()) {
             (None, _) => Self::Nothing,
+            (Some(_), Some(_)) => return Err(Error::AmbiguousCredentials.into()),
             (Some(Ok(text)), None) => {
                 let (scheme, secret) = text.split_once(' ').unwrap_or((text, ""));
-                if !scheme.eq_ignore_ascii_case("bearer") {
-                    return Self::Nothing;
+                if scheme.eq_ignore_ascii_case("bearer") {
+                    Self::Secret(secret.trim_matches(' '))
+                } else {
+                    Self::Nothing
                 }
-                Self::Secret(secret.trim_matches(' '))
             }
-            _ => Self::Unusable,
-        }
+            (Some(Err(_)), None) => Self::Unusable,
+        })
     }
 }
 
@@ -150,7 +153,7 @@ impl Admit for Services {
         if !FOR_SERVICES.iter().any(|begin| path.starts_with(begin)) {
             return Ok(());
         }
-        let known = match BearerToken::of(&head.headers) {
+        let known = match BearerToken::of(&head.headers)? {
             BearerToken::Secret(presented) => is_one_of(presented, &self.tokens),
             BearerToken::Nothing => head
                 .extensions

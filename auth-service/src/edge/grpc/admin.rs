@@ -47,18 +47,18 @@ impl Operators {
         self.names.iter().find(|name| certificate.has_name(name)).map(String::as_str)
     }
 
-    fn actor(&self, head: &Parts) -> Option<Actor> {
-        match BearerToken::of(&head.headers) {
+    fn actor(&self, head: &Parts) -> Result<Option<Actor>, ApiError> {
+        Ok(match BearerToken::of(&head.headers)? {
             BearerToken::Secret(presented) => {
                 is_one_of(presented, self.token.as_slice()).then_some(Actor::Admin)
             }
-            BearerToken::Nothing => {
-                let certificate = head.extensions.get::<ClientCertificate>()?;
-                let name = self.name_of(certificate)?;
-                Some(Actor::Certificate(name.to_owned()))
-            }
+            BearerToken::Nothing => head
+                .extensions
+                .get::<ClientCertificate>()
+                .and_then(|certificate| self.name_of(certificate))
+                .map(|name| Actor::Certificate(name.to_owned())),
             BearerToken::Unusable => None,
-        }
+        })
     }
 }
 
@@ -67,7 +67,7 @@ impl Admit for Operators {
     /// Admits an operator: a call with the admin token or, if it has no token, with a client
     /// certificate that has one of their names.
     async fn admit(&self, head: &mut Parts) -> Result<(), ApiError> {
-        let Some(actor) = self.actor(head) else {
+        let Some(actor) = self.actor(head)? else {
             tracing::warn!(event = "admin.unauthenticated", "refused");
             return Err(Error::UnknownOperator.into());
         };
