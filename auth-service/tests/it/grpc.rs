@@ -149,6 +149,20 @@ async fn a_deadline_is_honoured() {
     )
     .await;
     assert_eq!(headers["grpc-status"], "4");
+
+    // A deadline that has passed already: nothing begins.
+    let registration = registration("late@b.com", PASSWORD);
+    for timeout in ["0S", "0m", "1n"] {
+        let headers = test_kit::raw_grpc(
+            service.grpc,
+            "/auth.v1.AuthService/Register",
+            &prost::Message::encode_to_vec(&registration),
+            &[("grpc-timeout", timeout)],
+        )
+        .await;
+        assert_eq!(headers["grpc-status"], "4", "{timeout}");
+    }
+    client(&service).await.register(registration).await.unwrap();
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::StatusCode;
@@ -12,12 +12,8 @@ use opentelemetry::{KeyValue, trace::FutureExt as _};
 use tracing::Level;
 
 use crate::{
-    catalogue::grpc_name,
-    client_address::Network,
-    code,
-    context::RequestContext,
-    edge::Edge,
-    trace::{RequestSpan, SpanEnd},
+    catalogue::grpc_name, client_address::Network, code, context::RequestContext, edge::Edge,
+    trace::RequestSpan,
 };
 
 tokio::task_local! {
@@ -160,30 +156,21 @@ impl Ending {
     }
 
     /// Names attributes by OpenTelemetry's semantic conventions.
-    fn attributes(self, endpoint: &str) -> SpanEnd {
-        let method = endpoint.trim_start_matches('/');
+    fn attributes(self) -> Vec<KeyValue> {
+        let error = |kind: &str| KeyValue::new("error.type", kind.to_owned());
         match self {
             Self::Http(status) => {
                 let code = i64::from(status.as_u16());
-                let mut attributes = vec![KeyValue::new("http.response.status_code", code)];
-                if status.is_server_error() {
-                    attributes.push(KeyValue::new("error.type", status.as_str().to_owned()));
-                }
-                SpanEnd { name: None, attributes }
+                let error = status.is_server_error().then(|| error(status.as_str()));
+                let status = KeyValue::new("http.response.status_code", code);
+                std::iter::once(status).chain(error).collect()
             }
             Self::Grpc(status) => {
-                let mut attributes = vec![
-                    KeyValue::new("rpc.method", method.to_owned()),
-                    KeyValue::new("rpc.response.status_code", grpc_name(status)),
-                ];
-                if is_fault(status) {
-                    attributes.push(KeyValue::new("error.type", grpc_name(status)));
-                }
-                SpanEnd { name: Some(method.to_owned()), attributes }
+                let error = is_fault(status).then(|| error(grpc_name(status)));
+                let status = KeyValue::new("rpc.response.status_code", grpc_name(status));
+                std::iter::once(status).chain(error).collect()
             }
-            Self::Cancelled => {
-                SpanEnd { name: None, attributes: vec![KeyValue::new("error.type", "cancelled")] }
-            }
+            Self::Cancelled => vec![error("cancelled")],
         }
     }
 }
@@ -229,8 +216,8 @@ impl Access {
             Ending::Grpc(status) => (status as i32, Some(grpc_name(status))),
             Ending::Cancelled => (i32::from(CLIENT_CLOSED_REQUEST), None),
         };
-        span.end(|| ending.attributes(endpoint), ending.is_fault());
-        let latency_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
+        span.end(|| ending.attributes(), ending.is_fault());
+        let latency_ms = milliseconds(took);
         let noted = std::mem::take(&mut *self.notes.noted());
         let (account, code) = (noted.account, noted.code.filter(|_| ending.is_refusal()));
         let network = tracing::field::display(self.network);
@@ -249,13 +236,6 @@ impl Access {
             _ => line!(Level::INFO),
         });
     }
-
-    /// Replaces the name of a method that does not exist. Clients can make up any number of such
-    /// names, but logs and metrics need a bounded number.
-    pub(crate) fn unmatched(mut self) -> Self {
-        UNMATCHED.clone_into(&mut self.endpoint);
-        self
-    }
 }
 
 /// Writes the access line of a request that cannot be parsed. Not more is known about it than the peer
@@ -265,13 +245,22 @@ pub(crate) fn line_of_unparsed(
     context: &Arc<RequestContext>,
     status: StatusCode,
     peer: IpAddr,
+    took: Duration,
 ) {
     let (status, network) =
         (i32::from(status.as_u16()), tracing::field::display(Network::of(peer)));
+    let latency_ms = milliseconds(took);
     let (endpoint, method, code) = (UNMATCHED, OTHER, code::MALFORMED_REQUEST.as_str());
     NOTES.sync_scope(Notes::new(service, context), || {
-        tracing::info!(target: "access", endpoint, method, status, code, network, "request");
+        tracing::info!(
+            target: "access", endpoint, method, status, latency_ms, code, network, "request"
+        );
     });
+}
+
+/// Milliseconds with three decimals.
+fn milliseconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// The status that proxies log if a client disconnects. No registered status means this.

@@ -5,6 +5,7 @@ mod admission;
 mod answer;
 mod deadline;
 mod messages;
+mod methods;
 mod protocol;
 mod reflection;
 
@@ -31,6 +32,7 @@ use self::{
     answer::{AnswerBody, Stop, end},
     deadline::deadline,
     messages::Messages,
+    methods::Methods,
 };
 use crate::{
     access::{Access, Ending, GRPC, UNMATCHED},
@@ -39,6 +41,7 @@ use crate::{
     edge::Edge,
     error::ApiError,
     listen::Overloaded,
+    target,
     trace::SpanStart,
 };
 
@@ -48,25 +51,48 @@ const GRPC_STATUS: &str = "grpc-status";
 const GRPC_DETAILS: &str = "grpc-status-details-bin";
 const GRPC_ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
-/// Completes the gRPC routes of a service. Its streams end with UNAVAILABLE when the service stops.
-pub fn finish(shared: &Edge, routes: tonic::service::Routes) -> Router {
-    routes
+/// Completes the gRPC routes of a service, whose `descriptors` are an encoded `FileDescriptorSet`. Its streams
+/// end with UNAVAILABLE when the service stops.
+///
+/// # Errors
+///
+/// If `descriptors` cannot be decoded.
+pub fn finish(
+    shared: &Edge,
+    descriptors: &[u8],
+    routes: tonic::service::Routes,
+) -> Result<Router, prost::DecodeError> {
+    let state = EdgeState { shared: Arc::new(shared.clone()), methods: Methods::of(descriptors)? };
+    Ok(routes
         .prepare()
         .into_axum_router()
-        .layer(axum::middleware::from_fn_with_state(Arc::new(shared.clone()), edge))
+        .layer(axum::middleware::from_fn_with_state(Arc::new(state), edge)))
 }
 
-async fn edge(State(shared): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
+/// What [`edge`] needs.
+struct EdgeState {
+    shared: Arc<Edge>,
+    methods: Methods,
+}
+
+async fn edge(State(state): State<Arc<EdgeState>>, mut request: Request, next: Next) -> Response {
+    let EdgeState { shared, methods } = &*state;
     let mut context = RequestContext::from_headers(request.headers());
     let path = request.uri().path().to_owned();
-    // Whether the method exists is only known at the end. Until then the path may be anything.
-    let trace = shared.traces.begin(&mut context, request.headers(), || SpanStart {
-        name: UNMATCHED.to_owned(),
-        attributes: vec![KeyValue::new("rpc.system.name", "grpc")],
+    // Never the path of a method that does not exist, not even if the caller is refused before that is found
+    // out: clients can make up any number of paths, but logs and metrics need a bounded number.
+    let endpoint = if methods.contains(&path) { path.as_str() } else { UNMATCHED };
+    let trace = shared.traces.begin(&mut context, request.headers(), || {
+        let method = endpoint.trim_start_matches('/').to_owned();
+        let attributes = vec![
+            KeyValue::new("rpc.system.name", "grpc"),
+            KeyValue::new("rpc.method", method.clone()),
+        ];
+        SpanStart { name: method, attributes }
     });
     let (context, present) = (Arc::new(context), trace.context());
     let network = shared.trusted_proxies.client(request.headers(), request.extensions());
-    let access = Access::start(&shared, &context, path.clone(), GRPC, network, trace);
+    let access = Access::start(shared, &context, endpoint.to_owned(), GRPC, network, trace);
     let notes = access.notes();
     let streaming = is_streaming(&path);
     let deadline = deadline(request.headers(), path == WATCH);
@@ -80,7 +106,10 @@ async fn edge(State(shared): State<Arc<Edge>>, mut request: Request, next: Next)
     let answer = async {
         let refusal = Overloaded::refusal(request.extensions())
             .map(refuse)
-            .or_else(|| protocol::refusal(&request, &context, &access.notes()));
+            .or_else(|| protocol::refusal(&request, &context, &access.notes()))
+            .or_else(|| {
+                target::has_too_large_headers(&request).then(|| refuse(too_much_metadata()))
+            });
         let (refusal, deadline) = match deadline {
             Ok(deadline) => (refusal, deadline),
             Err(error) => (refusal.or_else(|| Some(refuse(error))), None),
@@ -90,6 +119,11 @@ async fn edge(State(shared): State<Arc<Edge>>, mut request: Request, next: Next)
             let status = status_of(response.headers()).unwrap_or(GrpcCode::Unimplemented);
             log(access, status);
             return with_request_id(response, &context);
+        }
+        // A call is polled before its timeout, so it would begin, and could write, after its deadline.
+        if end_at.is_some_and(|end_at| Instant::now() >= end_at) {
+            log(access, GrpcCode::DeadlineExceeded);
+            return with_request_id(refuse(too_late()), &context);
         }
         let (request, breach) = Messages::guard(request);
         let call = AssertUnwindSafe(next.run(request)).catch_unwind();
@@ -103,10 +137,7 @@ async fn edge(State(shared): State<Arc<Edge>>, mut request: Request, next: Next)
                 _ => correct(response),
             },
             Ok(Err(_panic)) => refuse(ApiError::new(code::INTERNAL, "the service failed")),
-            Err(_elapsed) => refuse(ApiError::new(
-                code::DEADLINE_EXCEEDED,
-                "the deadline passed before the answer was ready",
-            )),
+            Err(_elapsed) => refuse(too_late()),
         };
         response = with_request_id(response, &context);
         let status = status_of(response.headers());
@@ -137,9 +168,15 @@ fn is_streaming(path: &str) -> bool {
 }
 
 fn log(access: Access, status: GrpcCode) {
-    let unmatched = status == GrpcCode::Unimplemented;
-    let access = if unmatched { access.unmatched() } else { access };
     access.end(Ending::Grpc(status));
+}
+
+fn too_much_metadata() -> ApiError {
+    ApiError::new(code::PAYLOAD_TOO_LARGE, "the metadata is over 32 KiB")
+}
+
+fn too_late() -> ApiError {
+    ApiError::new(code::DEADLINE_EXCEEDED, "the deadline passed before the answer was ready")
 }
 
 fn status_of(headers: &HeaderMap) -> Option<GrpcCode> {

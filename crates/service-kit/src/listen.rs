@@ -41,8 +41,11 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// The interval of HTTP/2 pings to a silent peer, and the time that it has to answer.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest header section, in bytes.
-const MAX_HEADERS: usize = 32 * 1024;
+/// The largest header section that is accepted, in bytes.
+pub(crate) const MAX_HEADERS: usize = 32 * 1024;
+/// The largest header section that is read on HTTP/2, in bytes, in order to refuse it with a problem
+/// document. To a larger one h2 itself responds, with a bare status 431.
+const MAX_HEADERS_READ: u32 = 4 * MAX_HEADERS as u32;
 const MAX_STREAMS: u32 = 256;
 /// The HTTP/2 receive window of a connection, in bytes: how much of request bodies may be sent
 /// before it is read. It is as much as the largest body, and also the initial value of RFC 9113.
@@ -195,7 +198,7 @@ impl Listener {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADERS as u32)
+            .max_header_list_size(MAX_HEADERS_READ)
             .initial_stream_window_size(RECEIVE_WINDOW)
             .initial_connection_window_size(RECEIVE_WINDOW)
             .max_send_buf_size(SEND_BUFFER);

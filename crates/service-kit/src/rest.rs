@@ -89,6 +89,9 @@ async fn edge(State(shared): State<Arc<Edge>>, mut request: Request, next: Next)
         let (request, unread) = body::watched(request);
         let mut response = match refusal {
             Some(error) => error.into_response(),
+            None if target::has_too_large_headers(&request) => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response()
+            }
             None if asks_for_methods => {
                 (StatusCode::NO_CONTENT, [(header::ALLOW, target::METHODS)]).into_response()
             }

@@ -108,7 +108,8 @@ impl Server {
             grpc::add_reflection(&mut routes, plan.descriptors)
                 .map_err(|error| error.to_string())?;
         }
-        let grpc = grpc::finish(&shared, routes.routes());
+        let grpc = grpc::finish(&shared, plan.descriptors, routes.routes())
+            .map_err(|error| error.to_string())?;
         let admin = admin::router(&shared, &metrics, &health);
         let routers = Routers { rest, grpc, admin };
         Ok(Self { listeners, routers, otlp, health, stop })

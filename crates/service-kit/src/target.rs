@@ -4,9 +4,9 @@
 use std::net::Ipv6Addr;
 
 use axum::extract::Request;
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 
-use crate::{code, error::ApiError};
+use crate::{code, error::ApiError, listen::MAX_HEADERS};
 
 /// The methods that exist on any path of a service.
 pub(crate) const METHODS: HeaderValue =
@@ -19,6 +19,15 @@ pub(crate) fn refusal(request: &Request) -> Option<ApiError> {
         .or_else(|| bad_host(request.version(), uri, headers))
         .or_else(|| bad_form(request.method(), uri))
         .or_else(|| bad_characters(uri))
+}
+
+/// Whether the header section of an HTTP/2 request is too large. Each field counts as RFC 9113, section 6.5.2,
+/// has it. An HTTP/1 request that is as large cannot be parsed.
+pub(crate) fn has_too_large_headers(request: &Request) -> bool {
+    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
+    request.version() == Version::HTTP_2
+        && request.headers().iter().map(size).sum::<usize>() + request.uri().path().len()
+            > MAX_HEADERS
 }
 
 fn malformed(detail: &'static str) -> ApiError {

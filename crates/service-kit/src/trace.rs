@@ -59,13 +59,6 @@ impl Traces {
     }
 }
 
-/// What is known about a request when it has ended.
-pub(crate) struct SpanEnd {
-    /// Its final name, if it differs from the initial one.
-    pub(crate) name: Option<String>,
-    pub(crate) attributes: Vec<KeyValue>,
-}
-
 impl Traces {
     /// Starts the span of a call to another service, as part of the trace of `traceparent`. For work
     /// that continues after its request.
@@ -147,14 +140,10 @@ impl RequestSpan {
     }
 
     /// Ends the span. `failed` means that the service failed.
-    pub(crate) fn end(self, end: impl FnOnce() -> SpanEnd, failed: bool) {
+    pub(crate) fn end(self, attributes: impl FnOnce() -> Vec<KeyValue>, failed: bool) {
         if let Some(context) = self.0 {
             let span = context.span();
-            let SpanEnd { name, attributes } = end();
-            if let Some(name) = name {
-                span.update_name(name);
-            }
-            span.set_attributes(attributes);
+            span.set_attributes(attributes());
             if failed {
                 span.set_status(Status::error(""));
             }

@@ -62,7 +62,7 @@ async fn serve_grpc(metrics: &Metrics) -> SocketAddr {
     let mut routes = tonic::service::Routes::builder();
     routes.add_service(health.grpc_server(&["a.B"]));
     grpc::add_reflection(&mut routes, &[]).unwrap();
-    serve(Protocol::Grpc, grpc::finish(&edge(metrics), routes.routes())).await
+    serve(Protocol::Grpc, grpc::finish(&edge(metrics), &[], routes.routes()).unwrap()).await
 }
 
 async fn connect(address: SocketAddr, window: u32) -> h2::client::SendRequest<Bytes> {
@@ -99,6 +99,25 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.1.fetch_sub(self.0.len(), SeqCst);
     }
+}
+
+#[tokio::test]
+async fn headers_that_are_too_large_are_refused_as_everything_else_is() {
+    let large = "x".repeat(100_000);
+    let rest = serve_rest(Router::new()).await;
+    let mut request = get_request("/");
+    request.headers_mut().insert("x-large", large.parse().unwrap());
+    let (answer, _) = connect(rest, 65_535).await.send_request(request, true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 431);
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    assert!(answer.headers().contains_key("x-request-id"));
+
+    let grpc = serve_grpc(&Metrics::default()).await;
+    let mut request = call("/grpc.health.v1.Health/Check");
+    request.headers_mut().insert("x-large", large.parse().unwrap());
+    let (answer, _) = connect(grpc, 65_535).await.send_request(request, true).unwrap();
+    assert_eq!(answer.await.unwrap().headers()["grpc-status"], "8");
 }
 
 #[tokio::test]

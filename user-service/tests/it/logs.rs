@@ -85,4 +85,5 @@ async fn a_request_that_cannot_be_parsed_has_its_line() {
         ),
         "{line}"
     );
+    assert!(line["latency_ms"].as_f64().is_some_and(|latency| latency > 0.0), "{line}");
 }

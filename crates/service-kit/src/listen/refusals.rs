@@ -1,7 +1,7 @@
 //! The responses that hyper sends itself to requests that it cannot parse. They have a status but no
 //! body and never reach the service, so the problem document is inserted when they are written.
 
-use std::{io::IoSlice, net::SocketAddr, sync::Arc};
+use std::{io::IoSlice, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -19,9 +19,13 @@ pub(super) struct Origin {
 }
 
 /// The response with a problem document to write instead of `slices`, if these are a response of
-/// hyper itself; its access line is written. Only call it while no request is in progress on the
+/// hyper itself; its access line is written, with the time that it `took`. Only call it while no request is in progress on the
 /// connection.
-pub(super) fn with_problem(slices: &[IoSlice<'_>], origin: Origin) -> Option<Bytes> {
+pub(super) fn with_problem(
+    slices: &[IoSlice<'_>],
+    origin: Origin,
+    took: Duration,
+) -> Option<Bytes> {
     if slices.iter().map(|slice| slice.len()).sum::<usize>() > MAX_LENGTH {
         return None;
     }
@@ -39,7 +43,7 @@ pub(super) fn with_problem(slices: &[IoSlice<'_>], origin: Origin) -> Option<Byt
     let context = RequestContext::from_headers(&http::HeaderMap::new());
     let document = rest::problem_of_framework(status, &context);
     let context = Arc::new(context);
-    access::line_of_unparsed(origin.service, &context, status, origin.peer.ip());
+    access::line_of_unparsed(origin.service, &context, status, origin.peer.ip(), took);
     let head = head.replace("\r\ncontent-length: 0", "");
     let request_id = &context.request_id;
     let answer = format!(
@@ -56,7 +60,7 @@ mod tests {
 
     fn replaced(text: &str) -> Option<String> {
         let origin = Origin { service: "test", peer: "127.0.0.1:1".parse().unwrap() };
-        let answer = with_problem(&[IoSlice::new(text.as_bytes())], origin)?;
+        let answer = with_problem(&[IoSlice::new(text.as_bytes())], origin, Duration::ZERO)?;
         Some(String::from_utf8(answer.to_vec()).unwrap())
     }
 

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -36,6 +36,8 @@ pub(super) struct TimedStream<S> {
     origin: refusals::Origin,
     /// What is written instead of hyper's own response.
     refusal: Option<Bytes>,
+    /// When the first bytes since the last write have arrived: on an HTTP/1 connection, those of a request.
+    asked: Option<Instant>,
     /// How many bytes of the HTTP/2 preface have arrived.
     matched: usize,
     /// `None` once the HTTP version is known.
@@ -61,7 +63,16 @@ impl<S> TimedStream<S> {
             }
         };
         let limit: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(limit);
-        Self { inner, stuck: None, usage, origin, refusal: None, matched: 0, limit: Some(limit) }
+        Self {
+            inner,
+            stuck: None,
+            usage,
+            origin,
+            refusal: None,
+            asked: None,
+            matched: 0,
+            limit: Some(limit),
+        }
     }
 
     /// Does a write, which fails if it waits for too long.
@@ -93,7 +104,8 @@ impl<S> TimedStream<S> {
         S: AsyncWrite + Unpin,
     {
         if self.refusal.is_none() && self.usage.idle_since().is_some() {
-            self.refusal = refusals::with_problem(slices, self.origin);
+            let took = self.asked.map(|asked| asked.elapsed()).unwrap_or_default();
+            self.refusal = refusals::with_problem(slices, self.origin, took);
         }
         let mut rest = self.refusal.take()?;
         while !rest.is_empty() {
@@ -113,9 +125,10 @@ impl<S> TimedStream<S> {
         Some(Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum())))
     }
 
-    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = written {
             self.usage.wrote(bytes);
+            self.asked = None;
         }
         written
     }
@@ -139,6 +152,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(context, buffer) {
+            self.asked.get_or_insert_with(Instant::now);
             if self.limit.is_some() {
                 self.look_at(&buffer.filled()[before..]);
             }

@@ -62,7 +62,7 @@ impl Accounts {
             tls: false,
             draining: shutdown.clone(),
         };
-        let router = service_kit::grpc::finish(&shared, routes.routes());
+        let router = service_kit::grpc::finish(&shared, &[], routes.routes()).unwrap();
         tokio::spawn(listener.serve(router, shutdown.clone()));
         (address, shutdown.drop_guard())
     }
