@@ -7,7 +7,7 @@ mod signing_key;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-pub use managed::{KeysError, ManagedKeys, Schedule, list};
+pub use managed::{KeysError, ManagedKeys, RELOAD_INTERVAL, Schedule, list};
 pub use seal::{SealError, Sealer};
 pub use signing_key::{CryptoError, KeyFileError, SigningKey};
 use token_verifier::{Algorithm, KeySet, VerificationKey};

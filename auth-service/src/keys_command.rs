@@ -1,5 +1,7 @@
 //! `auth-service keys`: lists, rotates, imports, re-encrypts and revokes managed signing keys.
 
+use std::time::Duration;
+
 use clap::ArgMatches;
 use service_kit::{print_line, settings::Source};
 use sql_kit::DatabaseSettings;
@@ -13,6 +15,9 @@ use crate::{
     keys::{self, KeysError, Sealer, SigningKey},
     managed_keys,
 };
+
+/// How long a running service may take to load the keys.
+const RELOAD_TIME: Duration = Duration::from_secs(1);
 
 /// Runs `keys list`, `rotate`, `import`, `rewrap` or `revoke`.
 ///
@@ -75,6 +80,9 @@ async fn change(settings: Settings, name: &str, flags: &ArgMatches) -> Result<()
             if let Some(successor) = successor {
                 print_line!("{successor} signs from now on");
             }
+            // When the command has ended, the key must be gone wherever it was.
+            print_line!("waiting until every running service has noticed");
+            tokio::time::sleep(keys::RELOAD_INTERVAL + RELOAD_TIME).await;
         }
     }
     Ok(())

@@ -18,8 +18,8 @@ use crate::store::{KeyRecord, Store, StoreError};
 
 /// The longest lifetime of a token, whatever the setting was when it was issued.
 const MAX_TOKEN_TTL: TimeDelta = TimeDelta::hours(1);
-/// How often a replica looks for keys that another one has added.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a replica looks for keys that another one has added or revoked.
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The longest time for which a key can sign, whatever the settings of other replicas.
 const MAX_ROTATION_PERIOD: TimeDelta = TimeDelta::days(365);

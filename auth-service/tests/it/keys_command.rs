@@ -46,7 +46,7 @@ fn no_command_makes_a_database() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
-/// A running replica stops publishing it within seconds.
+/// When the command has ended, no replica publishes the key or signs with it.
 #[tokio::test]
 async fn a_stolen_key_is_revoked_under_a_running_service() {
     for engine in test_kit::ENGINES {
@@ -57,12 +57,7 @@ async fn a_stolen_key_is_revoked_under_a_running_service() {
         let (folder, url) = (service.database.folder(), &service.database.url);
         let (done, told) = keys(folder, url, Some(ENCRYPTION_KEY), &["revoke", &kid]);
         assert!(done && told.contains(&format!("{kid} revoked")), "{told}");
-        let gone = async {
-            while jwks().await.text.contains(&kid) {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-        };
-        tokio::time::timeout(std::time::Duration::from_secs(8), gone).await.unwrap();
+        assert!(!jwks().await.text.contains(&kid), "{engine:?}");
         service.register("a@b.com").await;
         let token = service.login("a@b.com").await;
         let signed_by = jsonwebtoken::decode_header(&token).unwrap().kid.unwrap();
