@@ -44,7 +44,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest header section that is accepted, in bytes.
 pub(crate) const MAX_HEADERS: usize = 32 * 1024;
 /// The largest header section that is read on HTTP/2, in bytes, in order to refuse it with a problem
-/// document. To a larger one h2 itself responds, with a bare status 431.
+/// document. To a larger one h2 itself responds, with a bare status 431; a target over 64 KiB, which is
+/// more than a `http::Uri` can hold, makes it reset the stream.
 const MAX_HEADERS_READ: u32 = 4 * MAX_HEADERS as u32;
 const MAX_STREAMS: u32 = 256;
 /// The HTTP/2 receive window of a connection, in bytes: how much of request bodies may be sent

@@ -21,13 +21,23 @@ pub(crate) fn refusal(request: &Request) -> Option<ApiError> {
         .or_else(|| bad_characters(uri))
 }
 
-/// Whether the header section of an HTTP/2 request is too large. Each field counts as RFC 9113, section 6.5.2,
-/// has it. An HTTP/1 request that is as large cannot be parsed.
+/// Whether the header section of an HTTP/2 request is too large (RFC 9113, section 6.5.2). An HTTP/1 request
+/// that is as large cannot be parsed.
 pub(crate) fn has_too_large_headers(request: &Request) -> bool {
-    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
-    request.version() == Version::HTTP_2
-        && request.headers().iter().map(size).sum::<usize>() + request.uri().path().len()
-            > MAX_HEADERS
+    /// What each field adds to its name and its value.
+    const FIELD: usize = 32;
+    if request.version() != Version::HTTP_2 {
+        return false;
+    }
+    let (uri, method) = (request.uri(), request.method().as_str());
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let scheme = uri.scheme_str().map_or(0, str::len);
+    let pseudo = ":path:authority:scheme:method".len() + 4 * FIELD;
+    let size =
+        |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + FIELD;
+    let fields: usize = request.headers().iter().map(size).sum();
+    pseudo + target + authority + scheme + method.len() + fields > MAX_HEADERS
 }
 
 fn malformed(detail: &'static str) -> ApiError {

@@ -112,6 +112,10 @@ async fn headers_that_are_too_large_are_refused_as_everything_else_is() {
     assert_eq!(answer.status(), 431);
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
     assert!(answer.headers().contains_key("x-request-id"));
+    // The target is one of the fields.
+    let request = get_request(&format!("/?q={}", &large[..40_000]));
+    let (answer, _) = connect(rest, 65_535).await.send_request(request, true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 431);
 
     let grpc = serve_grpc(&Metrics::default()).await;
     let mut request = call("/grpc.health.v1.Health/Check");
