@@ -8,8 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{
     encoding::{
-        base64, crypt_base64, crypt_salt, digest, is_digest, named, parameter, parts, salt,
-        text_salt,
+        base64, crypt_base64, crypt_salt, digest, named, parameter, parts, salt, text_salt,
     },
     scheme::Scheme,
 };
@@ -134,7 +133,7 @@ impl Stored {
             r: number(parameters.get(1..6)?)?,
             p: number(parameters.get(6..)?)?,
             salt: crypt_salt(salt_text)?,
-            comparison: Comparison::Output(crypt_base64(output).filter(|bytes| is_digest(bytes))?),
+            comparison: Comparison::Output(crypt_base64(output).filter(|bytes| bytes.len() == 32)?),
         })
     }
 

@@ -114,6 +114,7 @@ fn what_no_password_could_be_checked_against_is_not_imported() {
         "AQAAAAMAACcQAAAAEAABAgMEBQYHCAkKCwwNDg8AAQIDBAUGBwgJCgsMDQ4P",
         "AQAAAAEAACcQAAAA/wABAgMEBQYHCAkKCwwNDg8AAQIDBAUGBwgJCgsMDQ4P",
         "scrypt$1000$salt$8$1$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4=",
+        "$7$86..../....q$4YbdzIQ1dVaaTH/InOkDyeI9wQLYAccY",
         "$6$salt$short",
         "$5$rounds=x$salt$c2dazTZw9OAS.tE70xSTQtOkl8Xe4tsv9TNQOMiTSo7",
     ];
