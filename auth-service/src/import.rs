@@ -8,6 +8,6 @@ mod row;
 pub use self::{
     add::{ImportError, Options, Summary, run},
     lines::{Format, Lines},
-    report::{Report, ReportFile},
+    report::{Report, ReportFile, ReportStream, entry},
     row::{Refusal, Row, RowRules},
 };

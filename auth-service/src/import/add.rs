@@ -4,7 +4,6 @@
 use std::{
     collections::HashSet,
     io::{self, BufRead},
-    sync::{Mutex, PoisonError},
 };
 
 use outbox::Origin;
@@ -55,6 +54,21 @@ pub struct Summary {
     pub resumed_after: u64,
 }
 
+impl Summary {
+    /// Counts the lines of a batch, too.
+    fn with(mut self, outcomes: &[Outcome]) -> Self {
+        for outcome in outcomes {
+            self.lines += 1;
+            match outcome {
+                Outcome::Imported => self.imported += 1,
+                Outcome::Skipped => self.skipped += 1,
+                Outcome::Refused(_) => self.refused += 1,
+            }
+        }
+        self
+    }
+}
+
 /// Why an import ends early. The accounts that were added until then stay.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
@@ -70,6 +84,7 @@ pub enum ImportError {
 }
 
 /// The outcome of a line.
+#[derive(PartialEq, Eq)]
 enum Outcome {
     Imported,
     Skipped,
@@ -89,17 +104,16 @@ pub async fn run<R: BufRead>(
     report: &mut dyn Report,
     mut progress: impl FnMut(u64),
 ) -> Result<Summary, ImportError> {
-    let digest = options.digest.as_deref().filter(|_| !options.dry_run);
+    let digest = options.digest.as_deref();
     let mut summary = match digest {
         Some(digest) => read!(store, |unit| imports::find(unit, digest).await).await?,
         None => None,
     }
     .unwrap_or_default();
     summary.dry_run = options.dry_run;
-    report.go_on_after(summary.resumed_after).map_err(ImportError::Report)?;
+    report.go_on_after(summary.resumed_after, summary.refused).map_err(ImportError::Report)?;
     let deleted = deleted_accounts(store).await?;
-    let mut import =
-        Import { store, options, digest, report: Mutex::new(report), seen: Seen::default() };
+    let mut import = Import { store, options, digest, report, seen: Seen::default() };
     loop {
         let mut batch = Vec::with_capacity(BATCH);
         let mut last = 0;
@@ -171,7 +185,7 @@ struct Import<'a> {
     store: &'a Store,
     options: &'a Options,
     digest: Option<&'a [u8]>,
-    report: Mutex<&'a mut dyn Report>,
+    report: &'a mut dyn Report,
     seen: Seen,
 }
 
@@ -198,43 +212,56 @@ impl Import<'_> {
                 }
             });
         }
-        let summary = self.report(batch, &outcomes, summary).map_err(ImportError::Report)?;
-        self.committed().map_err(ImportError::Report)?;
-        Ok(summary)
+        self.report(batch, &outcomes)?;
+        self.report.committed().map_err(ImportError::Report)?;
+        Ok(summary.with(&outcomes))
     }
 
     /// Adds the accounts, and notes that the import has come to the line `last`. Returns the summary with
     /// this batch.
+    ///
+    /// What is refused must be reported before the commit, because an interruption after it would lose that,
+    /// and not in the transaction, because whoever reads the report may be slow. So the outcomes are
+    /// predicted; if they turn out to be others, nothing is committed, and these are the next prediction.
     async fn add(
         &mut self,
         batch: &Batch,
         last: u64,
         summary: Summary,
     ) -> Result<Summary, ImportError> {
-        let this = &*self;
-        let added = transaction!(this.store, |unit| {
-            let mut outcomes = Vec::with_capacity(batch.len());
-            for (_, row) in batch {
-                outcomes.push(match row {
-                    Err(refusal) => Outcome::Refused(refusal.clone()),
-                    Ok(row) => this.outcome(imports::insert(unit, row).await?),
-                });
-            }
-            // Before the commit: after it, an interruption would lose what is refused here.
-            let reported = this.report(batch, &outcomes, summary);
-            match (&reported, this.digest) {
-                (Ok(summary), Some(digest)) => {
-                    let reached = last.max(summary.resumed_after);
-                    imports::note(unit, digest, reached, summary).await?;
+        let mut predicted: Vec<_> = batch
+            .iter()
+            .map(|(_, row)| match row {
+                Err(refusal) => Outcome::Refused(refusal.clone()),
+                Ok(_) => Outcome::Imported,
+            })
+            .collect();
+        loop {
+            self.report(batch, &predicted)?;
+            let (this, expected) = (&*self, &predicted);
+            let added = transaction!(this.store, |unit| {
+                let mut outcomes = Vec::with_capacity(batch.len());
+                for (_, row) in batch {
+                    outcomes.push(match row {
+                        Err(refusal) => Outcome::Refused(refusal.clone()),
+                        Ok(row) => this.outcome(imports::insert(unit, row).await?),
+                    });
                 }
-                (Ok(_), None) => {}
-                (Err(_), _) => unit.abandon(),
+                if outcomes != *expected {
+                    unit.abandon();
+                } else if let Some(digest) = this.digest {
+                    let reached = last.max(summary.resumed_after);
+                    imports::note(unit, digest, reached, &summary.with(&outcomes)).await?;
+                }
+                Ok(outcomes)
+            });
+            let outcomes = added.await?;
+            if outcomes == predicted {
+                self.report.committed().map_err(ImportError::Report)?;
+                return Ok(summary.with(&outcomes));
             }
-            Ok(reported)
-        });
-        let summary = added.await?.map_err(ImportError::Report)?;
-        self.committed().map_err(ImportError::Report)?;
-        Ok(summary)
+            predicted = outcomes;
+        }
     }
 
     fn outcome(&self, conflict: Option<imports::Conflict>) -> Outcome {
@@ -250,31 +277,17 @@ impl Import<'_> {
         }
     }
 
-    /// Reports the refused lines of a batch, and counts all.
-    fn report(
-        &self,
-        batch: &Batch,
-        outcomes: &[Outcome],
-        mut summary: Summary,
-    ) -> io::Result<Summary> {
-        let mut refused = Vec::new();
-        for ((number, _), outcome) in batch.iter().zip(outcomes) {
-            summary.lines += 1;
-            match outcome {
-                Outcome::Imported => summary.imported += 1,
-                Outcome::Skipped => summary.skipped += 1,
-                Outcome::Refused(reason) => {
-                    summary.refused += 1;
-                    refused.push((*number, reason));
-                }
-            }
-        }
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).batch(&refused)?;
-        Ok(summary)
-    }
-
-    fn committed(&mut self) -> io::Result<()> {
-        self.report.get_mut().unwrap_or_else(PoisonError::into_inner).committed()
+    /// Reports the refused lines of a batch.
+    fn report(&mut self, batch: &Batch, outcomes: &[Outcome]) -> Result<(), ImportError> {
+        let refused: Vec<_> = batch
+            .iter()
+            .zip(outcomes)
+            .filter_map(|((number, _), outcome)| match outcome {
+                Outcome::Refused(reason) => Some((*number, reason)),
+                Outcome::Imported | Outcome::Skipped => None,
+            })
+            .collect();
+        self.report.batch(&refused).map_err(ImportError::Report)
     }
 }
 

@@ -240,7 +240,8 @@ async fn an_interrupted_import_goes_on_where_it_stopped() {
         write(database.folder(), "refused.jsonl", "what was there before is replaced\n");
         let import = async |reader: &mut dyn io::BufRead| {
             let lines = Lines::new(reader, Format::JsonLines).unwrap();
-            let mut report = ReportFile::open(&path).unwrap();
+            let mut file = std::fs::File::options();
+            let mut report = ReportFile::new(file.read(true).write(true).open(&path).unwrap());
             let mut rules = RowRules::new(None, []);
             import::run(&store, lines, &mut rules, &options, &mut report, |_| {}).await
         };
@@ -259,6 +260,16 @@ async fn an_interrupted_import_goes_on_where_it_stopped() {
         // A batch was reported whose commit was interrupted, and the report broke off in an entry.
         let mut file = std::fs::File::options().append(true).open(&path).unwrap();
         file.write_all(b"{\"line\":1100,\"reason\":\"x\"}\n{\"line\":1200,\"rea").unwrap();
+        let kept = std::fs::read(&path).unwrap();
+        write(
+            database.folder(),
+            "refused.jsonl",
+            "{\"line\":3,\"reason\":\"of another import\"}\n",
+        );
+        let refused = import(&mut text.as_bytes()).await.unwrap_err();
+        assert!(refused.to_string().contains("not that of the interrupted import"), "{refused}");
+        std::fs::write(&path, kept).unwrap();
+
         let summary = import(&mut text.as_bytes()).await.unwrap();
         assert_eq!((summary.imported, summary.refused, summary.lines), (1980, 20, 2000));
         assert_eq!(summary.resumed_after, 1000);
@@ -275,7 +286,7 @@ async fn an_interrupted_import_goes_on_where_it_stopped() {
 struct Full;
 
 impl Report for Full {
-    fn go_on_after(&mut self, _: u64) -> io::Result<()> {
+    fn go_on_after(&mut self, _: u64, _: u64) -> io::Result<()> {
         Ok(())
     }
 
@@ -300,12 +311,46 @@ async fn nothing_is_imported_whose_refusals_cannot_be_reported() {
         let ended = import::run(&store, lines, &mut rules, &options, &mut Full, |_| {}).await;
         assert!(matches!(ended.unwrap_err(), ImportError::Report(_)));
         assert_eq!(count(&store).await, 0, "{engine:?}");
+    }
+}
 
-        write(database.folder(), "in.jsonl", text);
-        let (status, _, told) = run(&database, &["import", "in.jsonl", "--report", "./in.jsonl"]);
-        assert!(status == 1 && told.contains("--report names the file of the accounts"), "{told}");
+#[tokio::test]
+async fn a_report_never_overwrites_the_accounts() {
+    let database = TestDatabase::create(test_kit::Engine::Sqlite).await;
+    let store = store(&database).await;
+    let text = "{\"email\":\"a@example.com\"}\nnot json\n";
+    write(database.folder(), "in.jsonl", text);
+    std::fs::hard_link(database.folder().join("in.jsonl"), database.folder().join("link")).unwrap();
+    let of = |file: &str, report: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_auth-service"))
+            .current_dir(database.folder())
+            .args(["accounts", "import", file, "--report", report])
+            .env_clear()
+            .env("DATABASE_URL", &database.url)
+            .stdin(std::fs::File::open(database.folder().join("in.jsonl")).unwrap())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (file, report) in [("in.jsonl", "./in.jsonl"), ("in.jsonl", "link"), ("-", "link")] {
+        let (status, told) = of(file, report);
+        assert_eq!(status, Some(1), "{told}");
+        assert!(told.contains("--report names the file of the accounts"), "{told}");
         assert_eq!(std::fs::read_to_string(database.folder().join("in.jsonl")).unwrap(), text);
     }
+    assert_eq!(count(&store).await, 0);
+    // A pipe can be read only once, and as a report it takes every refused line.
+    let script = "cat in.jsonl | \"$0\" accounts import /dev/stdin --report /dev/stderr";
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_auth-service")])
+        .current_dir(database.folder())
+        .env("DATABASE_URL", &database.url)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("{\"line\":2,\"reason\":"), "{told}");
+    assert_eq!(count(&store).await, 1);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use indicatif::{ProgressBar, ProgressStyle};
 use outbox::Origin;
+use same_file::Handle;
 use service_kit::{print_line, runtime::Incomplete, settings::Source};
 use sql_kit::{DatabaseSettings, read, transaction};
 
@@ -19,7 +20,9 @@ use crate::{
     config,
     events::{Actor, Cause, Event},
     existing_store,
-    import::{self, Format, Lines, Options, Refusal, Report, ReportFile, RowRules, Summary},
+    import::{
+        self, Format, Lines, Options, Refusal, Report, ReportFile, ReportStream, RowRules, Summary,
+    },
     password::FirebaseParameters,
     store::{AccountRecord, Store, accounts},
 };
@@ -149,8 +152,10 @@ async fn import(
     let (reader, digest): (Box<dyn BufRead>, _) = match path {
         "-" => (Box::new(io::stdin().lock()), None),
         _ => {
-            let digest = digest(path).map_err(cannot)?;
-            (Box::new(BufReader::new(File::open(path).map_err(cannot)?)), Some(digest))
+            // A pipe can be read only once, so its import cannot be recognised when it is run again.
+            let is_regular = Path::new(path).metadata().map_err(cannot)?.is_file();
+            let digest = is_regular.then(|| digest(path)).transpose().map_err(cannot)?;
+            (Box::new(BufReader::new(File::open(path).map_err(cannot)?)), digest)
         }
     };
     let lines = Lines::new(reader, format(flags)).map_err(cannot)?;
@@ -206,41 +211,39 @@ fn print(summary: &Summary, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells refused lines on stderr.
-struct Told(ProgressBar);
-
-impl Report for Told {
-    fn go_on_after(&mut self, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-
-    #[expect(clippy::print_stderr, reason = "the answer of a command")]
-    fn batch(&mut self, refused: &[(u64, &Refusal)]) -> io::Result<()> {
-        self.0.suspend(|| {
-            for (line, Refusal(reason)) in refused {
-                eprintln!("line {line}: {reason}");
-            }
-        });
-        Ok(())
-    }
-
-    fn committed(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A report to the file in `--report`, or on stderr if there is none.
 fn report(flags: &ArgMatches, progress: &ProgressBar) -> Result<Box<dyn Report>, Failure> {
     let path = text(flags, "report");
     if path.is_empty() {
-        return Ok(Box::new(Told(progress.clone())));
+        return Ok(Box::new(on_stderr(progress.clone())));
     }
-    let absolute = |path: &str| Path::new(path).canonicalize().ok();
-    if absolute(path).is_some_and(|path| Some(path) == absolute(text(flags, "file"))) {
+    let cannot = |error: io::Error| format!("cannot write {path}: {error}");
+    let is_regular = Path::new(path).metadata().map_or(true, |of| of.is_file());
+    let mut options = File::options();
+    let file = options.read(is_regular).write(true).create(true).truncate(false).open(path);
+    let mut file = file.map_err(cannot)?;
+    if !is_regular {
+        let write = move |line, refusal: &Refusal| file.write_all(&import::entry(line, refusal)?);
+        return Ok(Box::new(ReportStream::new(write)));
+    }
+    let accounts = match text(flags, "file") {
+        "-" => Handle::stdin(),
+        accounts if Path::new(accounts).is_file() => Handle::from_path(accounts),
+        _ => return Ok(Box::new(ReportFile::new(file))),
+    };
+    let report = Handle::from_file(file.try_clone().map_err(cannot)?).map_err(cannot)?;
+    if accounts.is_ok_and(|accounts| accounts == report) {
         return Err("--report names the file of the accounts, which it would overwrite".into());
     }
-    let file = ReportFile::open(Path::new(path));
-    Ok(Box::new(file.map_err(|error| format!("cannot write {path}: {error}"))?))
+    Ok(Box::new(ReportFile::new(file)))
+}
+
+fn on_stderr(progress: ProgressBar) -> impl Report {
+    ReportStream::new(move |line, Refusal(reason): &Refusal| {
+        #[expect(clippy::print_stderr, reason = "the answer of a command")]
+        progress.suspend(|| eprintln!("line {line}: {reason}"));
+        Ok(())
+    })
 }
 
 async fn export(store: &Store, flags: &ArgMatches) -> Result<(), Failure> {
