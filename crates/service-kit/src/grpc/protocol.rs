@@ -5,7 +5,7 @@ use axum::{
     extract::Request,
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::{access::Notes, code, context::RequestContext, error::ApiError, rest, target};
 
@@ -26,7 +26,12 @@ pub(super) fn refusal(
             ApiError::new(code::UNSUPPORTED_MEDIA_TYPE, text)
         })
     })?;
-    Some(rest::problem(error.into_response(), context, notes))
+    let refused = if target::has_too_large_headers(request) {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response()
+    } else {
+        error.into_response()
+    };
+    Some(rest::problem(refused, context, notes))
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
@@ -46,7 +51,6 @@ mod tests {
     use std::sync::Arc;
 
     use axum::body::Body;
-    use http::StatusCode;
 
     use super::*;
 
