@@ -46,7 +46,7 @@ fn keys() -> Command {
         Arg::new("now")
             .long("now")
             .action(ArgAction::SetTrue)
-            .help("Sign with it in ten seconds, not after verifiers have had time to see it")
+            .help("Sign with it in 13 seconds, not after verifiers have had time to see it")
     };
     let file = |name: &'static str| Arg::new(name).long(name).value_name("FILE").required(true);
     Command::new("keys")

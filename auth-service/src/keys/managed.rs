@@ -19,7 +19,9 @@ use crate::store::{KeyRecord, Store, StoreError};
 /// The longest lifetime of a token, whatever the setting was when it was issued.
 const MAX_TOKEN_TTL: TimeDelta = TimeDelta::hours(1);
 /// How often a replica looks for keys that another one has added or revoked.
-pub const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a verifier may not fetch the keys again after an unknown key id, which anybody can send.
+const REFETCH_COOLDOWN: Duration = Duration::from_secs(10);
 
 /// The longest time for which a key can sign, whatever the settings of other replicas.
 const MAX_ROTATION_PERIOD: TimeDelta = TimeDelta::days(365);
@@ -42,9 +44,11 @@ impl Schedule {
     }
 
     /// How long a key is published before it signs if an operator rotates immediately: until every
-    /// replica publishes it. Verifiers then fetch it when they see the first token that names it.
+    /// replica publishes it, and a verifier that has fetched the keys just before may fetch them again.
+    /// Verifiers fetch it when they see the first token that names it.
     fn short_lead() -> TimeDelta {
-        TimeDelta::from_std(RELOAD_INTERVAL * 2).unwrap_or_default()
+        TimeDelta::from_std(RELOAD_INTERVAL + REFETCH_COOLDOWN + Duration::from_secs(1))
+            .unwrap_or_default()
     }
 
     fn rotation_period(self) -> TimeDelta {

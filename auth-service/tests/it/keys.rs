@@ -172,7 +172,7 @@ async fn an_imported_key_signs_if_it_is_for_the_algorithm() {
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
     let kid = key.kid().unwrap().to_owned();
     assert_eq!(keys.import(key, true, now).await.unwrap(), kid);
-    let later = now + TimeDelta::seconds(10);
+    let later = now + TimeDelta::seconds(15);
     let ring = keys.load(later).await.unwrap();
     assert_eq!(ring.active(later).unwrap().kid(), Some(kid.as_str()));
 }
@@ -187,7 +187,7 @@ async fn an_operator_rotates_at_once() {
     let next = keys.rotate(false, now).await.unwrap();
     let third = keys.rotate(true, now + TimeDelta::seconds(1)).await.unwrap();
     let states: Vec<_> = keys
-        .list(now + TimeDelta::seconds(12))
+        .list(now + TimeDelta::seconds(15))
         .await
         .unwrap()
         .into_iter()
