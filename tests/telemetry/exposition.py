@@ -3,7 +3,8 @@
 import re
 import subprocess
 
-from kit import OPERATIONS, check
+from checks import check
+from kit import OPERATIONS
 
 # Series that Prometheus creates itself.
 OF_PROMETHEUS = {"up", "ALERTS"}

@@ -4,7 +4,8 @@ import json
 import re
 import subprocess
 
-from kit import OPERATIONS, ROOT, check
+from checks import check
+from kit import OPERATIONS, ROOT
 
 ALERTS = ROOT / "deploy/prometheus/alerts.yml"
 ALERTS_TEST = ROOT / "deploy/prometheus/alerts_test.yml"

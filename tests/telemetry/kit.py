@@ -1,5 +1,4 @@
-"""What the tests of telemetry share: results, programs in the background, and people who use both
-services."""
+"""What the tests of telemetry share: programs in the background, and people who use both services."""
 
 import http.client
 import json
@@ -15,29 +14,6 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OPERATIONS = ROOT / "docs/operations.md"
-
-
-passed = failed = 0
-
-
-def check(name, ok, detail=""):
-    """Counts one result and tells it."""
-    global passed, failed
-    if ok:
-        passed += 1
-        print(f"ok    {name}", flush=True)
-    else:
-        failed += 1
-        print(f"FAIL  {name}", flush=True)
-        for line in str(detail).strip().splitlines()[:40]:
-            print(f"      {line}", flush=True)
-    return ok
-
-
-def finish():
-    """Ends the tests with their result."""
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(failed > 0)
 
 
 def until(what, patience=20.0, pause=0.1):

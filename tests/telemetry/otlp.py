@@ -6,8 +6,9 @@ import secrets
 import socket
 import sys
 
+from checks import check
 from exposition import families
-from kit import Latchkey, Person, Program, check, free_ports, grpc, request, until
+from kit import Latchkey, Person, Program, free_ports, grpc, request, until
 from traffic import scrape, throttle
 
 DURATIONS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]

@@ -5,9 +5,10 @@ import re
 import time
 import urllib.parse
 
+from checks import check
 from exposition import samples, test_exposition, test_queries
 from files import ALERTS, PROMETHEUS
-from kit import Latchkey, Person, Program, check, free_ports, request, until
+from kit import Latchkey, Person, Program, free_ports, request, until
 from traffic import leave, make_traffic, overload, scrape, throttle
 
 # The targets in the example configuration.

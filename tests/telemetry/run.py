@@ -15,10 +15,12 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+from checks import check, finish
 from files import test_dashboard_file, test_files
-from kit import Latchkey, Person, check, finish, free_ports, request, until
+from kit import Latchkey, Person, free_ports, request, until
 from otlp import Collector, test_otlp
 from prometheus import test_metrics
 

@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use token_verifier::Algorithm;
+use token_verifier::{Algorithm, REFETCH_COOLDOWN};
 
 use super::{
     JWKS_MAX_AGE, KeyRing, MOST_KEYS, ScheduledKey, SealError, Sealer, SigningKey, expires_at,
@@ -20,8 +20,6 @@ use crate::store::{KeyRecord, Store, StoreError};
 const MAX_TOKEN_TTL: TimeDelta = TimeDelta::hours(1);
 /// How often a replica looks for keys that another one has added or revoked.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a verifier may not fetch the keys again after an unknown key id, which anybody can send.
-const REFETCH_COOLDOWN: Duration = Duration::from_secs(10);
 
 /// The longest time for which a key can sign, whatever the settings of other replicas.
 const MAX_ROTATION_PERIOD: TimeDelta = TimeDelta::days(365);

@@ -55,7 +55,7 @@ async fn a_stolen_key_is_revoked_under_a_running_service() {
         let before = jwks().await;
         let kid = before.json["keys"][0]["kid"].as_str().unwrap().to_owned();
         let (folder, url) = (service.database.folder(), &service.database.url);
-        let (done, told) = keys(folder, url, Some(ENCRYPTION_KEY), &["revoke", &kid]);
+        let (done, told) = keys(folder, url, Some(ENCRYPTION_KEY), &["revoke", "--", &kid]);
         assert!(done && told.contains(&format!("{kid} revoked")), "{told}");
         assert!(!jwks().await.text.contains(&kid), "{engine:?}");
         service.register("a@b.com").await;

@@ -18,8 +18,9 @@ use crate::fetch::{Access, FetchError, Fetcher, Limits, UrlError};
 use crate::key::{KeyError, VerificationKey};
 use crate::key_set::KeySet;
 
-/// The shortest time between two fetches that are caused by an unknown `kid`.
-const REFETCH_COOLDOWN: Duration = Duration::from_secs(10);
+/// The shortest time between two fetches that are caused by an unknown `kid`. A key must be published for
+/// longer before it signs, because anybody can send an unknown `kid`.
+pub const REFETCH_COOLDOWN: Duration = Duration::from_secs(10);
 
 /// The limits of the time between two successful fetches.
 const MIN_REFRESH: Duration = Duration::from_secs(5);

@@ -32,7 +32,7 @@ pub use crate::feed::{FeedOutcome, RevocationFeed, RevocationSource, revocations
 #[cfg(feature = "jwks")]
 pub use crate::fetch::{Access, UrlError};
 #[cfg(feature = "jwks")]
-pub use crate::jwks::JwksCache;
+pub use crate::jwks::{JwksCache, REFETCH_COOLDOWN};
 pub use crate::key::{Algorithm, KeyError, VerificationKey};
 pub use crate::key_set::KeySet;
 pub use crate::revocation::{

@@ -1,4 +1,4 @@
-"""Counts and tells results."""
+"""Counts and tells the results of tests that run programs."""
 
 import sys
 
@@ -14,7 +14,7 @@ def check(name, ok, detail=""):
     else:
         failed += 1
         print(f"FAIL  {name}", flush=True)
-        for line in str(detail).strip().splitlines()[:20]:
+        for line in str(detail).strip().splitlines()[:40]:
             print(f"      {line[:500]}", flush=True)
     return ok
 
